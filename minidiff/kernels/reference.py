@@ -1,0 +1,195 @@
+"""What every kernel computes, in short plain NumPy: the specification of `minidiff.kernels`.
+
+Images are (B, H, W, C), channels last. These functions accept float32 and float64 and give back the dtype
+they were given; the compiled kernels beside this file are held against them in float64.
+"""
+
+import math
+
+import numpy as np
+
+Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)), zeros
+
+
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N, I) @ (I, O) + (O,) → (N, O)."""
+    return x @ w + b
+
+
+def linear_backward_input(g: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Gradient of `linear` in x: (N, O), (I, O) → (N, I)."""
+    return g @ w.T
+
+
+def linear_backward_weight(x: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Gradient of `linear` in w: (N, I), (N, O) → (I, O)."""
+    return x.T @ g
+
+
+def sum_rows(g: np.ndarray) -> np.ndarray:
+    """(N, C) → (C,): the gradient of a bias that was added to every row."""
+    return g.sum(axis=0)
+
+
+def _windows(x: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding) -> np.ndarray:
+    """Every window that the kernel sees, as a view: (B, H', W', kh, kw, C)."""
+    padded = np.pad(x, ((0, 0), *padding, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
+    return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
+    """x (B, H, W, C), w (kh, kw, C, O), b (O,) → (B, H', W', O): correlation, as every framework has it.
+
+    H' = (H + top + bottom − kh) // stride + 1, and W' likewise.
+    """
+    return np.tensordot(_windows(x, w.shape[:2], stride, padding), w, axes=3) + b
+
+
+def conv2d_backward_input(
+    g: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, padding: Padding
+) -> np.ndarray:
+    """Gradient of `conv2d` in x, whose height and width were `size`: (B, H', W', O) → (B, H, W, C)."""
+    (top, bottom), (left, right) = padding
+    batch, rows, columns, _ = g.shape
+    kh, kw, channels, _ = w.shape
+    padded = np.zeros((batch, size[0] + top + bottom, size[1] + left + right, channels), g.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            reached = padded[:, i : i + stride * rows : stride, j : j + stride * columns : stride]
+            reached[:, :rows, :columns] += g @ w[i, j].T
+    return padded[:, top : top + size[0], left : left + size[1]]
+
+
+def conv2d_backward_weight(
+    x: np.ndarray, g: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding
+) -> np.ndarray:
+    """Gradient of `conv2d` in w: x (B, H, W, C), g (B, H', W', O) → (kh, kw, C, O)."""
+    return np.tensordot(_windows(x, kernel, stride, padding), g, axes=((0, 1, 2), (0, 1, 2)))
+
+
+def group_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, silu: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalise each image over each group of channels, scale and shift; with `silu`, SiLU of that.
+
+    x (B, ..., C), gamma and beta (C,) → y as x, and what backward needs: mean and 1/deviation, (B, groups).
+    """
+    grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    mean = grouped.mean(axis=(1, 3))
+    inverse_deviation = 1 / np.sqrt(grouped.var(axis=(1, 3)) + eps)
+    normal = (grouped - mean[:, None, :, None]) * inverse_deviation[:, None, :, None]
+    z = normal.reshape(x.shape) * gamma + beta
+    return (z * _sigmoid(z) if silu else z), mean, inverse_deviation
+
+
+def group_norm_backward(
+    g: np.ndarray,
+    x: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    inverse_deviation: np.ndarray,
+    silu: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of `group_norm` in x, gamma and beta, from that of y and from what forward kept."""
+    groups = mean.shape[1]
+    grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    normal = ((grouped - mean[:, None, :, None]) * inverse_deviation[:, None, :, None]).reshape(x.shape)
+    if silu:
+        g = silu_backward(g, normal * gamma + beta)
+    every_row = tuple(range(x.ndim - 1))
+    scaled = (g * gamma).reshape(grouped.shape)
+    centred = scaled - scaled.mean(axis=(1, 3), keepdims=True)
+    along = (scaled * normal.reshape(grouped.shape)).mean(axis=(1, 3), keepdims=True)
+    dx = (centred - normal.reshape(grouped.shape) * along) * inverse_deviation[:, None, :, None]
+    return dx.reshape(x.shape), (g * normal).sum(axis=every_row), g.sum(axis=every_row)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """x · sigmoid(x)."""
+    return x * _sigmoid(x)
+
+
+def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """g · d silu/dx, with silu′ = s (1 + x (1 − s)) and s = sigmoid(x)."""
+    s = _sigmoid(x)
+    return g * s * (1 + x * (1 - s))
+
+
+def attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled dot-product attention: q (B, N, C), k and v (B, M, C) → (B, N, C), and the weights (B, heads, N, M).
+
+    Head h owns the channels h·d … (h+1)·d − 1 with d = C / heads; scores are q·k / √d.
+    """
+    q, k, v = (_split_heads(a, heads) for a in (q, k, v))
+    scores = q @ k.swapaxes(2, 3) / math.sqrt(q.shape[-1])
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return _join_heads(weights @ v), weights
+
+
+def attention_backward(
+    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of `attention` in q, k and v, from that of its output and the weights it kept."""
+    g, q, k, v = (_split_heads(a, weights.shape[1]) for a in (g, q, k, v))
+    dv = weights.swapaxes(2, 3) @ g
+    dweights = g @ v.swapaxes(2, 3)
+    dscores = weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))
+    dscores /= math.sqrt(q.shape[-1])
+    return _join_heads(dscores @ k), _join_heads(dscores.swapaxes(2, 3) @ q), _join_heads(dv)
+
+
+def _split_heads(a: np.ndarray, heads: int) -> np.ndarray:
+    """(B, N, C) → (B, heads, N, C / heads)."""
+    return a.reshape(*a.shape[:2], heads, -1).swapaxes(1, 2)
+
+
+def _join_heads(a: np.ndarray) -> np.ndarray:
+    """(B, heads, N, d) → (B, N, heads · d)."""
+    return a.swapaxes(1, 2).reshape(a.shape[0], a.shape[2], -1)
+
+
+def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.ndarray:
+    """(N, C), (N,) → (rows, C): row i of g added to row index[i]. The gradient of an embedding table."""
+    table = np.zeros((rows, g.shape[1]), g.dtype)
+    np.add.at(table, index, g)
+    return table
+
+
+def adam(
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    scale: float,
+) -> None:
+    """One step of Adam on flat vectors, in place; the gradient counts `scale` times (clipping). Step counts from 1."""
+    gradient = gradient * parameter.dtype.type(scale)
+    first += (1 - beta1) * (gradient - first)
+    second += (1 - beta2) * (gradient * gradient - second)
+    corrected = np.sqrt(second / (1 - beta2**step)) + eps
+    parameter -= lr / (1 - beta1**step) * first / corrected
+
+
+def ema(average: np.ndarray, parameter: np.ndarray, decay: float) -> None:
+    """average ← decay · average + (1 − decay) · parameter, in place."""
+    average += (1 - decay) * (parameter - average)
+
+
+def squared_norm(vector: np.ndarray) -> float:
+    """Σ vectorᵢ², summed in float64."""
+    wide = vector.astype(np.float64)
+    return float(wide @ wide)
