@@ -1,0 +1,223 @@
+"""The table of rules, second half: what networks are made of. Images are (B, H, W, C), channels last.
+
+The work is done in `minidiff.kernels`; shapes are checked here, so that what goes wrong is said in words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidiff import kernels
+from minidiff.autograd.tensor import jointly, rule
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+# ---- linear maps
+
+
+@rule
+def linear(x, w, b):
+    """x (..., I) times w (I, O) plus b (O,) → (..., O)."""
+    if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0] or b.shape != w.shape[1:]:
+        raise ValueError(
+            f"linear: expected x (..., I), w (I, O), b (O,); got {x.shape}, {w.shape}, {b.shape}"
+        )
+    rows = x.reshape(-1, w.shape[0])
+
+    def flat(g):
+        return g.reshape(-1, w.shape[1])
+
+    return (
+        kernels.linear(rows, w, b).reshape(*x.shape[:-1], w.shape[1]),
+        lambda g: kernels.linear_backward_input(flat(g), w).reshape(x.shape),
+        lambda g: kernels.linear_backward_weight(rows, flat(g)),
+        lambda g: kernels.sum_rows(flat(g)),
+    )
+
+
+@rule
+def conv2d(x, w, b, *, stride: int = 1, padding: Padding = ((0, 0), (0, 0))):
+    """Correlate x (B, H, W, C) with w (kh, kw, C, O), add b (O,) → (B, H', W', O).
+
+    padding: zeros ((top, bottom), (left, right)); H' = (H + top + bottom − kh) // stride + 1.
+    """
+    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2] or b.shape != w.shape[3:]:
+        raise ValueError(
+            f"conv2d: expected x (B, H, W, C), w (kh, kw, C, O), b (O,); got {x.shape}, {w.shape}, {b.shape}"
+        )
+    kernel, size = w.shape[:2], x.shape[1:3]
+    if stride < 1 or min(padding[0] + padding[1]) < 0:
+        raise ValueError(f"conv2d: stride must be ≥ 1 and padding ≥ 0, got {stride} and {padding}")
+    if any(n + sum(p) < k for n, p, k in zip(size, padding, kernel, strict=True)):
+        raise ValueError(f"conv2d: a kernel {kernel} does not fit into {size} padded by {padding}")
+    return (
+        kernels.conv2d(x, w, b, stride, padding),
+        lambda g: kernels.conv2d_backward_input(g, w, size, stride, padding),
+        lambda g: kernels.conv2d_backward_weight(x, g, kernel, stride, padding),
+        lambda g: kernels.sum_rows(g.reshape(-1, len(b))),
+    )
+
+
+@rule
+def embedding(table, *, index: np.ndarray):
+    """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
+    index = np.asarray(index)
+    if index.dtype.kind not in "iu":
+        raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
+    rows, channels = table.shape
+    if index.size and not 0 <= index.min() <= index.max() < rows:
+        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
+    return (
+        table[index],
+        lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
+    )
+
+
+# ---- normalisation and attention
+
+
+@rule
+def group_norm(x, gamma, beta, *, groups: int, eps: float, silu: bool = False):
+    """Each image of x (B, ..., C) to mean 0, variance 1 over each of `groups` runs of channels; then · gamma + beta.
+
+    With silu=True, SiLU of that, in the same pass. (Wu & He 2018)
+    """
+    channels = x.shape[-1]
+    if gamma.shape != (channels,) or beta.shape != (channels,) or channels % groups:
+        raise ValueError(
+            f"group_norm: expected gamma and beta ({channels},) and groups that divide {channels}; "
+            f"got {gamma.shape}, {beta.shape}, {groups} groups"
+        )
+    y, mean, inverse_deviation = kernels.group_norm(x, gamma, beta, groups, eps, silu)
+
+    def gradients(g):
+        return kernels.group_norm_backward(g, x, gamma, beta, mean, inverse_deviation, silu)
+
+    return y, *jointly(3, gradients)
+
+
+@rule
+def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
+    """Each row of the last axis of x (..., C) to mean 0, variance 1; then · gamma (C,) + beta (C,).
+
+    It is group norm with every row an image of one pixel and one group. (Ba et al. 2016)
+    """
+    channels = x.shape[-1]
+    if gamma.shape != (channels,) or beta.shape != (channels,):
+        raise ValueError(
+            f"layer_norm: expected gamma and beta ({channels},), got {gamma.shape}, {beta.shape}"
+        )
+    rows = x.reshape(-1, 1, channels)
+    y, mean, inverse_deviation = kernels.group_norm(rows, gamma, beta, 1, eps, False)
+
+    def gradients(g):
+        g = g.reshape(rows.shape)
+        dx, *others = kernels.group_norm_backward(g, rows, gamma, beta, mean, inverse_deviation, False)
+        return dx.reshape(x.shape), *others
+
+    return y.reshape(x.shape), *jointly(3, gradients)
+
+
+@rule
+def attention(q, k, v, *, heads: int = 1):
+    """softmax(q kᵀ / √d) v for each head of d = C / heads channels (Vaswani et al. 2017).
+
+    q (B, N, C), k and v (B, M, C) → (B, N, C).
+    """
+    fits = q.ndim == 3 and k.shape == v.shape and k.ndim == 3 and q.shape[::2] == k.shape[::2]
+    if not fits or q.shape[2] % heads or not k.shape[1]:
+        raise ValueError(
+            f"attention: expected q (B, N, C), k and v (B, M, C), C a multiple of {heads} heads, M ≥ 1; "
+            f"got {q.shape}, {k.shape}, {v.shape}"
+        )
+    out, weights = kernels.attention(q, k, v, heads)
+    return out, *jointly(3, lambda g: kernels.attention_backward(g, q, k, v, weights))
+
+
+# ---- resolution
+
+
+@rule
+def upsample_nearest(x, *, factor: int = 2):
+    """Every pixel of x (B, H, W, C) as a square of factor × factor equal ones."""
+    batch, rows, columns, channels = x.shape
+    split = batch, rows, factor, columns, factor, channels
+    joined = batch, rows * factor, columns * factor, channels
+    copies = np.broadcast_to(x[:, :, None, :, None, :], split).reshape(joined)
+    return copies, lambda g: g.reshape(split).sum(axis=(2, 4))
+
+
+@rule
+def average_pool(x, *, size: int = 2):
+    """The mean of every square of size × size pixels of x (B, H, W, C), which must fit a whole number of times."""
+    batch, rows, columns, channels = x.shape
+    if rows % size or columns % size:
+        raise ValueError(
+            f"average_pool: {rows}×{columns} pixels are no whole number of {size}×{size} squares"
+        )
+    split = batch, rows // size, size, columns // size, size, channels
+
+    def vjp(g):
+        spread = (g / size**2)[:, :, None, :, None, :]
+        return np.broadcast_to(spread, split).reshape(x.shape)
+
+    return x.reshape(split).mean(axis=(2, 4)), vjp
+
+
+# ---- chance
+
+
+@rule
+def dropout(x, *, rate: float, rng: np.random.Generator):
+    """Each number is 0 with probability `rate` in [0, 1), else scaled by 1/(1 − rate), so that the mean stays."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: the rate must lie in [0, 1), got {rate}")
+    kept = (rng.random(x.shape, dtype=np.float32) >= rate).astype(x.dtype) / x.dtype.type(1 - rate)
+    return x * kept, lambda g: g * kept
+
+
+# ---- probabilities and losses
+
+
+@rule
+def softmax(x, *, axis: int = -1):
+    """exp(x) over its sum along `axis`."""
+    p = np.exp(x - x.max(axis=axis, keepdims=True))
+    p /= p.sum(axis=axis, keepdims=True)
+    return p, lambda g: p * (g - (g * p).sum(axis=axis, keepdims=True))
+
+
+@rule
+def log_softmax(x, *, axis: int = -1):
+    """The logarithm of softmax, with no overflow."""
+    shifted = x - x.max(axis=axis, keepdims=True)
+    out = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    return out, lambda g: g - np.exp(out) * g.sum(axis=axis, keepdims=True)
+
+
+@rule
+def cross_entropy(logits, *, labels: np.ndarray):
+    """The mean of −log softmax(logits)[label]: logits (B, K), labels (B,) integers in 0…K−1."""
+    labels = np.asarray(labels)
+    batch, classes = logits.shape
+    if labels.shape != (batch,) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"cross_entropy: expected ({batch},) integer labels, got {labels.dtype} {labels.shape}"
+        )
+    if batch and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"cross_entropy: labels run 0…{classes - 1}, got {labels.min()}…{labels.max()}")
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    truth = np.eye(classes, dtype=logits.dtype)[labels]
+    return -(log_p * truth).sum() / batch, lambda g: g * (np.exp(log_p) - truth) / batch
+
+
+@rule
+def mse(a, b):
+    """The mean of (a − b)² over everything; the shapes must be equal, nothing is broadcast."""
+    if np.shape(a) != np.shape(b):
+        raise ValueError(f"mse: expected two of one shape, got {np.shape(a)} and {np.shape(b)}")
+    difference = a - b
+    doubled = difference * (2 / difference.size)
+    return np.mean(difference * difference), lambda g: g * doubled, lambda g: -g * doubled

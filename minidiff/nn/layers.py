@@ -1,0 +1,101 @@
+"""The layers that both networks are built of. Each holds its parameters and applies one rule of the engine."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minidiff import autograd as ag
+from minidiff.autograd import Tensor
+from minidiff.nn.module import Module
+
+
+def variance_scaling(
+    rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int, scale: float = 1.0
+) -> Tensor:
+    """A parameter drawn uniformly with variance scale / ((fan_in + fan_out) / 2) (Glorot & Bengio 2010)."""
+    limit = math.sqrt(3 * scale / ((fan_in + fan_out) / 2))
+    return Tensor(rng.uniform(-limit, limit, shape).astype(np.float32), requires_grad=True)
+
+
+def zeros(*shape: int) -> Tensor:
+    """A parameter that starts at zero."""
+    return Tensor(np.zeros(shape, np.float32), requires_grad=True)
+
+
+class Linear(Module):
+    """x (..., inputs) → x·w + b (..., outputs). scale: of the variance at the start; 0 starts as the zero map."""
+
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, scale: float = 1.0) -> None:
+        self.w = variance_scaling(rng, (inputs, outputs), inputs, outputs, scale)
+        self.b = zeros(outputs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ag.linear(x, self.w, self.b)
+
+
+class Conv2d(Module):
+    """x (B, H, W, inputs) → (B, H', W', outputs) by a kernel × kernel convolution.
+
+    padding: zeros ((top, bottom), (left, right)); by default those that keep H and W at stride 1.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        rng: np.random.Generator,
+        stride: int = 1,
+        padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        area = kernel * kernel
+        self.w = variance_scaling(
+            rng, (kernel, kernel, inputs, outputs), area * inputs, area * outputs, scale
+        )
+        self.b = zeros(outputs)
+        around = ((kernel - 1) // 2, kernel // 2)
+        self.stride, self.padding = stride, padding or (around, around)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ag.conv2d(x, self.w, self.b, stride=self.stride, padding=self.padding)
+
+
+class Embedding(Module):
+    """A learned vector for each of `rows` integers, normal with deviation `deviation` at the start."""
+
+    def __init__(self, rows: int, channels: int, rng: np.random.Generator, deviation: float = 1.0) -> None:
+        start = deviation * rng.standard_normal((rows, channels), dtype=np.float32)
+        self.table = Tensor(start, requires_grad=True)
+
+    def __call__(self, index: np.ndarray) -> Tensor:
+        return ag.embedding(self.table, index=index)
+
+
+class GroupNorm(Module):
+    """Group norm of x (B, ..., channels), then SiLU where `silu` says so."""
+
+    def __init__(self, channels: int, groups: int, eps: float = 1e-6, silu: bool = False) -> None:
+        if channels % groups:
+            raise ValueError(f"group norm: {channels} channels do not divide into {groups} groups")
+        self.gamma = Tensor(np.ones(channels, np.float32), requires_grad=True)
+        self.beta = zeros(channels)
+        self.groups, self.eps, self.silu = groups, eps, silu
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ag.group_norm(x, self.gamma, self.beta, groups=self.groups, eps=self.eps, silu=self.silu)
+
+
+def sinusoidal(t: np.ndarray, channels: int) -> np.ndarray:
+    """[sin(t f₀), …, cos(t f₀), …] with f_i = 10000^(−i/(half−1)): t (B,), real or integer → (B, channels) float32.
+
+    The time of the DDPM paper's network (Vaswani et al. 2017, in the form of Ho et al. 2020). Even channels ≥ 4.
+    """
+    if channels < 4 or channels % 2:
+        raise ValueError(f"the sinusoidal embedding needs an even number of channels ≥ 4, got {channels}")
+    half = channels // 2
+    frequency = np.exp(-math.log(10000) / (half - 1) * np.arange(half))
+    angle = np.asarray(t, np.float64)[:, None] * frequency
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)

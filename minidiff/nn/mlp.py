@@ -1,0 +1,63 @@
+"""The documents' network for points: a few hidden layers, each of which is told the time (ledger V10, S11)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidiff import autograd as ag
+from minidiff.autograd import Tensor
+from minidiff.nn.layers import Embedding, Linear, sinusoidal
+from minidiff.nn.network import Network
+
+
+class MLP(Network):
+    """h ← SiLU(linear(h) + time(t) [+ class(label)]) `depth` times, then a linear layer: x (B, dim) → (B, dim).
+
+    time: 'embedding', a learned vector for each t = 1…T and hidden layer; t must be an integer. Or
+    'sinusoidal', sines and cosines of t and a linear layer; t may be any number and the network has few parameters.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        dim: int = 1,
+        width: int = 128,
+        depth: int = 3,
+        T: int = 1000,
+        time: str = "embedding",
+        classes: int = 0,
+    ) -> None:
+        if time not in ("embedding", "sinusoidal"):
+            raise ValueError(f"time must be 'embedding' or 'sinusoidal', got {time!r}")
+        self.settings = dict(dim=dim, width=width, depth=depth, T=T, time=time, classes=classes)
+        self.dim, self.width, self.T, self.time, self.classes = dim, width, T, time, classes
+        self.hidden = [Linear(dim if i == 0 else width, width, rng) for i in range(depth)]
+        if time == "embedding":
+            self.times = [Embedding(T, width, rng) for _ in range(depth)]
+        else:
+            self.times = [Linear(width, width, rng) for _ in range(depth)]
+        if classes:
+            self.labels = [Embedding(classes + 1, width, rng) for _ in range(depth)]
+        self.last = Linear(width, dim, rng)
+
+    def forward(
+        self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None
+    ) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"this network takes x of shape (B, {self.dim}), got {x.shape}")
+        when = self._row_of(t) if self.time == "embedding" else Tensor(sinusoidal(t, self.width))
+        h = x
+        for i, (linear, time) in enumerate(zip(self.hidden, self.times, strict=True)):
+            h = linear(h) + time(when)
+            if self.classes:
+                h = h + self.labels[i](label)
+            h = ag.silu(h)
+        return self.last(h)
+
+    def _row_of(self, t: np.ndarray) -> np.ndarray:
+        """Row t − 1 of an embedding's table belongs to time t; there is none for time 0, clean data."""
+        if t.dtype.kind not in "iu":
+            raise ValueError(f"an embedding knows only the integer times 1…{self.T}; got t of {t.dtype}")
+        if t.size and not 1 <= t.min() <= t.max() <= self.T:
+            raise ValueError(f"times run 1…{self.T}, got {t.min()}…{t.max()}")
+        return t - 1

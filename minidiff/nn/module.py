@@ -1,0 +1,93 @@
+"""A module is an object whose attributes are parameters and other modules; this walks them and packs them.
+
+All parameters of a network lie in one vector, their gradients in another. So Adam, the moving average, the
+clipping of the gradient, and one day its average over machines, are each a single call on a vector.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+
+from minidiff.autograd import Tensor
+
+_LINE = 64  # bytes: where a parameter starts, so that vector loads never straddle a cache line
+
+
+class Module:
+    """Something with parameters: Tensors that require a gradient, found in its attributes, however deep."""
+
+    def named_parameters(self) -> dict[str, Tensor]:
+        """Every parameter once, under its first path such as 'down.0.conv1.w', in order of definition."""
+        seen: dict[int, str] = {}
+        named = {}
+        for path, parameter in _walk(self, ""):
+            if id(parameter) not in seen:
+                seen[id(parameter)] = path
+                named[path] = parameter
+        return named
+
+    def count_parameters(self) -> int:
+        """How many numbers are learned."""
+        return sum(p.size for p in self.named_parameters().values())
+
+
+def _walk(item: object, path: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(item, Tensor):
+        if item.requires_grad:
+            yield path, item
+        return
+    if isinstance(item, Module):
+        children = vars(item).items()
+    elif isinstance(item, (list, tuple)):
+        children = enumerate(item)
+    else:
+        return
+    for name, child in children:
+        yield from _walk(child, f"{path}.{name}" if path else str(name))
+
+
+class ParameterVector:
+    """The parameters of a module, moved for good into one vector; the gradients into another.
+
+    values, gradients: (n,) each, 64-byte aligned; every parameter starts on 64 bytes, the gaps stay zero.
+    After this, a parameter's `data` and `grad` are views of them: write into them in place.
+    """
+
+    def __init__(self, module: Module, dtype: type = np.float32) -> None:
+        self._parameters = module.named_parameters()
+        if not self._parameters:
+            raise ValueError("a module without parameters cannot be packed")
+        if any(p.data.base is not None and p.grad is not None for p in self._parameters.values()):
+            raise ValueError("the module's parameters are packed already; pack once, at the root")
+        self.places: dict[str, tuple[slice, tuple[int, ...]]] = {}
+        step, end = _LINE // np.dtype(dtype).itemsize, 0
+        for name, p in self._parameters.items():
+            self.places[name] = slice(end, end + p.size), p.shape
+            end += -(-p.size // step) * step
+        self.values, self.gradients = aligned_zeros(end, dtype), aligned_zeros(end, dtype)
+        values, gradients = self.views(self.values), self.views(self.gradients)
+        for name, p in self._parameters.items():
+            values[name][...] = p.data
+            p.data, p.grad = values[name], gradients[name]
+
+    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """Any vector of this layout (a moving average, Adam's moments, …) by the parameters' names."""
+        return {name: vector[place].reshape(shape) for name, (place, shape) in self.places.items()}
+
+
+def aligned_zeros(size: int, dtype: type = np.float32) -> np.ndarray:
+    """Zeros (size,) that begin on 64 bytes."""
+    itemsize = np.dtype(dtype).itemsize
+    room = np.zeros(size + _LINE // itemsize, dtype)
+    skip = -room.ctypes.data % _LINE // itemsize
+    return room[skip : skip + size]
+
+
+def twin(module: Module, parameters: ParameterVector, vector: np.ndarray) -> Module:
+    """A second module like the packed `module` whose parameters are views of `vector`: the network of the EMA."""
+    views = parameters.views(vector)
+    memo = {id(p): Tensor(views[name], requires_grad=True) for name, p in module.named_parameters().items()}
+    return copy.deepcopy(module, memo)

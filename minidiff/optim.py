@@ -1,0 +1,73 @@
+"""Adam, its warm-up, clipping and the moving average of the weights, each one call on a flat vector."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minidiff import kernels
+from minidiff.nn.module import aligned_zeros
+
+
+class Adam:
+    """Kingma & Ba 2015: the mean and the mean square of past gradients, each corrected for its start at zero.
+
+    first, second: these two, (n,) of the parameters' dtype; step: how many updates were made.
+    """
+
+    def __init__(
+        self, values: np.ndarray, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+    ) -> None:
+        self.values = values
+        self.first, self.second = (aligned_zeros(values.size, values.dtype) for _ in range(2))
+        self.beta1, self.beta2, self.eps, self.step = beta1, beta2, eps, 0
+
+    def update(self, gradients: np.ndarray, lr: float, scale: float = 1.0) -> None:
+        """Move the values, in place, by the gradients (n,), which count `scale` times."""
+        self.step += 1
+        kernels.adam(
+            self.values,
+            gradients,
+            self.first,
+            self.second,
+            self.step,
+            lr,
+            self.beta1,
+            self.beta2,
+            self.eps,
+            scale,
+        )
+
+
+class EMA:
+    """A moving average of the weights that is of use from the first step on.
+
+    After step n the decay is min(decay, (1 + n) / (10 + n)): early it averages over the last tenth or so of the
+    steps made, in the long run over 1 / (1 − decay) of them. values (n,) starts as a copy of the parameters.
+    """
+
+    def __init__(self, values: np.ndarray, decay: float = 0.9999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"the decay of an average must lie in [0, 1), got {decay}")
+        self.values = aligned_zeros(values.size, values.dtype)
+        self.values[...] = values
+        self.decay = decay
+
+    def update(self, values: np.ndarray, step: int) -> None:
+        """Take in the values (n,) of step number `step`, counted from 1."""
+        kernels.ema(self.values, values, min(self.decay, (1 + step) / (10 + step)))
+
+
+def warm_up(step: int, steps: int) -> float:
+    """The share of the learning rate at a step counted from 1: rises linearly to 1 at `steps`, then stays."""
+    return min(1.0, step / steps) if steps else 1.0
+
+
+def clip_scale(gradients: np.ndarray, limit: float) -> tuple[float, float]:
+    """The norm of the whole gradient and the factor that brings it down to `limit` where it is longer.
+
+    A limit of infinity never shortens; a gradient with a NaN has norm NaN and factor NaN, and nothing is hidden.
+    """
+    norm = math.sqrt(kernels.squared_norm(gradients))
+    return norm, 1.0 if norm <= limit else limit / norm
