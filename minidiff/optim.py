@@ -43,8 +43,8 @@ class Adam:
 class EMA:
     """A moving average of the weights that is of use from the first step on.
 
-    After step n the decay is min(decay, (1 + n) / (10 + n)): early it averages over the last tenth or so of the
-    steps made, in the long run over 1 / (1 − decay) of them. values (n,) starts as a copy of the parameters.
+    After step n the decay is min(decay, (1 + n) / (10 + n)): early it averages over the last tenth or so of
+    the steps made, in the long run over 1 / (1 − decay) of them. values (n,) starts as a copy of the parameters.
     """
 
     def __init__(self, values: np.ndarray, decay: float = 0.9999) -> None:
@@ -67,7 +67,7 @@ def warm_up(step: int, steps: int) -> float:
 def clip_scale(gradients: np.ndarray, limit: float) -> tuple[float, float]:
     """The norm of the whole gradient and the factor that brings it down to `limit` where it is longer.
 
-    A limit of infinity never shortens; a gradient with a NaN has norm NaN and factor NaN, and nothing is hidden.
+    A limit of infinity never shortens. With a NaN in it, norm and factor are NaN: nothing is hidden.
     """
     norm = math.sqrt(kernels.squared_norm(gradients))
     return norm, 1.0 if norm <= limit else limit / norm

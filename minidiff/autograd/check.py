@@ -45,6 +45,6 @@ def check_gradient(
         worst = np.unravel_index(error.argmax(), error.shape) if error.size else ()
         bound = tolerance * (1 + np.abs(numeric).max(initial=0))
         assert error.max(initial=0) <= bound, (
-            f"gradient in argument {i} at {tuple(map(int, worst))}: backward gives {gradients[i][worst]:.9g}, "
-            f"differences give {numeric[worst]:.9g}"
+            f"gradient in argument {i} at {tuple(map(int, worst))}: backward gives "
+            f"{gradients[i][worst]:.9g}, differences give {numeric[worst]:.9g}"
         )

@@ -79,9 +79,9 @@ def embedding(table, *, index: np.ndarray):
 
 @rule
 def group_norm(x, gamma, beta, *, groups: int, eps: float, silu: bool = False):
-    """Each image of x (B, ..., C) to mean 0, variance 1 over each of `groups` runs of channels; then · gamma + beta.
+    """Bring each image of x (B, ..., C) to mean 0, variance 1 over each of `groups` runs of channels.
 
-    With silu=True, SiLU of that, in the same pass. (Wu & He 2018)
+    Then · gamma (C,) + beta (C,) and, with silu=True, SiLU of that, in the same pass. (Wu & He 2018)
     """
     channels = x.shape[-1]
     if gamma.shape != (channels,) or beta.shape != (channels,) or channels % groups:
@@ -150,7 +150,7 @@ def upsample_nearest(x, *, factor: int = 2):
 
 @rule
 def average_pool(x, *, size: int = 2):
-    """The mean of every square of size × size pixels of x (B, H, W, C), which must fit a whole number of times."""
+    """The mean of every square of size × size pixels of x (B, H, W, C); H and W must be multiples of size."""
     batch, rows, columns, channels = x.shape
     if rows % size or columns % size:
         raise ValueError(
@@ -170,7 +170,7 @@ def average_pool(x, *, size: int = 2):
 
 @rule
 def dropout(x, *, rate: float, rng: np.random.Generator):
-    """Each number is 0 with probability `rate` in [0, 1), else scaled by 1/(1 − rate), so that the mean stays."""
+    """Each number is 0 with probability `rate` in [0, 1), else · 1/(1 − rate), so that the mean stays."""
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: the rate must lie in [0, 1), got {rate}")
     kept = (rng.random(x.shape, dtype=np.float32) >= rate).astype(x.dtype) / x.dtype.type(1 - rate)

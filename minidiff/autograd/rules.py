@@ -1,8 +1,8 @@
 """The table of rules, first half: what NumPy itself has. Each is one forward and, beside it, its vjps.
 
-g is the gradient of a scalar in the rule's result; the k-th function after the result takes it to the gradient
-in the k-th argument. Where NumPy broadcasts an argument, its gradient is the sum over the copies (`_fit`).
-The shapes and axes mean what they mean in NumPy.
+g is the gradient of a scalar in the rule's result; the k-th function after the result takes it to the
+gradient in the k-th argument. Where NumPy broadcasts an argument, its gradient is the sum over the copies
+(`_fit`). The shapes and axes mean what they mean in NumPy.
 """
 
 from __future__ import annotations

@@ -56,8 +56,7 @@ def conv2d_backward_input(
     padded = np.zeros((batch, size[0] + top + bottom, size[1] + left + right, channels), g.dtype)
     for i in range(kh):
         for j in range(kw):
-            reached = padded[:, i : i + stride * rows : stride, j : j + stride * columns : stride]
-            reached[:, :rows, :columns] += g @ w[i, j].T
+            padded[:, i : i + stride * rows : stride, j : j + stride * columns : stride] += g @ w[i, j].T
     return padded[:, top : top + size[0], left : left + size[1]]
 
 

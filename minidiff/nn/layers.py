@@ -1,4 +1,4 @@
-"""The layers that both networks are built of. Each holds its parameters and applies one rule of the engine."""
+"""The layers that the networks are built of. Each holds its parameters and applies one rule of the engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def zeros(*shape: int) -> Tensor:
 
 
 class Linear(Module):
-    """x (..., inputs) → x·w + b (..., outputs). scale: of the variance at the start; 0 starts as the zero map."""
+    """x (..., inputs) → x·w + b (..., outputs). scale: of the first variance; 0 starts as the zero map."""
 
     def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, scale: float = 1.0) -> None:
         self.w = variance_scaling(rng, (inputs, outputs), inputs, outputs, scale)
@@ -89,9 +89,10 @@ class GroupNorm(Module):
 
 
 def sinusoidal(t: np.ndarray, channels: int) -> np.ndarray:
-    """[sin(t f₀), …, cos(t f₀), …] with f_i = 10000^(−i/(half−1)): t (B,), real or integer → (B, channels) float32.
+    """[sin(t f₀), …, cos(t f₀), …] with f_i = 10000^(−i/(half−1)): t (B,), any number → (B, channels) float32.
 
-    The time of the DDPM paper's network (Vaswani et al. 2017, in the form of Ho et al. 2020). Even channels ≥ 4.
+    The time of the DDPM paper's network (Vaswani et al. 2017, in the form of Ho et al. 2020). The channels must
+    be even and at least 4.
     """
     if channels < 4 or channels % 2:
         raise ValueError(f"the sinusoidal embedding needs an even number of channels ≥ 4, got {channels}")

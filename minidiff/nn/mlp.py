@@ -1,4 +1,4 @@
-"""The documents' network for points: a few hidden layers, each of which is told the time (ledger V10, S11)."""
+"""The documents' network for points: hidden layers, each of which is told the time (ledger V10, S11)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from minidiff.nn.network import Network
 
 
 class MLP(Network):
-    """h ← SiLU(linear(h) + time(t) [+ class(label)]) `depth` times, then a linear layer: x (B, dim) → (B, dim).
+    """`depth` times h ← SiLU(linear(h) + time(t) [+ class(label)]), then linear: x (B, dim) → (B, dim).
 
     time: 'embedding', a learned vector for each t = 1…T and hidden layer; t must be an integer. Or
-    'sinusoidal', sines and cosines of t and a linear layer; t may be any number and the network has few parameters.
+    'sinusoidal', sines and cosines of t and a linear layer: fewer parameters, and t may be any number.
     """
 
     def __init__(

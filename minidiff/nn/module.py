@@ -87,7 +87,7 @@ def aligned_zeros(size: int, dtype: type = np.float32) -> np.ndarray:
 
 
 def twin(module: Module, parameters: ParameterVector, vector: np.ndarray) -> Module:
-    """A second module like the packed `module` whose parameters are views of `vector`: the network of the EMA."""
+    """A second module like the packed `module`, its parameters views of `vector`: the network of the EMA."""
     views = parameters.views(vector)
     memo = {id(p): Tensor(views[name], requires_grad=True) for name, p in module.named_parameters().items()}
     return copy.deepcopy(module, memo)

@@ -1,8 +1,8 @@
 """The U-Net of the DDPM paper (Ho et al. 2020, appendix B), for any width, depth and size of image.
 
-Down: residual blocks at each resolution, each result kept as a skip, then half the resolution. In the middle two
-blocks with attention between. Up: the same in reverse, each block taking the skip of its resolution beside its
-input. The time enters every block through sines and cosines and two linear layers.
+Down: residual blocks at each resolution, each result kept as a skip, then half the resolution. In the middle
+two blocks with attention between. Up: the same in reverse, each block taking the skip of its resolution beside
+its input. The time enters every block through sines and cosines and two linear layers.
 
 With the CIFAR-10 settings (the defaults) it has 35 746 307 parameters in 328 arrays, as the paper's has.
 """
@@ -23,7 +23,7 @@ class UNet(Network):
 
     width: channels at full resolution; multipliers[i] times that at level i, of size / 2**i pixels.
     depth: residual blocks a level on the way down (one more on the way up).
-    attention: the resolutions, in pixels, at which each block is followed by self-attention; the middle has it always.
+    attention: the resolutions, in pixels, where self-attention follows each block; the middle always has it.
     heads: of each attention. groups: of each norm; must divide every level's channels, also with the skip's.
     dropout: rate inside the blocks, drawn from the rng that a training step hands in.
     classes: 0, or the number of labels that it can be told.
@@ -83,10 +83,9 @@ class UNet(Network):
                 self.down.append(Downsample(here, rng))
                 skips.append(here)
             for _ in range(depth):
-                self.down.append(
-                    Stage(block(here, width * multiplier), attend(width * multiplier, size >> level))
-                )
-                here = width * multiplier
+                outputs = width * multiplier
+                self.down.append(Stage(block(here, outputs), attend(outputs, size >> level)))
+                here = outputs
                 skips.append(here)
 
         self.middle = [block(here, here), SelfAttention(here, heads, groups, rng), block(here, here)]
@@ -107,9 +106,7 @@ class UNet(Network):
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None
     ) -> Tensor:
         if x.shape[1:] != self.shape:
-            raise ValueError(
-                f"this network takes x of shape (B, {', '.join(map(str, self.shape))}), got {x.shape}"
-            )
+            raise ValueError(f"this network takes images of shape {self.shape}, got x of shape {x.shape}")
         time = Tensor(sinusoidal(t, self.width).astype(x.dtype, copy=False))
         time = self.time2(ag.silu(self.time1(time)))
         if label is not None:
@@ -131,7 +128,7 @@ class UNet(Network):
 
 
 class ResidualBlock(Module):
-    """x + conv(dropout(norm(conv(norm x) + time))), both norms followed by SiLU; 1×1 on x where channels change."""
+    """x + conv(dropout(norm(conv(norm x) + time))); SiLU follows both norms; x goes through 1×1 to new channels."""
 
     def __init__(
         self,
