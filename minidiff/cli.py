@@ -1,0 +1,312 @@
+"""The front door: `minidiff quickstart | train | sample | evaluate | info | data`. It parses, calls and prints.
+
+Exit status: 0 done, 1 what was asked for could not be done, 2 what was asked for makes no sense, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from minidiff import datasets, evaluation, generation, presets, samplers, schedules
+from minidiff.nn import NETWORKS
+from minidiff.objectives import TIMES
+from minidiff.progress import Progress
+from minidiff.runs import Run, Settings, schedule_of
+from minidiff.training import Diverged
+
+
+class UsageError(Exception):
+    """The words of the command do not fit together, or do not fit the run."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (UsageError, datasets.UnknownDataset) as error:
+        return _complain(error, 2)
+    except (ValueError, OSError, Diverged) as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(error: Exception, status: int) -> int:
+    message = " ".join(str(error).split())
+    print(f"minidiff: {message}", file=sys.stderr)
+    return status
+
+
+# ---- commands
+
+
+def quickstart(options: argparse.Namespace) -> int:
+    """Train on the built-in digits, draw new ones, and say how good they are."""
+    data = datasets.load("digits")
+    folder = options.out or _free_folder("quickstart")
+    run = Run.create(folder, presets.quickstart(data), data)
+    print(f"{len(data.x)} handwritten digits → {folder}")
+    status = _train(run, presets.QUICKSTART_STEPS, presets.QUICKSTART_MINUTES)
+    return status or _evaluate(run, generation.Recipe(), 1000, 0)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Begin a run, or go on with one."""
+    if options.resume:
+        _refuse_settings(options)
+        run = Run.resume(options.resume)
+    else:
+        if options.data is None:
+            raise UsageError("train: say what data to train on (`minidiff data` lists it), or --resume RUN")
+        data = datasets.load(options.data, options.seed or 0)
+        folder = options.out or _free_folder(Path(options.data).stem)
+        run = Run.create(folder, _settings(options, data), data)
+    print(f"{run.settings.data}: {run.trainer.net.count_parameters():,} parameters → {run.folder}")
+    steps = options.steps
+    if steps is None and options.minutes is None:
+        steps = presets.STEPS[run.settings.net["kind"]]
+    if steps is not None and run.step >= steps:
+        print(f"nothing to do: {run.step} steps are made; ask for more with --steps, the total")
+        return 0
+    return _train(run, steps, options.minutes)
+
+
+def _train(run: Run, steps: int | None, minutes: float | None) -> int:
+    """Train, save, draw; on Ctrl-C finish the step, save, and say how to go on."""
+    bar = Progress("step", sys.stderr, steps, run.step, None if minutes is None else 60 * minutes)
+    with _interruptible() as interrupted:
+        for step in run.train(steps, minutes):
+            bar.update(step.step, f"loss {step.loss:.4f}")
+            if interrupted:
+                break
+        run.save()
+        bar.finish()
+    if interrupted:
+        more = f"--steps {steps}" if steps is not None else "--minutes N"
+        print(f"stopped after step {run.step}, saved; go on with: minidiff train --resume {run.folder} {more}")
+        return 130
+    for path in run.draw():
+        print(f"wrote {path}")
+    return 0
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Draw new samples from a run."""
+    run, recipe = _open(options)
+    out = Path(options.out or run.folder / "samples.png")
+    if out.suffix not in (".png", ".npz", ".gif"):
+        raise UsageError(f"sample: --out must end in .png, .npz or .gif, got {out}")
+    rng = np.random.default_rng(options.seed)
+    denoiser = run.denoiser()
+    if out.suffix == ".gif":
+        from minidiff import plots
+
+        states = generation.trajectory(denoiser, run.shape, options.count, rng, recipe)
+        plots.animate([plots.picture(state.x, run.units) for state in states], out)
+    else:
+        x = _generate(run, recipe, options.count, rng)
+        if out.suffix == ".npz":
+            np.savez(out, samples=run.units.to_units(x))
+        else:
+            from minidiff import plots
+
+            plots.save(plots.picture(x, run.units), out)
+    print(f"wrote {out}")
+    return 0
+
+
+def _generate(run: Run, recipe: generation.Recipe, count: int, rng: np.random.Generator) -> np.ndarray:
+    bar = Progress(f"{recipe.sampler} step", sys.stderr)
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done)
+
+    samples = generation.generate(run.denoiser(), run.shape, count, rng, recipe, report)
+    bar.finish(f"{count} samples")
+    return samples
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measure a run's samples beside real data."""
+    run, recipe = _open(options)
+    return _evaluate(run, recipe, options.count, options.seed)
+
+
+def _evaluate(run: Run, recipe: generation.Recipe, count: int, seed: int) -> int:
+    data = datasets.load(run.settings.data, run.settings.seed)
+    samples = _generate(run, recipe, count, np.random.default_rng(seed))
+    report = evaluation.evaluate(samples, data, seed)
+    print(f"{count} samples of {run.folder} after {run.step} steps, beside {len(data.held_out)} held out:")
+    print(evaluation.table(report))
+    path = run.folder / "evaluation.json"
+    path.write_text(json.dumps({"step": run.step, "count": count, **vars(recipe), **report}, indent=2) + "\n")
+    print(f"wrote {path}")
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """Say what a run is and how far it came."""
+    run = Run.open(options.run)
+    settings, rows = run.settings, run.metrics()
+    print(f"{run.folder}: {run.step} steps on {settings.data}, samples of shape {run.shape}")
+    print(f"network   {run.net.count_parameters():,} parameters  {_words(settings.net)}")
+    print(f"schedule  {_words(settings.schedule)}")
+    print(f"training  {_words({k: v for k, v in vars(settings).items() if not isinstance(v, dict)})}")
+    if rows:
+        print(f"loss      {np.mean([row['loss'] for row in rows[-10:]]):.4f}, mean of the last {len(rows[-10:])} lines")
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    """List the data sets that have a name."""
+    for name, what in datasets.NAMES.items():
+        print(f"{name:14} {what}")
+    print("or a path: IDX files as MNIST's (gz or not) or their folder, .npy, .npz, a folder of PNG or JPEG images")
+    return 0
+
+
+# ---- what the words of a command mean
+
+
+def _settings(options: argparse.Namespace, data: datasets.Dataset) -> Settings:
+    """The settings of a new run; what the words cannot mean is a UsageError."""
+    schedule = {"name": options.schedule or "linear", "T": options.T or 1000}
+    for name in ("beta_start", "beta_end"):
+        if getattr(options, name) is not None:
+            schedule[name] = getattr(options, name)
+    asked = {name: getattr(options, name) for name in ("batch", "lr", "times", "seed")}
+    try:
+        schedule_of(schedule)
+        net = presets.network(data, options.net, schedule["T"], options.width)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"train: {error}") from error
+    return Settings(options.data, net, schedule, **{k: v for k, v in asked.items() if v is not None})
+
+
+_SETTINGS = ("data", "net", "width", "batch", "lr", "schedule", "T", "beta_start", "beta_end", "times", "seed", "out")
+
+
+def _refuse_settings(options: argparse.Namespace) -> None:
+    given = [name for name in _SETTINGS if getattr(options, name) is not None]
+    if given:
+        raise UsageError(
+            f"train --resume goes on with the run's own settings; leave out {', '.join(given)} "
+            "(--steps and --minutes may be given)"
+        )
+
+
+def _open(options: argparse.Namespace) -> tuple[Run, generation.Recipe]:
+    """The run and how to sample from it; what the options cannot mean for this run is a UsageError."""
+    run = Run.open(options.run)
+    try:
+        recipe = generation.Recipe(options.sampler, options.steps, options.spacing, options.eta)
+        recipe.check(run.schedule)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return run, recipe
+
+
+def _free_folder(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2 and so on where that is taken."""
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def _words(settings: dict[str, object]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in settings.items())
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """A list that fills when the user presses Ctrl-C or the process is told to end; a second time stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ---- the words
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("minidiff", description="Denoising diffusion from scratch.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function, *positional: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        added.set_defaults(command=function)
+        for name in positional:
+            added.add_argument(name, metavar=name.upper(), type=Path, help="a run's folder")
+        return added
+
+    command(quickstart).add_argument("--out", type=Path, metavar="RUN", help="the folder to make")
+
+    add = command(train).add_argument
+    add("data", nargs="?", metavar="DATA", help="a name that `minidiff data` lists, or a path")
+    add("--steps", type=_whole, help="how many steps in all, also when resumed")
+    add("--minutes", type=_positive, help="how long to train, now; fractions are fine")
+    add("--net", choices=NETWORKS, help="the kind of network; by default what suits the data")
+    add("--width", type=_whole, help="its channels: 128 for the MLP, 32 for the U-Net, if not given")
+    add("--batch", type=_whole, help="samples in a step (128)")
+    add("--lr", type=_positive, help="learning rate of Adam (0.001)")
+    add("--schedule", choices=schedules.SCHEDULES, help="the noise schedule (linear)")
+    add("--T", type=_whole, help="its number of times (1000)")
+    add("--beta-start", type=float, help="its first β, where it has one (0.0001)")
+    add("--beta-end", type=float, help="its last β, where it has one (0.02)")
+    add("--times", choices=TIMES, help="how the time of each sample is drawn (antithetic)")
+    add("--seed", type=int, help="of everything that is drawn (0)")
+    add("--out", type=Path, metavar="RUN", help="the folder to make (runs/DATA)")
+    add("--resume", type=Path, metavar="RUN", help="go on with this run instead")
+
+    def sampling(function) -> argparse.ArgumentParser:
+        added = command(function, "run")
+        add = added.add_argument
+        add("--sampler", choices=samplers.SAMPLERS, default="ddim", help="ddim (default) or ddpm")
+        add("--steps", type=_whole, help="how many steps: 50 for ddim, all T for ddpm, if not given")
+        add("--spacing", choices=samplers.SPACINGS, help="how the steps' times are spread over 1…T")
+        add("--eta", type=float, help="ddim: share of fresh noise, 0 (default) none, 1 as ddpm")
+        add("--count", type=_whole, default=64 if function is sample else 1000, help="how many samples")
+        add("--seed", type=int, default=0, help="of everything that is drawn (0)")
+        return added
+
+    sampling(sample).add_argument("--out", metavar="FILE", help="FILE.png (default), .npz or .gif")
+    sampling(evaluate)
+    command(info, "run")
+    command(data)
+    return parser
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value

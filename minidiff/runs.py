@@ -1,0 +1,213 @@
+"""A run is a folder: what was asked for, what was learned, how it went, and pictures of what it makes.
+
+    settings.json    what was asked for, to be read by people
+    metrics.jsonl    a line of JSON every few steps: step, loss, norm, lr, seconds
+    checkpoint.npz   all that sampling and resuming need
+    loss.png  samples.png  animation.gif
+
+A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minidiff import checkpoints, datasets, generation, nn, schedules
+from minidiff.datasets import Dataset, Units
+from minidiff.denoiser import Denoiser
+from minidiff.training import Step, Trainer, fill
+
+CHECKPOINT, SETTINGS, METRICS = "checkpoint.npz", "settings.json", "metrics.jsonl"
+LOG_EVERY = 10  # steps between two lines of metrics
+SAVE_EVERY = 60.0  # seconds between two checkpoints
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides what a run learns.
+
+    net: a description as `nn.build` takes. schedule: {'name': …, 'T': …, …} as `schedule_of` takes. seed: of
+    the weights' start, the data's order, times and noise. The other fields are those of `Trainer`.
+    """
+
+    data: str
+    net: dict[str, object]
+    schedule: dict[str, object]
+    batch: int = 128
+    lr: float = 1e-3
+    warmup: int = 200
+    clip: float = 1.0
+    decay: float = 0.9999
+    times: str = "antithetic"
+    seed: int = 0
+
+
+def schedule_of(description: dict[str, object]) -> schedules.Schedule:
+    """The schedule {'name': …} of `schedules.SCHEDULES` with the description's other entries as arguments."""
+    arguments = {key: value for key, value in description.items() if key != "name"}
+    return schedules.SCHEDULES[description["name"]](**arguments)
+
+
+class Run:
+    """A run's folder, made with `create` or opened with `open` or `resume`.
+
+    net: the network with the averaged weights. trainer: None for a run that was opened only to be sampled.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        units: Units,
+        shape: tuple[int, ...],
+        net: nn.Network,
+        step: int,
+        trainer: Trainer | None = None,
+    ) -> None:
+        self.folder, self.settings, self.units, self.shape = folder, settings, units, shape
+        self.net, self.trainer, self._step = net, trainer, step
+        self.schedule = schedule_of(settings.schedule)
+
+    @classmethod
+    def create(cls, folder: Path, settings: Settings, data: Dataset) -> Run:
+        """Lay a new run and its first checkpoint. Raises FileExistsError where the folder holds anything."""
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(
+                f"{folder} is there and not empty; name a new folder, or resume it if it is a run"
+            )
+        trainer = _trainer_of(settings, data)
+        run = cls(folder, settings, data.units, data.x.shape[1:], trainer.average, 0, trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
+        checkpoints.replace(folder / SETTINGS, text.encode())
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
+        settings, units, shape, arrays, facts = _read(Path(folder))
+        net = nn.build(settings.net, np.random.default_rng(settings.seed))
+        fill({name: p.data for name, p in net.named_parameters().items()}, arrays, "average")
+        return cls(Path(folder), settings, units, shape, net, facts["step"])
+
+    @classmethod
+    def resume(cls, folder: Path) -> Run:
+        """A run to train further, on the data of its settings. Raises as `open`, and where the data has changed."""
+        settings, units, shape, arrays, facts = _read(Path(folder))
+        data = datasets.load(settings.data, settings.seed)
+        if data.units != units or data.x.shape[1:] != shape:
+            raise ValueError(f"{settings.data} is not what {folder} was begun with: other shape or range")
+        trainer = _trainer_of(settings, data)
+        trainer.restore(arrays, facts)
+        run = cls(Path(folder), settings, units, shape, trainer.average, trainer.step, trainer)
+        run._cut_metrics()
+        return run
+
+    @property
+    def step(self) -> int:
+        """How many steps were made."""
+        return self.trainer.step if self.trainer else self._step
+
+    # ---- training
+
+    def train(self, steps: int | None = None, minutes: float | None = None) -> Iterator[Step]:
+        """`Trainer.run`, with metrics written along the way and a checkpoint every minute; call `save` after it."""
+        begin = saved = time.monotonic()
+        losses = []
+        with open(self.folder / METRICS, "a") as metrics:
+            for step in self.trainer.run(steps, minutes):
+                now = time.monotonic()
+                losses.append(step.loss)
+                if step.step % LOG_EVERY == 0:
+                    row = {**step._asdict(), "loss": float(np.mean(losses)), "seconds": round(now - begin, 3)}
+                    metrics.write(json.dumps(row) + "\n")
+                    losses.clear()
+                if now - saved > SAVE_EVERY:
+                    metrics.flush()
+                    self.save()
+                    saved = now
+                yield step
+
+    def save(self) -> None:
+        """Write the checkpoint of training as it stands."""
+        arrays, facts = self.trainer.state()
+        about = {"settings": asdict(self.settings), "units": self.units.to_dict(), "shape": list(self.shape)}
+        checkpoints.write(self.folder / CHECKPOINT, arrays, {**about, "trainer": facts})
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics that were written so far."""
+        path = self.folder / METRICS
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def _cut_metrics(self) -> None:
+        """Forget what was logged after the checkpoint: a run that was killed makes those steps again."""
+        path = self.folder / METRICS
+        if path.exists():
+            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= self.step]
+            checkpoints.replace(path, "".join(kept).encode())
+
+    # ---- sampling
+
+    def denoiser(self) -> Denoiser:
+        """The network as a sampler sees it; x̂₀ of images is held to their range."""
+        return Denoiser(self.net, self.schedule, clip=(-1, 1) if len(self.shape) == 3 else None)
+
+    def draw(self, seed: int = 0) -> list[Path]:
+        """Write loss.png, samples.png and animation.gif, and say which files those are."""
+        from minidiff import plots  # here, since matplotlib takes a while to come
+
+        written = []
+        if rows := self.metrics():
+            written.append(self.folder / "loss.png")
+            plots.loss_curve([row["step"] for row in rows], [row["loss"] for row in rows], written[-1])
+        data = None if self.trainer is None else self.trainer.x
+        count = 64 if len(self.shape) == 3 else 4000
+        way = generation.trajectory(
+            self.denoiser(), self.shape, count, np.random.default_rng(seed), generation.Recipe()
+        )
+        frames = [plots.picture(state.x, self.units, data) for state in way]
+        written += [self.folder / "samples.png", self.folder / "animation.gif"]
+        plots.save(frames[-1], written[-2])
+        plots.animate(frames, written[-1])
+        return written
+
+
+def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
+    """A trainer as the settings say, before its first step."""
+    rng = np.random.default_rng(settings.seed)
+    net = nn.build(settings.net, rng)
+    return Trainer(
+        net,
+        schedule_of(settings.schedule),
+        data.x,
+        data.labels if net.classes else None,
+        rng=rng,
+        batch=settings.batch,
+        lr=settings.lr,
+        warmup=settings.warmup,
+        clip=settings.clip,
+        decay=settings.decay,
+        times=settings.times,
+    )
+
+
+def _read(folder: Path) -> tuple[Settings, Units, tuple[int, ...], dict[str, np.ndarray], dict[str, object]]:
+    """What a run's checkpoint says: settings, units, shape of a sample, arrays, the trainer's facts."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no run: expected a folder with a {CHECKPOINT} in it")
+    arrays, facts = checkpoints.read(path)
+    try:
+        settings, units = Settings(**facts["settings"]), Units.from_dict(facts["units"])
+        return settings, units, tuple(facts["shape"]), arrays, facts["trainer"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is a checkpoint, but not that of a run: {error}") from error

@@ -1,0 +1,164 @@
+"""Algorithm 1 as a generator of steps (ledger S1). Everything that a step depends on is in one `Trainer`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from minidiff import nn, optim
+from minidiff.objectives import TIMES, simple_loss
+from minidiff.schedules import Schedule
+
+
+class Step(NamedTuple):
+    """What is known after a step: its number (from 1), the loss of its batch, the gradient's norm, the rate."""
+
+    step: int
+    loss: float
+    norm: float
+    lr: float
+
+
+class Diverged(ArithmeticError):
+    """The loss or the gradient was NaN or infinite; the weights are those of the step before."""
+
+
+class Trainer:
+    """A network in training: its weights, their average, Adam, the order of the data and the random state.
+
+    net: (x, t, label, rng) → ε_θ; its parameters move into one vector here, so a network has one trainer.
+    x (N, …): the data, in the network's range. labels (N,): told to the network where they are given.
+    rng: draws order, times, noise and dropout, in a fixed order at each step.
+    batch, lr, warmup (steps until lr is reached), clip (longest gradient), decay (of the average), times (how t
+    is drawn: 'uniform' or 'antithetic'): the settings; none depends on how long the training will be.
+
+    average: the network over the averaged weights, which is the one to sample with.
+    """
+
+    def __init__(
+        self,
+        net: nn.Network,
+        schedule: Schedule,
+        x: np.ndarray,
+        labels: np.ndarray | None = None,
+        *,
+        rng: np.random.Generator,
+        batch: int = 128,
+        lr: float = 1e-3,
+        warmup: int = 200,
+        clip: float = 1.0,
+        decay: float = 0.9999,
+        times: str = "antithetic",
+    ) -> None:
+        if batch < 1 or not lr > 0 or not clip > 0 or warmup < 0:
+            raise ValueError(
+                f"expected batch ≥ 1, lr > 0, clip > 0, warmup ≥ 0; got {batch}, {lr}, {clip}, {warmup}"
+            )
+        if times not in TIMES:
+            raise ValueError(f"times must be one of {', '.join(TIMES)}; got {times!r}")
+        if labels is not None and not net.classes:
+            raise ValueError("labels were given to a network that was built without classes")
+        self.net, self.schedule, self.x, self.labels, self.rng = net, schedule, x, labels, rng
+        self.lr, self.warmup, self.clip, self.draw_times = lr, warmup, clip, TIMES[times]
+        self.parameters = nn.ParameterVector(net)
+        self.adam = optim.Adam(self.parameters.values)
+        self.ema = optim.EMA(self.parameters.values, decay)
+        self.average = nn.twin(net, self.parameters, self.ema.values)
+        self.batches = Batches(len(x), batch, rng)
+
+    @property
+    def step(self) -> int:
+        """How many steps were made."""
+        return self.adam.step
+
+    def run(self, steps: int | None = None, minutes: float | None = None) -> Iterator[Step]:
+        """Train until `steps` were made in all, or for `minutes` from now, whichever is first; yield each step.
+
+        Stop earlier by leaving the loop: between two steps everything is whole. Raises `Diverged`.
+        """
+        if steps is None and minutes is None:
+            raise ValueError("say when to stop: steps, minutes or both")
+        end = None if minutes is None else time.monotonic() + 60 * minutes
+        while (steps is None or self.step < steps) and (end is None or time.monotonic() < end):
+            yield self.advance()
+
+    def advance(self) -> Step:
+        """Make one step."""
+        index = self.batches.draw()
+        x0 = self.x[index]
+        t = self.draw_times(self.rng, self.schedule.T, len(x0))
+        noise = self.rng.standard_normal(x0.shape, dtype=x0.dtype)
+        label = None if self.labels is None else self.labels[index]
+
+        loss = simple_loss(self.net, self.schedule, x0, t, noise, label, self.rng)
+        self.parameters.gradients.fill(0)
+        loss.backward()
+        norm, scale = optim.clip_scale(self.parameters.gradients, self.clip)
+        if not np.isfinite(loss.item() + norm):
+            raise Diverged(
+                f"step {self.step + 1}: the loss is {loss.item()}, the gradient's norm {norm}; "
+                "the weights are those of the step before. Try a lower learning rate"
+            )
+        lr = self.lr * optim.warm_up(self.step + 1, self.warmup)
+        self.adam.update(self.parameters.gradients, lr, scale)
+        self.ema.update(self.parameters.values, self.step)
+        return Step(self.step, loss.item(), norm, lr)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+        """All that the next steps depend on: arrays by name, and facts that fit into JSON."""
+        arrays = {"order": self.batches.order}
+        for kind, vector in self._vectors().items():
+            arrays |= {f"{kind}/{name}": view for name, view in self.parameters.views(vector).items()}
+        facts = {"step": self.step, "place": self.batches.place, "random": self.rng.bit_generator.state}
+        return arrays, facts
+
+    def restore(self, arrays: dict[str, np.ndarray], facts: dict[str, object]) -> None:
+        """Go on from a `state`, bit for bit. Raises ValueError where it is not that of this network and data."""
+        order = arrays["order"]
+        if order.shape != self.batches.order.shape:
+            raise ValueError(f"the checkpoint was trained on {len(order)} items, these are {len(self.x)}")
+        for kind, vector in self._vectors().items():
+            fill(self.parameters.views(vector), arrays, kind)
+        self.batches.order, self.batches.place = order, facts["place"]
+        self.adam.step = facts["step"]
+        self.rng.bit_generator.state = facts["random"]
+
+    def _vectors(self) -> dict[str, np.ndarray]:
+        return {
+            "parameters": self.parameters.values,
+            "average": self.ema.values,
+            "first": self.adam.first,
+            "second": self.adam.second,
+        }
+
+
+def fill(views: dict[str, np.ndarray], arrays: dict[str, np.ndarray], kind: str) -> None:
+    """Write the arrays 'kind/name' into the views by name; they must match in names and shapes."""
+    for name, view in views.items():
+        array = arrays.get(f"{kind}/{name}")
+        if array is None or array.shape != view.shape:
+            came = "is missing" if array is None else f"has shape {array.shape}"
+            raise ValueError(f"checkpoint: {kind}/{name} {came}, this network needs {view.shape}")
+        view[...] = array
+
+
+class Batches:
+    """The numbers 0…n − 1 in a fresh random order each epoch, `batch` at a time; a batch may span two epochs."""
+
+    def __init__(self, n: int, batch: int, rng: np.random.Generator) -> None:
+        self.n, self.batch, self.rng = n, batch, rng
+        self.order, self.place = rng.permutation(n), 0
+
+    def draw(self) -> np.ndarray:
+        """The next `batch` of them."""
+        drawn = self.order[self.place : self.place + self.batch]
+        self.place += len(drawn)
+        while len(drawn) < self.batch:
+            self.order, self.place = self.rng.permutation(self.n), 0
+            more = self.order[: self.batch - len(drawn)]
+            self.place = len(more)
+            drawn = np.concatenate([drawn, more])
+        return drawn
