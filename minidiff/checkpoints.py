@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from minidiff import files
 
 VERSION = 1
 _FACTS = "facts.json"
@@ -29,7 +29,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], facts: dict[str, object]) -
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = b"0" * _DIGEST
     content = buffer.getvalue()[:-_DIGEST]
-    replace(Path(path), content + hashlib.sha256(content).hexdigest().encode())
+    files.replace(path, content + hashlib.sha256(content).hexdigest().encode())
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
@@ -44,25 +44,3 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     if facts["version"] != VERSION:
         raise ValueError(f"{path} has format version {facts['version']}, this minidiff reads {VERSION}")
     return arrays, facts
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Make `content` the content of a file in one stroke: readers, and a crash, see the old or the new, whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    """The permissions that new files shall not have; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -49,9 +49,7 @@ class Classifier(nn.Module):
 
     def _in_parts(self, images: np.ndarray, function) -> np.ndarray:
         with no_grad():
-            parts = [
-                function(Tensor(images[i : i + _AT_ONCE])).data for i in range(0, len(images), _AT_ONCE)
-            ]
+            parts = [function(Tensor(images[i : i + _AT_ONCE])).data for i in range(0, len(images), _AT_ONCE)]
         return np.concatenate(parts)
 
 

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 what was asked for could not be done, 2 what was asked fo
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import signal
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff import datasets, evaluation, generation, presets, samplers, schedules
+from minidiff import datasets, evaluation, files, generation, presets, samplers, schedules
 from minidiff.nn import NETWORKS
 from minidiff.objectives import TIMES
 from minidiff.progress import Progress
@@ -92,7 +93,9 @@ def _train(run: Run, steps: int | None, minutes: float | None) -> int:
         bar.finish()
     if interrupted:
         more = f"--steps {steps}" if steps is not None else "--minutes N"
-        print(f"stopped after step {run.step}, saved; go on with: minidiff train --resume {run.folder} {more}")
+        print(
+            f"stopped after step {run.step}, saved; go on with: minidiff train --resume {run.folder} {more}"
+        )
         return 130
     for path in run.draw():
         print(f"wrote {path}")
@@ -102,9 +105,11 @@ def _train(run: Run, steps: int | None, minutes: float | None) -> int:
 def sample(options: argparse.Namespace) -> int:
     """Draw new samples from a run."""
     run, recipe = _open(options)
-    out = Path(options.out or run.folder / "samples.png")
+    out = options.out or run.folder / "samples.png"
     if out.suffix not in (".png", ".npz", ".gif"):
         raise UsageError(f"sample: --out must end in .png, .npz or .gif, got {out}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into")
     rng = np.random.default_rng(options.seed)
     denoiser = run.denoiser()
     if out.suffix == ".gif":
@@ -115,7 +120,9 @@ def sample(options: argparse.Namespace) -> int:
     else:
         x = _generate(run, recipe, options.count, rng)
         if out.suffix == ".npz":
-            np.savez(out, samples=run.units.to_units(x))
+            content = io.BytesIO()
+            np.savez(content, samples=run.units.to_units(x))
+            files.replace(out, content.getvalue())
         else:
             from minidiff import plots
 
@@ -149,7 +156,8 @@ def _evaluate(run: Run, recipe: generation.Recipe, count: int, seed: int) -> int
     print(f"{count} samples of {run.folder} after {run.step} steps, beside {len(data.held_out)} held out:")
     print(evaluation.table(report))
     path = run.folder / "evaluation.json"
-    path.write_text(json.dumps({"step": run.step, "count": count, **vars(recipe), **report}, indent=2) + "\n")
+    figures = {"step": run.step, "count": count, **vars(recipe), **report}
+    files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
     print(f"wrote {path}")
     return 0
 
@@ -163,7 +171,9 @@ def info(options: argparse.Namespace) -> int:
     print(f"schedule  {_words(settings.schedule)}")
     print(f"training  {_words({k: v for k, v in vars(settings).items() if not isinstance(v, dict)})}")
     if rows:
-        print(f"loss      {np.mean([row['loss'] for row in rows[-10:]]):.4f}, mean of the last {len(rows[-10:])} lines")
+        print(
+            f"loss      {np.mean([row['loss'] for row in rows[-10:]]):.4f}, mean of the last {len(rows[-10:])} lines"
+        )
     return 0
 
 
@@ -171,7 +181,9 @@ def data(options: argparse.Namespace) -> int:
     """List the data sets that have a name."""
     for name, what in datasets.NAMES.items():
         print(f"{name:14} {what}")
-    print("or a path: IDX files as MNIST's (gz or not) or their folder, .npy, .npz, a folder of PNG or JPEG images")
+    print(
+        "or a path: IDX files as MNIST's (gz or not) or their folder, .npy, .npz, a folder of PNG or JPEG images"
+    )
     return 0
 
 
@@ -190,10 +202,25 @@ def _settings(options: argparse.Namespace, data: datasets.Dataset) -> Settings:
         net = presets.network(data, options.net, schedule["T"], options.width)
     except (ValueError, TypeError) as error:
         raise UsageError(f"train: {error}") from error
-    return Settings(options.data, net, schedule, **{k: v for k, v in asked.items() if v is not None})
+    named = options.data in datasets.NAMES
+    source = options.data if named else str(Path(options.data).expanduser().resolve())
+    return Settings(source, net, schedule, **{k: v for k, v in asked.items() if v is not None})
 
 
-_SETTINGS = ("data", "net", "width", "batch", "lr", "schedule", "T", "beta_start", "beta_end", "times", "seed", "out")
+_SETTINGS = (
+    "data",
+    "net",
+    "width",
+    "batch",
+    "lr",
+    "schedule",
+    "T",
+    "beta_start",
+    "beta_end",
+    "times",
+    "seed",
+    "out",
+)
 
 
 def _refuse_settings(options: argparse.Namespace) -> None:
@@ -291,7 +318,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--seed", type=int, default=0, help="of everything that is drawn (0)")
         return added
 
-    sampling(sample).add_argument("--out", metavar="FILE", help="FILE.png (default), .npz or .gif")
+    sampling(sample).add_argument("--out", type=Path, metavar="FILE", help="FILE.png (default), .npz or .gif")
     sampling(evaluate)
     command(info, "run")
     command(data)

@@ -6,6 +6,7 @@ write a file, whose suffix says its format, or return a frame: (height, width, 3
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from minidiff import files
 from minidiff.datasets import Units
 
 INK, ACCENT, PAPER = "#1f2933", "#d1495b", "#fbfaf7"
@@ -37,7 +39,7 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> Non
     ax.loglog(steps, losses, color=INK, alpha=0.25, linewidth=0.8)
     ax.loglog(steps, _running_mean(np.asarray(losses)), color=ACCENT, linewidth=1.6)
     ax.set(xlabel="step", ylabel="L_simple")
-    drawn.savefig(path)
+    save(frame_of(drawn), path)
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -55,7 +57,9 @@ def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) 
     rows = -(-count // columns)
     scale = max(1, side // (columns * (width + 1)))
     gap = max(1, scale // 2)
-    frame = np.full((rows * (height * scale + gap) + gap, columns * (width * scale + gap) + gap, 3), 255, np.uint8)
+    frame = np.full(
+        (rows * (height * scale + gap) + gap, columns * (width * scale + gap) + gap, 3), 255, np.uint8
+    )
     pixels = np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
     pixels = np.broadcast_to(pixels, (count, height, width, 3)) if channels == 1 else pixels[..., :3]
     for i, image in enumerate(pixels.repeat(scale, axis=1).repeat(scale, axis=2)):
@@ -76,7 +80,9 @@ def points(samples: np.ndarray, data: np.ndarray | None = None, title: str = "")
         bins = np.linspace(low[0], high[0], 160)
         if data is not None:
             ax.hist(data[:, 0], bins, density=True, color=INK, alpha=0.3, label="data")
-        ax.hist(samples[:, 0], bins, density=True, color=ACCENT, histtype="step", linewidth=1.4, label="samples")
+        ax.hist(
+            samples[:, 0], bins, density=True, color=ACCENT, histtype="step", linewidth=1.4, label="samples"
+        )
         ax.legend(frameon=False, fontsize=8)
     else:
         if data is not None:
@@ -102,8 +108,8 @@ def frame_of(drawn: Figure) -> np.ndarray:
 
 
 def save(frame: np.ndarray, path: Path) -> None:
-    """Write one frame."""
-    Image.fromarray(frame).save(path)
+    """Write one frame; PNG, JPEG or what else the suffix says."""
+    _write(Image.fromarray(frame), path)
 
 
 def animate(frames: Sequence[np.ndarray], path: Path, seconds: float = 4.0) -> None:
@@ -111,4 +117,10 @@ def animate(frames: Sequence[np.ndarray], path: Path, seconds: float = 4.0) -> N
     pictures = [Image.fromarray(frame).quantize(64) for frame in frames]
     each = max(20, round(1000 * seconds / len(frames)))
     durations = [each] * (len(frames) - 1) + [1500]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    _write(pictures[0], path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+
+
+def _write(picture: Image.Image, path: Path, **options: object) -> None:
+    content = io.BytesIO()
+    picture.save(content, Image.registered_extensions()[Path(path).suffix.lower()], **options)
+    files.replace(path, content.getvalue())

@@ -45,7 +45,8 @@ class Progress:
             shares.append(spent / self.seconds)
             left.append(max(0.0, self.seconds - spent))
         of = "" if self.total is None else f"/{self.total}"
-        words = [f"{self.what} {self.done}{of}", f"{rate:.3g}/s", note, _clock(min(left)) + " left" if left else ""]
+        remaining = f"{_clock(min(left))} left" if left and min(left) >= 1 else ""
+        words = [f"{self.what} {self.done}{of}", f"{rate:.3g}/s", note, remaining]
         if self.terminal:
             words.insert(1, _bar(min(1.0, max(shares))))
             self.stream.write("\r\x1b[K" + "  ".join(filter(None, words)))

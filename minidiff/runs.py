@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff import checkpoints, datasets, generation, nn, schedules
+from minidiff import checkpoints, datasets, files, generation, nn, schedules
 from minidiff.datasets import Dataset, Units
 from minidiff.denoiser import Denoiser
-from minidiff.training import Step, Trainer, fill
+from minidiff.training import Diverged, Step, Trainer, fill
 
 CHECKPOINT, SETTINGS, METRICS = "checkpoint.npz", "settings.json", "metrics.jsonl"
 LOG_EVERY = 10  # steps between two lines of metrics
@@ -80,13 +80,16 @@ class Run:
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(
-                f"{folder} is there and not empty; name a new folder, or resume it if it is a run"
+                f"{folder} is there and not empty; name a new folder, or go on with --resume if it is a run"
             )
         trainer = _trainer_of(settings, data)
         run = cls(folder, settings, data.units, data.x.shape[1:], trainer.average, 0, trainer)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"the folder {folder} cannot be made: {error.strerror}") from error
         text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
-        checkpoints.replace(folder / SETTINGS, text.encode())
+        files.replace(folder / SETTINGS, text.encode())
         run.save()
         return run
 
@@ -119,22 +122,28 @@ class Run:
     # ---- training
 
     def train(self, steps: int | None = None, minutes: float | None = None) -> Iterator[Step]:
-        """`Trainer.run`, with metrics written along the way and a checkpoint every minute; call `save` after it."""
-        begin = saved = time.monotonic()
-        losses = []
+        """`Trainer.run`, with metrics written along the way and a checkpoint every minute; call `save` after it.
+
+        Raises `Diverged`, with the last checkpoint left as it is.
+        """
+        begin = saved_at = time.monotonic()
+        saved, losses = self.step, []
         with open(self.folder / METRICS, "a") as metrics:
-            for step in self.trainer.run(steps, minutes):
-                now = time.monotonic()
-                losses.append(step.loss)
-                if step.step % LOG_EVERY == 0:
-                    row = {**step._asdict(), "loss": float(np.mean(losses)), "seconds": round(now - begin, 3)}
-                    metrics.write(json.dumps(row) + "\n")
-                    losses.clear()
-                if now - saved > SAVE_EVERY:
-                    metrics.flush()
-                    self.save()
-                    saved = now
-                yield step
+            try:
+                for step in self.trainer.run(steps, minutes):
+                    now = time.monotonic()
+                    losses.append(step.loss)
+                    if step.step % LOG_EVERY == 0:
+                        row = {"loss": float(np.mean(losses)), "seconds": round(now - begin, 3)}
+                        metrics.write(json.dumps(step._asdict() | row) + "\n")
+                        losses.clear()
+                    if now - saved_at > SAVE_EVERY:
+                        metrics.flush()
+                        self.save()
+                        saved, saved_at = step.step, now
+                    yield step
+            except Diverged as error:
+                raise Diverged(f"{error}; {self.folder} keeps its checkpoint of step {saved}") from error
 
     def save(self) -> None:
         """Write the checkpoint of training as it stands."""
@@ -153,7 +162,7 @@ class Run:
         if path.exists():
             whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
             kept = [line for line in whole if json.loads(line)["step"] <= self.step]
-            checkpoints.replace(path, "".join(kept).encode())
+            files.replace(path, "".join(kept).encode())
 
     # ---- sampling
 

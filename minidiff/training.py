@@ -100,7 +100,7 @@ class Trainer:
         if not np.isfinite(loss.item() + norm):
             raise Diverged(
                 f"step {self.step + 1}: the loss is {loss.item()}, the gradient's norm {norm}; "
-                "the weights are those of the step before. Try a lower learning rate"
+                "training stopped before it. Try a lower learning rate"
             )
         lr = self.lr * optim.warm_up(self.step + 1, self.warmup)
         self.adam.update(self.parameters.gradients, lr, scale)

@@ -1,0 +1,89 @@
+"""Data by name or by path, ready for the network.
+
+`data = load("digits")` gives `data.x`, (1438, 8, 8, 1) float32 in [−1, 1], `data.labels`, and others that are
+held out; `data.units.to_units(data.x)` are the same images in their own units, here 0…16.
+`draw("moons", 1000, rng)` draws fresh points of a law, in its own units.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from . import idx, numpy_files, pictures
+from .dataset import Dataset, Units, from_raw
+from .laws import LAWS, draw
+
+__all__ = ["NAMES", "Dataset", "Units", "UnknownDataset", "draw", "from_raw", "load"]
+
+NAMES = {
+    "mixture1d": "the documents' mixture of three narrow normals on the line (100 000 points)",
+    "s-curve": "an S in the plane (100 000 points)",
+    "moons": "two interlocking half circles in the plane (100 000 points)",
+    "swiss-roll": "a spiral in the plane (100 000 points)",
+    "checkerboard": "the eight dark squares of a 4 × 4 board (100 000 points)",
+    "digits": "handwritten digits, 8 × 8, ten classes (1797 images, built in)",
+}
+POINTS, HELD_OUT_POINTS = 100_000, 10_000
+DIGITS = Path(__file__).parents[1] / "data" / "digits.npz"
+
+
+class UnknownDataset(ValueError):
+    """A data set was asked for that is neither a name in `NAMES` nor a path."""
+
+
+def load(source: str | Path, seed: int = 0) -> Dataset:
+    """The data set with the name `source` (see `NAMES`), or else that in the file or folder of this path.
+
+    A path leads to IDX images (as MNIST has; labels are found beside them) or a folder of such, a `.npy` or
+    `.npz` file, or a folder of PNG or JPEG images. `seed` chooses the points of the laws, and the 10 000
+    fresh ones held out. Of anything else a fixed part is held out, balanced over the classes: 20 % of the
+    digits, the t10k file where a folder has train and t10k, else 10 %.
+
+    Raises UnknownDataset for what is neither a name nor looks like a path, FileNotFoundError for a path with
+    nothing there, and ValueError for data that cannot be used; each says in one line what was expected and
+    what came.
+    """
+    name = str(source)
+    if name in LAWS:
+        rng, held_out_rng = np.random.default_rng(seed).spawn(2)
+        return from_raw(name, draw(name, POINTS, rng), held_out=draw(name, HELD_OUT_POINTS, held_out_rng))
+    if name == "digits":
+        return from_raw(name, *numpy_files.read_npz(DIGITS), held_out_part=0.2, limits=(0, 16))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _load_folder(name, path)
+    if path.exists():
+        return _load_file(name, path)
+    if any(mark in name for mark in "/\\.~"):
+        raise FileNotFoundError(
+            f"{name}: no such file or folder; expected the path of data, or one of {', '.join(NAMES)}"
+        )
+    raise UnknownDataset(
+        f"no data set is called {name!r}; expected one of {', '.join(NAMES)}, or the path of a file or folder"
+    )
+
+
+def _load_folder(name: str, folder: Path) -> Dataset:
+    train, held_out = idx.find_images(folder)
+    if train is None:
+        return from_raw(name, *pictures.read_folder(folder), limits=(0, 255))
+    images, labels = idx.read_images_and_labels(train)
+    if held_out is None:
+        return from_raw(name, images, labels, limits=(0, 255))
+    held_images, held_labels = idx.read_images_and_labels(held_out)
+    return from_raw(name, images, labels, held_out=held_images, held_out_labels=held_labels, limits=(0, 255))
+
+
+def _load_file(name: str, path: Path) -> Dataset:
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head == numpy_files.NPY_MAGIC:
+        return from_raw(name, numpy_files.read_npy(path))
+    if head.startswith(numpy_files.ZIP_MAGIC):
+        return from_raw(name, *numpy_files.read_npz(path))
+    if head.startswith((idx.GZIP_MAGIC, b"\0\0")):
+        return from_raw(name, *idx.read_images_and_labels(path), limits=(0, 255))
+    came = f"a file that begins with {head!r}" if head else "an empty file"
+    raise ValueError(
+        f"{name}: expected IDX (gz or not), .npy or .npz, or a folder of PNG or JPEG images, got {came}"
+    )

@@ -1,0 +1,78 @@
+"""A folder of PNG or JPEG images of one size; if they lie in sub-folders, each of those is a class."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+FORMATS = ("PNG", "JPEG")
+ENDINGS = (".png", ".jpg", ".jpeg")
+# What Pillow makes of the 8-bit modes: grey, or colour without its alpha.
+CONVERSION = {"1": "L", "L": "L", "LA": "L"} | dict.fromkeys(("P", "RGB", "RGBA", "CMYK", "YCbCr"), "RGB")
+# What Pillow raises on damaged or foreign files.
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images in `folder`, by name, and labels (N,) or None: (N, H, W, 1) uint8, in colour (N, H, W, 3).
+
+    Labels count the sub-folders that hold images, by name. One image in colour makes all so. Raises
+    ValueError when there are no images, when some lie beside sub-folders with others, when one is damaged or
+    of another size, or has more than 8 bits a channel.
+    """
+    flat = _images_in(folder)
+    classes = [found for sub in sorted(folder.iterdir()) if sub.is_dir() and (found := _images_in(sub))]
+    if flat and classes:
+        raise ValueError(
+            f"{folder}: expected images either here or in sub-folders (one for each class), got both"
+        )
+    if not flat and not classes:
+        raise ValueError(
+            f"{folder}: expected IDX files (…-images-idx3-ubyte[.gz]) or PNG or JPEG images, found none"
+        )
+    paths = flat or [path for found in classes for path in found]
+    images = _stack(paths)
+    if flat:
+        return images, None
+    return images, np.repeat(np.arange(len(classes)), [len(found) for found in classes])
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _stack(paths: list[Path]) -> np.ndarray:
+    images = []
+    for path in paths:
+        images.append(_read_image(path))
+        if images[-1].shape[:2] != images[0].shape[:2]:
+            (h, w), (h0, w0) = images[-1].shape[:2], images[0].shape[:2]
+            raise ValueError(
+                f"{path}: expected {w0}×{h0} pixels as {paths[0].name} has, got {w}×{h}; all must be equal"
+            )
+    channels = max(image.shape[2] for image in images)
+    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """(H, W, 1) or (H, W, 3) uint8."""
+    try:
+        # Decoding alone lets a PNG pass that ends too early or whose checksums are wrong.
+        with Image.open(path, formats=FORMATS) as image:
+            image.verify()
+        with Image.open(path, formats=FORMATS) as image:
+            mode = image.mode
+            pixels = np.asarray(image.convert(CONVERSION.get(mode)))
+    except DAMAGE as error:
+        raise ValueError(
+            f"{path}: expected a PNG or JPEG image, got a file that cannot be read ({error})"
+        ) from error
+    if mode not in CONVERSION:
+        raise ValueError(f"{path}: expected an image of 8 bits a channel, got one of mode {mode}")
+    return pixels.reshape(*pixels.shape[:2], -1)

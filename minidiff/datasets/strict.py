@@ -1,0 +1,41 @@
+"""Reading what others wrote without trusting it: exact lengths, and one clear ValueError for any damage."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+# What the decoders of gz and zip raise on damaged input, apart from ValueError. OSError: a bad gz, or a seek to
+# where a damaged zip points; RuntimeError: a zip that claims to be encrypted.
+DAMAGE = (EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+BLOCK = 1 << 20
+
+
+@contextmanager
+def damage_as_value_error(path: Path) -> Iterator[None]:
+    """Within it, a decoder's complaint about `path` becomes a ValueError that names the file."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise ValueError(
+            f"{path}: the file cannot be read to its end ({error}); fetch or write it again"
+        ) from error
+
+
+def read_exactly(stream: BinaryIO, count: int, path: Path) -> bytearray:
+    """The rest of `stream`, which must be `count` bytes, neither fewer nor more; else ValueError.
+
+    It reads in blocks: a header may promise terabytes, but memory is only taken for bytes that are there.
+    """
+    body = bytearray()
+    while len(body) <= count and (block := stream.read(min(BLOCK, count + 1 - len(body)))):
+        body += block
+    if len(body) != count:
+        came = "more follow" if len(body) > count else f"only {len(body)} follow"
+        raise ValueError(
+            f"{path}: the header promises {count} bytes of data, but {came}; the file is damaged"
+        )
+    return body

@@ -1,0 +1,143 @@
+"""How far two sets of samples lie apart.
+
+Every function takes plain arrays, one sample a row (images are flattened), computes in float64 and raises
+ValueError for empty or non-finite samples and for rows of different length. F and G are the distribution
+functions of the two sets.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+# Entries of a block of distances: 32 MB in float64, so that 10 000 × 10 000 points need no gigabyte.
+BLOCK_ENTRIES = 1 << 22
+
+
+def wasserstein1(a: np.ndarray, b: np.ndarray) -> float:
+    """Wasserstein-1 of samples on the line, (n,) or (n, 1) and (m,) or (m, 1): `∫₀¹ |F⁻¹(u) − G⁻¹(u)| du`."""
+    a, b = _rows(a, b)
+    if a.shape[1] != 1:
+        raise ValueError(
+            f"expected samples on the line, got rows of {a.shape[1]} numbers; see sliced_wasserstein"
+        )
+    return _wasserstein1_sorted(np.sort(a[:, 0]), np.sort(b[:, 0]))
+
+
+def _wasserstein1_sorted(a: np.ndarray, b: np.ndarray) -> float:
+    if len(a) == len(b):
+        return float(np.mean(np.abs(a - b)))
+    # Both quantile functions are steps: between two neighbouring levels each is one of its samples.
+    levels_a, levels_b = np.arange(1, len(a) + 1) / len(a), np.arange(1, len(b) + 1) / len(b)
+    levels = np.union1d(levels_a, levels_b)
+    gap = np.abs(a[np.searchsorted(levels_a, levels)] - b[np.searchsorted(levels_b, levels)])
+    return float(gap @ np.diff(levels, prepend=0.0))
+
+
+def sliced_wasserstein(
+    a: np.ndarray, b: np.ndarray, rng: np.random.Generator, directions: int = 128
+) -> float:
+    """The mean `wasserstein1` of (n, …) and (m, …) projected on `directions` random unit vectors, uniform."""
+    a, b = _rows(a, b)
+    if directions < 1:
+        raise ValueError(f"directions should be at least 1, got {directions}")
+    total = 0.0
+    for direction in rng.standard_normal((directions, a.shape[1])):
+        direction /= np.linalg.norm(direction)
+        total += _wasserstein1_sorted(np.sort(a @ direction), np.sort(b @ direction))
+    return total / directions
+
+
+def energy_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """`2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖` of (n, …) and (m, …), as a V-statistic.
+
+    The means are over all pairs, self-pairs too. Thus it is the energy distance of the two empirical laws:
+    never negative, and 0 only when they are equal. On the line it is `2 ∫ (F − G)² dx`.
+    """
+    a, b = _rows(a, b)
+    return max(0.0, 2 * _mean_distance(a, b) - _mean_distance(a, a) - _mean_distance(b, b))
+
+
+def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
+    total = sum(np.sqrt(squares).sum() for squares in _squared_distances(a, b))
+    return float(total / (len(a) * len(b)))
+
+
+def nearest_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """For each row of `a` (n, …) the Euclidean distance to the nearest row of `b` (m, …): (n,) float64.
+
+    It shows memorisation: generated samples should lie no nearer to the training data than held-out ones do.
+    """
+    a, b = _rows(a, b)
+    nearest = np.concatenate([squares.argmin(axis=1) for squares in _squared_distances(a, b)])
+    # By the difference itself, so that a copy is at distance 0 and not at the root of a rounding error.
+    return np.linalg.norm(a - b[nearest], axis=1)
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields the squared distances of some rows of `a` after others to all of `b`, as ‖x‖² + ‖y‖² − 2 x·y."""
+    # Far from the origin the products would swamp the distances.
+    centre = b.mean(axis=0)
+    a, b = a - centre, b - centre
+    a_squares, b_squares = np.square(a).sum(axis=1), np.square(b).sum(axis=1)
+    minus_2b = -2 * b.T
+    step = max(1, BLOCK_ENTRIES // len(b))
+    for start in range(0, len(a), step):
+        squares = a[start : start + step] @ minus_2b
+        squares += b_squares
+        squares += a_squares[start : start + step, None]
+        yield np.maximum(squares, 0, out=squares)
+
+
+def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
+    """`gaussian_frechet` of the means and (unbiased) covariances of features (n, D) and (m, D); n, m ≥ 2.
+
+    With Inception features this is the FID; it depends on the features and is biased upwards for small n, so
+    that it only means something beside the figure of real against real samples of the same number.
+    """
+    a, b = _rows(features_a, features_b)
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"a covariance needs at least 2 samples; got {len(a)} and {len(b)}")
+    return gaussian_frechet(
+        a.mean(axis=0), np.atleast_2d(np.cov(a.T)), b.mean(axis=0), np.atleast_2d(np.cov(b.T))
+    )
+
+
+def gaussian_frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+    """Squared Wasserstein-2 between normal laws: `‖m_a − m_b‖² + tr(C_a + C_b − 2 (√C_a C_b √C_a)^½)`.
+
+    Means (D,), covariances (D, D), of any rank. The last trace is the sum of the singular values of `√C_a
+    √C_b`, which, unlike a root of the product, does not turn rounding errors of 1e-16 into 1e-8.
+    """
+    mean_a, mean_b = np.asarray(mean_a, np.float64), np.asarray(mean_b, np.float64)
+    root_a, root_b = _symmetric_root(cov_a), _symmetric_root(cov_b)
+    if not mean_a.shape == mean_b.shape == root_a.shape[:1] == root_b.shape[:1]:
+        shapes = ", ".join(str(part.shape) for part in (mean_a, root_a, mean_b, root_b))
+        raise ValueError(f"expected means (D,) and covariances (D, D) of one D, got {shapes}")
+    cross = np.linalg.svd(root_a @ root_b, compute_uv=False).sum()
+    spread = np.trace(cov_a) + np.trace(cov_b) - 2 * cross
+    return float(max(0.0, np.sum((mean_a - mean_b) ** 2) + spread))
+
+
+def _symmetric_root(cov: np.ndarray) -> np.ndarray:
+    cov = np.asarray(cov, np.float64)
+    square = cov.ndim == 2 and cov.shape[0] == cov.shape[1]
+    # NaN fails the comparison too.
+    if not square or not (np.abs(cov - cov.T) <= 1e-8 * np.abs(cov).max(initial=0)).all():
+        raise ValueError(f"expected a symmetric and finite covariance (D, D), got an array {cov.shape}")
+    values, vectors = np.linalg.eigh(cov)
+    # Eigenvalues that are rounding errors of 0 would enter by their roots, eight digits larger.
+    noise = len(cov) * np.finfo(np.float64).eps * values.max(initial=0)
+    return vectors * np.sqrt(np.where(values > noise, values, 0)) @ vectors.T
+
+
+def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = (np.asarray(samples, np.float64) for samples in (a, b))
+    for samples in (a, b):
+        if samples.ndim == 0 or samples.size == 0:
+            raise ValueError(f"expected samples (n, …), at least one, got an array {samples.shape}")
+        if not np.isfinite(samples).all():
+            raise ValueError(f"expected finite samples, got NaN or infinity in an array {samples.shape}")
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"expected rows of one length, got {a.shape[1]} and {b.shape[1]} numbers")
+    return a, b
