@@ -6,6 +6,7 @@ Exit status: 0 done, 1 what was asked for could not be done, 2 what was asked fo
 from __future__ import annotations
 
 import argparse
+import inspect
 import io
 import json
 import signal
@@ -193,14 +194,17 @@ def data(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace, data: datasets.Dataset) -> Settings:
     """The settings of a new run; what the words cannot mean is a UsageError."""
     schedule = {"name": options.schedule or "linear", "T": options.T or 1000}
+    takes = inspect.signature(schedules.SCHEDULES[schedule["name"]]).parameters
     for name in ("beta_start", "beta_end"):
         if getattr(options, name) is not None:
+            if name not in takes:
+                raise UsageError(f"train: the {schedule['name']} schedule takes no {name}")
             schedule[name] = getattr(options, name)
     asked = {name: getattr(options, name) for name in ("batch", "lr", "times", "seed")}
     try:
         schedule_of(schedule)
         net = presets.network(data, options.net, schedule["T"], options.width)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UsageError(f"train: {error}") from error
     named = options.data in datasets.NAMES
     source = options.data if named else str(Path(options.data).expanduser().resolve())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,8 +13,6 @@ from minidiff.denoiser import Denoiser
 from minidiff.samplers import State
 from minidiff.samplers.ddim import steps as ddim_steps
 from minidiff.schedules import Schedule
-
-BATCH = 128  # samples that go through the network at once
 
 DDIM_STEPS, DDIM_SPACING = 50, "quadratic"
 
@@ -68,13 +67,15 @@ def generate(
 ) -> np.ndarray:
     """(count, *shape) float32 samples in the network's range; the first n are the same whatever the count.
 
-    They are drawn in batches, each with a child of `rng`. report(done, total) is called after every step.
+    They are drawn in batches, whose size depends on the shape alone, each with a child of `rng`.
+    report(done, total) is called after every step.
     """
-    streams = rng.spawn(-(-count // BATCH))
+    batch = max(128, 4096 // math.prod(shape))
+    streams = rng.spawn(-(-count // batch))
     total = len(streams) * (len(recipe.times(denoiser.schedule.T)) - 1)
     samples, done = np.empty((count, *shape), np.float32), 0
     for i, stream in enumerate(streams):
-        part = samples[i * BATCH : (i + 1) * BATCH]
+        part = samples[i * batch : (i + 1) * batch]
         for state in recipe.states(denoiser, samplers.initial_noise(stream, part.shape), stream):
             done += 1
             report(done, total)

@@ -1,0 +1,74 @@
+"""Demo 2: learn to undo noise, then sample in two ways: DDPM with all 1000 steps, DDIM with 50.
+
+A small MLP learns ε on the mixture of demo 1 (Algorithm 1). DDPM (Algorithm 2) walks back and adds fresh noise at
+each step; DDIM (S3) with η = 0 draws nothing after the start, so its paths are smooth and may take long strides.
+
+    python demos/02_ddpm_beside_ddim.py      writes demos/pictures/02_ddpm_beside_ddim.png
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from minidiff import datasets, metrics, nn, plots, samplers, schedules, training
+from minidiff.denoiser import Denoiser
+
+PICTURE = Path(__file__).parent / "pictures" / "02_ddpm_beside_ddim.png"
+
+rng = np.random.default_rng(0)
+data = datasets.load("mixture1d")
+schedule = schedules.linear(T=1000)
+
+# ---- Algorithm 1
+
+trainer = training.Trainer(nn.MLP(rng, dim=1, T=schedule.T), schedule, data.x, rng=rng, batch=512)
+for step in trainer.run(minutes=0.4):
+    if step.step % 1000 == 0:
+        print(f"step {step.step}: loss {step.loss:.4f}")
+denoiser = Denoiser(trainer.average, schedule)
+
+# ---- Algorithm 2, and DDIM
+
+x_T = samplers.initial_noise(rng, (10_000, 1))
+fifty = samplers.SPACINGS["quadratic"](schedule.T, 50)
+ways = {
+    "DDPM, 1000 steps": list(samplers.ddpm(denoiser, x_T, rng)),
+    "DDIM, 50 steps": list(samplers.ddim(denoiser, x_T, rng, fifty)),
+}
+
+truth = data.units.to_units(data.held_out)
+print(
+    f"Wasserstein-1 of 10 000 fresh points to the data: {metrics.wasserstein1(truth, data.units.to_units(data.x)):.4f}"
+)
+
+figure, axes = plots.figure(11, 6, columns=2, rows=2, width_ratios=(2, 1), sharey=True)
+for (path_ax, law_ax), (name, states) in zip(axes, ways.items(), strict=True):
+    final = data.units.to_units(states[-1].x)
+    distance = metrics.wasserstein1(final, truth)
+    print(f"Wasserstein-1 of {name}: {distance:.4f}")
+    paths = np.stack([x_T[:60], *(state.x[:60] for state in states)])
+    paths = data.units.to_units(paths)[..., 0]
+    path_ax.plot(
+        [schedule.T, *(state.t for state in states)], paths, color=plots.ACCENT, alpha=0.4, linewidth=0.6
+    )
+    path_ax.invert_xaxis()
+    path_ax.set(xlabel="t", ylabel="x", ylim=(-0.8, 0.9), title=name)
+    bins = np.linspace(-0.8, 0.9, 200)
+    law_ax.hist(
+        truth[:, 0], bins, density=True, orientation="horizontal", color=plots.INK, alpha=0.3, label="data"
+    )
+    law_ax.hist(
+        final[:, 0],
+        bins,
+        density=True,
+        orientation="horizontal",
+        color=plots.ACCENT,
+        histtype="step",
+        label="samples",
+    )
+    law_ax.set_title(f"Wasserstein-1 {distance:.4f}", fontsize=10)
+    law_ax.legend(frameon=False, fontsize=8)
+
+PICTURE.parent.mkdir(exist_ok=True)
+plots.save(plots.frame_of(figure), PICTURE)
+print(f"wrote {PICTURE}")

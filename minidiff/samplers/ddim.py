@@ -1,0 +1,81 @@
+"""DDIM (S3): jump from any t to any s < t, with as much fresh noise as one likes and the same marginals.
+
+    x_s = √(ᾱ_s/ᾱ_t) x_t + (√(1−ᾱ_s−σ²) − √(ᾱ_s(1−ᾱ_t)/ᾱ_t)) ε̂ + σ z,    σ = η √((1−ᾱ_s)/(1−ᾱ_t)) √(1−ᾱ_t/ᾱ_s)
+
+which, with x̂_0 = (x_t − √(1−ᾱ_t) ε̂)/√ᾱ_t (R5), is the more telling
+
+    x_s = √ᾱ_s x̂_0 + √(1−ᾱ_s−σ²) ε̂ + σ z:
+
+the data as it is guessed, noised to the level of s, partly with the noise that x_t already has and partly
+with new. This form needs no division by ᾱ_t, which may be 0. η = 0 draws nothing at all; η = 1 is DDPM with
+variance β̃ (S4).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import sqrt
+
+import numpy as np
+
+from minidiff.denoiser import Denoiser
+from minidiff.noising import Step
+from minidiff.samplers.randomness import NoiseSource
+from minidiff.samplers.state import State
+from minidiff.samplers.timesteps import explicit
+from minidiff.schedules import Schedule
+
+
+def steps(schedule: Schedule, timesteps: Sequence[int] | None = None, eta: float = 0.0) -> list[Step]:
+    """The coefficients of each step of `ddim`, in float64.
+
+    Raises ValueError for bad times, and for an η that is negative or so large that σ² > 1−ᾱ_s at some step.
+    """
+    if not eta >= 0:
+        raise ValueError(f"expected eta of 0 (deterministic) or more (1: as DDPM), got {eta}")
+    return [_step(schedule, t, s, eta) for t, s in pairwise(explicit(schedule.T, timesteps))]
+
+
+def _step(schedule: Schedule, t: int, s: int, eta: float) -> Step:
+    alpha, beta = schedule.kernel(s, t)
+    noise_s, noise_t = float(schedule.one_minus_alpha_bar[s]), float(schedule.one_minus_alpha_bar[t])
+    # σ² = η² · renewed · (1−ᾱ_s), and 1−ᾱ_s−σ² is what is kept. Since renewed + kept = 1 at η = 1, the
+    # difference is taken without cancellation: near ᾱ_t = 0 a plain subtraction would leave the root with
+    # half of its digits.
+    renewed, kept = beta / noise_t, alpha * noise_s / noise_t
+    kept += (1 - eta**2) * renewed
+    if s > 0 and kept < 0:
+        limit = sqrt(noise_t / beta)
+        raise ValueError(
+            f"eta = {eta} asks for more noise than there is in the step {t} → {s}: at most {limit:.4g}"
+        )
+    return Step(
+        t,
+        s,
+        x=0.0,
+        x0=sqrt(schedule.alpha_bar[s]),
+        eps=sqrt(noise_s * max(kept, 0.0)),
+        sigma=eta * sqrt(noise_s * renewed),
+    )
+
+
+def ddim(
+    denoiser: Denoiser,
+    x_T: np.ndarray,
+    rng: np.random.Generator,
+    timesteps: Sequence[int] | None = None,
+    eta: float = 0.0,
+) -> Iterator[State]:
+    """DDIM from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
+
+    Yields a State after each step, whose arrays are the receiver's own. Takes one child of `rng`, and draws
+    from it only where η > 0. Raises ValueError (at the first step) for bad times or an η out of range.
+    """
+    plan = steps(denoiser.schedule, timesteps, eta)
+    noise = NoiseSource(rng, x_T.shape, x_T.dtype)
+    x = x_T
+    for step in plan:
+        x0, eps, _ = denoiser(x, step.t)
+        x = step.x0 * x0 + step.eps * eps
+        if step.sigma > 0:
+            x += step.sigma * noise()
+        yield State(step.s, x.copy(), x0)

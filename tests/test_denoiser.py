@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minidiff import noising, schedules
+from minidiff.denoiser import Denoiser, Prediction
+from minidiff.oracles import mixture1d
+
+SCHEDULE = schedules.linear(100, 1e-3, 0.1)
+ENDS_IN_NOISE = schedules.zero_terminal_snr(SCHEDULE)
+
+
+def half(x, t):
+    return x / 2
+
+
+@given(st.integers(1, 100), st.integers(0, 2**32 - 1))
+def test_one_truth_told_as_eps_x0_or_v_is_the_same_prediction(t, seed):
+    x = np.random.default_rng(seed).standard_normal((4, 1))
+    eps, x0, v = (
+        Denoiser(mixture1d().network(SCHEDULE, said), SCHEDULE, said)(x, t) for said in ("eps", "x0", "v")
+    )
+    for other in (x0, v):
+        assert other.x0 == pytest.approx(eps.x0, abs=1e-11)
+        assert other.eps == pytest.approx(eps.eps, abs=1e-10)
+    assert eps.log_variance is None
+
+
+@given(
+    st.sampled_from(["eps", "x0", "v"]),
+    st.integers(1, 100),
+    st.sampled_from([None, (-1.0, 1.0), (0.0, 0.1)]),
+    st.integers(0, 2**32 - 1),
+)
+def test_x0_and_eps_always_make_up_x_clipped_or_not(said, t, clip, seed):
+    x = 3 * np.random.default_rng(seed).standard_normal((4, 3))
+    x0, eps, _ = Denoiser(half, SCHEDULE, said, clip)(x, t)
+    assert noising.diffuse(SCHEDULE, x0, t, eps) == pytest.approx(x, rel=1e-12, abs=1e-12)
+    if clip is not None:
+        assert clip[0] <= x0.min() and x0.max() <= clip[1]
+
+
+def test_clipping_holds_x0_and_nothing_else():
+    x = np.array([[0.01, 5.0]])
+    free, clipped = Denoiser(half, SCHEDULE)(x, 50), Denoiser(half, SCHEDULE, clip=(-1, 1))(x, 50)
+    assert free.x0[0, 1] > 1 and clipped.x0[0, 1] == 1
+    assert clipped.x0[0, 0] == free.x0[0, 0]
+    assert clipped.eps[0, 0] == pytest.approx(free.eps[0, 0], rel=1e-12)
+    assert clipped.eps[0, 1] > free.eps[0, 1]
+
+
+def test_the_network_is_asked_at_the_original_times_with_one_for_each_sample():
+    asked = []
+
+    def net(x, t):
+        asked.append(t)
+        return x
+
+    short = schedules.respaced(SCHEDULE, (100, 40, 7, 0))
+    denoiser = Denoiser(net, short)
+    denoiser(np.ones((3, 2)), 2)
+    denoiser(np.ones((3, 2)), np.array([1, 3, 2]))
+    assert np.array_equal(asked[0], [40, 40, 40]) and asked[0].dtype.kind == "i"
+    assert np.array_equal(asked[1], [7, 100, 40])
+    assert denoiser.schedule is short
+
+
+@pytest.mark.parametrize(("label", "expected"), [(7, [7, 7, 7]), (np.array([1, 0, 2]), [1, 0, 2])])
+def test_the_network_is_told_a_label_for_each_sample_where_there_is_one(label, expected):
+    told = []
+
+    def net(x, t, label=None):
+        told.append(label)
+        return x
+
+    Denoiser(net, SCHEDULE, label=label)(np.ones((3, 2)), 5)
+    Denoiser(net, SCHEDULE)(np.ones((3, 2)), 5)
+    assert np.array_equal(told[0], expected) and told[1] is None
+
+
+def test_labels_for_another_number_of_samples_are_refused():
+    denoiser = Denoiser(lambda x, t, label: x, SCHEDULE, label=np.zeros(4, int))
+    with pytest.raises(ValueError, match=r"one for each of 3 samples, got \(4,\)"):
+        denoiser(np.ones((3, 2)), 5)
+
+
+@pytest.mark.parametrize("said", ["eps", "x0", "v"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_dtype_is_that_of_x_whatever_the_network_answers_in(said, dtype):
+    x = np.ones((2, 4, 4, 1), dtype)
+    x.setflags(write=False)
+    x0, eps, _ = Denoiser(lambda x, t: x * np.float64(0.5), SCHEDULE, said, (-1, 1))(x, 3)
+    assert x0.dtype == eps.dtype == dtype and x0.shape == eps.shape == x.shape
+
+
+def test_where_only_noise_is_left_eps_is_refused_and_the_others_are_not():
+    x = np.ones((2, 3))
+    with pytest.raises(ValueError, match="predict v or x0"):
+        Denoiser(half, ENDS_IN_NOISE)(x, 100)
+    for said in ("x0", "v"):
+        prediction = Denoiser(half, ENDS_IN_NOISE, said)(x, 100)
+        assert np.array_equal(prediction.eps, x)
+    assert np.array_equal(prediction.x0, -half(x, 100))
+    assert np.all(np.isfinite(Denoiser(half, ENDS_IN_NOISE)(x, 99).x0))
+
+
+def test_an_answer_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"in the shape of x, \(3, 2\), got \(3,\)"):
+        Denoiser(lambda x, t: x[:, 0], SCHEDULE)(np.ones((3, 2)), 5)
+
+
+def test_a_prediction_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="expected prediction to be one of eps, x0, v, got 'noise'"):
+        Denoiser(half, SCHEDULE, "noise")
+
+
+@pytest.mark.parametrize("clip", [(1, -1), (0, 0), (1,), (np.nan, 1)])
+def test_a_clip_that_is_no_range_is_refused(clip):
+    with pytest.raises(ValueError, match=r"expected clip as \(low, high\)"):
+        Denoiser(half, SCHEDULE, clip=clip)
+
+
+@pytest.mark.parametrize("t", [0, 101, -1])
+def test_a_time_outside_is_refused(t):
+    with pytest.raises(ValueError, match="expected t in 1…100"):
+        Denoiser(half, SCHEDULE)(np.ones((3, 2)), t)
+
+
+def test_a_prediction_without_a_learned_variance_says_so():
+    assert Prediction(1, 2) == (1, 2, None)
