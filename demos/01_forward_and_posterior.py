@@ -24,14 +24,14 @@ def density(x: np.ndarray, t: int) -> np.ndarray:
     return np.exp(data.log_density(schedule, x[:, None], t))
 
 
-# ---- the forward process (F1): thirty points walk, a thousand small steps each
+# ---- the forward process (F1): ten points walk, a thousand small steps each
 
-x = data.sample(rng, 30)
+x = data.sample(rng, 10)
 paths = [x]
 for t in range(1, schedule.T + 1):
     x = noising.step(schedule, x, t, rng.standard_normal(x.shape))
     paths.append(x)
-paths = np.concatenate(paths, axis=1)  # (30, T + 1)
+paths = np.concatenate(paths, axis=1)  # (10, T + 1)
 
 # ---- the jump (F4): the same law at once, with no walk in between
 
@@ -40,12 +40,12 @@ jumped = noising.diffuse(schedule, x0, 300, rng.standard_normal(x0.shape))
 
 # ---- the posterior (R1): where was a point one step ago, if we know where it began?
 
-begin, t = 0.5, 100
-x_t = np.array([[0.9]])
+begin, t = 0.5, 4
+x_t = np.array([[0.55]])
 mean, variance = noising.posterior(schedule, np.array([[begin]]), x_t, t)
 print(f"q(x_{t - 1} | x_{t} = {x_t.item()}, x_0 = {begin}) = N({mean.item():.4f}, {variance.item():.5f})")
 
-near = np.linspace(mean.item() - 0.4, mean.item() + 0.4, 400)
+near = np.linspace(mean.item() - 0.08, mean.item() + 0.08, 400)
 
 
 def gaussian(at: np.ndarray, mean: float, variance: float) -> np.ndarray:
@@ -68,8 +68,8 @@ figure, (walk, curves, bayes) = plots.figure(13, 4, columns=3)
 
 grid, times = np.linspace(-2.5, 2.5, 300), np.arange(1, schedule.T + 1, 5)
 heat = np.stack([density(grid, t) for t in times], axis=1)
-walk.pcolormesh(times, grid, np.sqrt(heat), cmap="Greys", shading="nearest", rasterized=True)
-walk.plot(paths.T, color=plots.ACCENT, alpha=0.35, linewidth=0.5)
+walk.pcolormesh(times, grid, heat**0.4, cmap="Greys", shading="nearest", rasterized=True)
+walk.plot(paths.T, color=plots.ACCENT, alpha=0.7, linewidth=0.5)
 walk.set(xlabel="t", ylabel="x", ylim=(-2.5, 2.5), title="data walk into noise (F1)")
 
 wide = np.linspace(-2.5, 2.5, 600)
@@ -85,7 +85,7 @@ bayes.plot(
     came / came.max() * was.max(),
     color=plots.INK,
     linestyle=":",
-    label=f"$q(x_{{{t}}} | x_{{{t - 1}}})$, scaled",
+    label=f"$q(x_{{{t}}} | x_{{{t - 1}}})$",
 )
 bayes.fill_between(near, product, color=plots.ACCENT, alpha=0.3, label="their product, normalised")
 bayes.plot(near, closed, color=plots.ACCENT, label="the closed form (R2, R3)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidiff import classifier, datasets, metrics
+from minidiff import classifier, metrics
 from minidiff.datasets import Dataset
 
 Report = dict[str, object]
@@ -28,11 +28,9 @@ def evaluate(samples: np.ndarray, data: Dataset, seed: int = 0) -> Report:
 
 def _points(samples: np.ndarray, real: np.ndarray, data: Dataset) -> Report:
     samples, real, held_out = (data.units.to_units(x) for x in (samples, real, data.held_out))
-    if samples.shape[1] == 1:
-        distances = {"wasserstein1": metrics.wasserstein1}
-    else:
-        distances = {"sliced_wasserstein": _sliced}
-    distances["energy_distance"] = metrics.energy_distance
+    on_line = samples.shape[1] == 1
+    transport = {"wasserstein1": metrics.wasserstein1} if on_line else {"sliced_wasserstein": _sliced}
+    distances = {**transport, "energy_distance": metrics.energy_distance}
     return _beside_floor(distances, samples, real, held_out)
 
 

@@ -79,7 +79,8 @@ def generate(
         for state in recipe.states(denoiser, samplers.initial_noise(stream, part.shape), stream):
             done += 1
             report(done, total)
-        part[...] = state.x
+            if state.t == 0:
+                part[...] = state.x
     return samples
 
 

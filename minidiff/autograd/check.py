@@ -30,6 +30,9 @@ def check_gradient(
     gradients = [np.zeros(t.shape) if t.grad is None else t.grad for t in tensors]
     for i, (tensor, array) in enumerate(zip(tensors, arrays, strict=True)):
         assert np.array_equal(tensor.data, array), f"argument {i} was changed by the passes"
+        assert gradients[i].shape == array.shape, (
+            f"gradient in argument {i} has shape {gradients[i].shape}, the argument {array.shape}"
+        )
         assert not any(np.shares_memory(gradients[i], g) for g in gradients[:i]), "gradients share memory"
 
     for i, array in enumerate(arrays):
@@ -41,6 +44,9 @@ def check_gradient(
                 moved[i][place] += sign * step
                 ends.append(float(np.vdot(function(*map(Tensor, moved)).data, direction)))
             numeric[place] = (ends[0] - ends[1]) / (2 * step)
+        assert np.isfinite(numeric).all(), (
+            f"differences in argument {i} are not finite: no gradient to compare with"
+        )
         error = np.abs(gradients[i] - numeric)
         worst = np.unravel_index(error.argmax(), error.shape) if error.size else ()
         bound = tolerance * (1 + np.abs(numeric).max(initial=0))

@@ -65,6 +65,8 @@ def embedding(table, *, index: np.ndarray):
     index = np.asarray(index)
     if index.dtype.kind not in "iu":
         raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
+    if table.ndim != 2:
+        raise ValueError(f"embedding: expected a table (rows, C), got {table.shape}")
     rows, channels = table.shape
     if index.size and not 0 <= index.min() <= index.max() < rows:
         raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
@@ -84,7 +86,7 @@ def group_norm(x, gamma, beta, *, groups: int, eps: float, silu: bool = False):
     Then · gamma (C,) + beta (C,) and, with silu=True, SiLU of that, in the same pass. (Wu & He 2018)
     """
     channels = x.shape[-1]
-    if gamma.shape != (channels,) or beta.shape != (channels,) or channels % groups:
+    if gamma.shape != (channels,) or beta.shape != (channels,) or groups < 1 or channels % groups:
         raise ValueError(
             f"group_norm: expected gamma and beta ({channels},) and groups that divide {channels}; "
             f"got {gamma.shape}, {beta.shape}, {groups} groups"
@@ -126,7 +128,7 @@ def attention(q, k, v, *, heads: int = 1):
     q (B, N, C), k and v (B, M, C) → (B, N, C).
     """
     fits = q.ndim == 3 and k.shape == v.shape and k.ndim == 3 and q.shape[::2] == k.shape[::2]
-    if not fits or q.shape[2] % heads or not k.shape[1]:
+    if not fits or heads < 1 or q.shape[2] % heads or not k.shape[1]:
         raise ValueError(
             f"attention: expected q (B, N, C), k and v (B, M, C), C a multiple of {heads} heads, M ≥ 1; "
             f"got {q.shape}, {k.shape}, {v.shape}"
@@ -141,6 +143,10 @@ def attention(q, k, v, *, heads: int = 1):
 @rule
 def upsample_nearest(x, *, factor: int = 2):
     """Every pixel of x (B, H, W, C) as a square of factor × factor equal ones."""
+    if x.ndim != 4 or factor < 1:
+        raise ValueError(
+            f"upsample_nearest: expected x (B, H, W, C) and a factor ≥ 1, got {x.shape} and {factor}"
+        )
     batch, rows, columns, channels = x.shape
     split = batch, rows, factor, columns, factor, channels
     joined = batch, rows * factor, columns * factor, channels
@@ -151,7 +157,9 @@ def upsample_nearest(x, *, factor: int = 2):
 @rule
 def average_pool(x, *, size: int = 2):
     """The mean of every square of size × size pixels of x (B, H, W, C); H and W must be multiples of size."""
-    batch, rows, columns, channels = x.shape
+    if x.ndim != 4 or size < 1:
+        raise ValueError(f"average_pool: expected x (B, H, W, C) and a size ≥ 1, got {x.shape} and {size}")
+    batch, rows, columns, channels = shape = x.shape
     if rows % size or columns % size:
         raise ValueError(
             f"average_pool: {rows}×{columns} pixels are no whole number of {size}×{size} squares"
@@ -160,7 +168,7 @@ def average_pool(x, *, size: int = 2):
 
     def vjp(g):
         spread = (g / size**2)[:, :, None, :, None, :]
-        return np.broadcast_to(spread, split).reshape(x.shape)
+        return np.broadcast_to(spread, split).reshape(shape)
 
     return x.reshape(split).mean(axis=(2, 4)), vjp
 
@@ -200,17 +208,25 @@ def log_softmax(x, *, axis: int = -1):
 def cross_entropy(logits, *, labels: np.ndarray):
     """The mean of −log softmax(logits)[label]: logits (B, K), labels (B,) integers in 0…K−1."""
     labels = np.asarray(labels)
+    if logits.ndim != 2 or not len(logits):
+        raise ValueError(f"cross_entropy: expected logits (B, K) with B ≥ 1, got {logits.shape}")
     batch, classes = logits.shape
     if labels.shape != (batch,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"cross_entropy: expected ({batch},) integer labels, got {labels.dtype} {labels.shape}"
         )
-    if batch and not 0 <= labels.min() <= labels.max() < classes:
+    if not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"cross_entropy: labels run 0…{classes - 1}, got {labels.min()}…{labels.max()}")
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    truth = np.eye(classes, dtype=logits.dtype)[labels]
-    return -(log_p * truth).sum() / batch, lambda g: g * (np.exp(log_p) - truth) / batch
+    truth = np.arange(batch), labels
+
+    def vjp(g):
+        difference = np.exp(log_p)
+        difference[truth] -= 1
+        return difference * (g / batch)
+
+    return -log_p[truth].sum() / batch, vjp
 
 
 @rule
@@ -218,6 +234,8 @@ def mse(a, b):
     """The mean of (a − b)² over everything; the shapes must be equal, nothing is broadcast."""
     if np.shape(a) != np.shape(b):
         raise ValueError(f"mse: expected two of one shape, got {np.shape(a)} and {np.shape(b)}")
+    if not np.size(a):
+        raise ValueError(f"mse: there is no mean of nothing, got two of shape {np.shape(a)}")
     difference = a - b
     doubled = difference * (2 / difference.size)
     return np.mean(difference * difference), lambda g: g * doubled, lambda g: -g * doubled

@@ -8,6 +8,7 @@ gradient in the k-th argument. Where NumPy broadcasts an argument, its gradient 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,14 +18,21 @@ from minidiff.autograd.tensor import Tensor, rule
 Axis = int | tuple[int, ...] | None
 
 
-def _fit(g: np.ndarray, like: object) -> np.ndarray:
-    """Sum g over the axes along which `like` was broadcast, so that it has the shape of `like`."""
+def _fit(like: object) -> Callable[[np.ndarray], np.ndarray]:
+    """The sum of g over the axes along which `like` was broadcast, so that it has the shape of `like`.
+
+    A function of g which holds that shape and not the array, so that what only its shape is needed of is freed.
+    """
     shape = np.shape(like)
-    if g.shape == shape:
-        return g
-    added = g.ndim - len(shape)
-    stretched = tuple(i for i, n in enumerate(shape, added) if n == 1 and g.shape[i] != 1)
-    return g.sum(axis=(*range(added), *stretched), keepdims=True).reshape(shape)
+
+    def fit(g: np.ndarray) -> np.ndarray:
+        if g.shape == shape:
+            return g
+        added = g.ndim - len(shape)
+        stretched = tuple(i for i, n in enumerate(shape, added) if n == 1 and g.shape[i] != 1)
+        return g.sum(axis=(*range(added), *stretched), keepdims=True).reshape(shape)
+
+    return fit
 
 
 # ---- arithmetic
@@ -33,25 +41,28 @@ def _fit(g: np.ndarray, like: object) -> np.ndarray:
 @rule
 def add(a, b):
     """a + b."""
-    return a + b, lambda g: _fit(g, a), lambda g: _fit(g, b)
+    return a + b, _fit(a), _fit(b)
 
 
 @rule
 def subtract(a, b):
     """a − b."""
-    return a - b, lambda g: _fit(g, a), lambda g: _fit(-g, b)
+    fit_b = _fit(b)
+    return a - b, _fit(a), lambda g: fit_b(-g)
 
 
 @rule
 def multiply(a, b):
     """a · b."""
-    return a * b, lambda g: _fit(g * b, a), lambda g: _fit(g * a, b)
+    fit_a, fit_b = _fit(a), _fit(b)
+    return a * b, lambda g: fit_a(g * b), lambda g: fit_b(g * a)
 
 
 @rule
 def divide(a, b):
     """a / b."""
-    return a / b, lambda g: _fit(g / b, a), lambda g: _fit(-g * a / (b * b), b)
+    fit_a, fit_b = _fit(a), _fit(b)
+    return a / b, lambda g: fit_a(g / b), lambda g: fit_b(-g * a / (b * b))
 
 
 @rule
@@ -63,7 +74,8 @@ def negative(a):
 @rule
 def power(a, *, exponent: float):
     """a to a constant power."""
-    return a**exponent, lambda g: g * (exponent * a ** (exponent - 1))
+    lower = exponent - 1 if exponent else 0  # the derivative of a⁰ is 0, at 0 too
+    return a**exponent, lambda g: g * (exponent * a**lower)
 
 
 # ---- one number at a time
@@ -131,8 +143,9 @@ def gelu(a):
 @rule
 def maximum(a, b):
     """The larger of two, which takes the whole gradient; where they are equal each takes half."""
+    fit_a, fit_b = _fit(a), _fit(b)
     share = np.where(a == b, 0.5, a > b).astype(np.result_type(a, b))
-    return np.maximum(a, b), lambda g: _fit(g * share, a), lambda g: _fit(g * (1 - share), b)
+    return np.maximum(a, b), lambda g: fit_a(g * share), lambda g: fit_b(g * (1 - share))
 
 
 @rule
@@ -143,10 +156,11 @@ def clip(a, *, low: float, high: float):
 
 @rule
 def _where(a, b, *, condition):
+    fit_a, fit_b = _fit(a), _fit(b)
     return (
         np.where(condition, a, b),
-        lambda g: _fit(np.where(condition, g, 0), a),
-        lambda g: _fit(np.where(condition, 0, g), b),
+        lambda g: fit_a(np.where(condition, g, 0)),
+        lambda g: fit_b(np.where(condition, 0, g)),
     )
 
 
@@ -161,10 +175,11 @@ def where(condition: np.ndarray, a: object, b: object) -> Tensor:
 @rule
 def sum(a, *, axis: Axis = None, keepdims: bool = False):
     """The sum over `axis`, over everything without one."""
-    kept = np.sum(a, axis=axis, keepdims=True).shape
+    shape, out = a.shape, np.sum(a, axis=axis, keepdims=True)
+    kept = out.shape
     return (
-        np.sum(a, axis=axis, keepdims=keepdims),
-        lambda g: np.broadcast_to(g.reshape(kept), a.shape),
+        out if keepdims else np.squeeze(out, _axes(axis, a.ndim)),
+        lambda g: np.broadcast_to(g.reshape(kept), shape),
     )
 
 
@@ -172,10 +187,10 @@ def sum(a, *, axis: Axis = None, keepdims: bool = False):
 def mean(a, *, axis: Axis = None, keepdims: bool = False):
     """The mean over `axis`, over everything without one."""
     out = np.mean(a, axis=axis, keepdims=True)
-    count = a.size / max(out.size, 1)
+    shape, kept, count = a.shape, out.shape, a.size / max(out.size, 1)
     return (
         out if keepdims else np.squeeze(out, _axes(axis, a.ndim)),
-        lambda g: np.broadcast_to(g.reshape(out.shape) / count, a.shape),
+        lambda g: np.broadcast_to(g.reshape(kept) / count, shape),
     )
 
 
@@ -203,7 +218,8 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
 @rule
 def reshape(a, *, shape: tuple[int, ...]):
     """The same numbers in the same order in another shape."""
-    return a.reshape(shape), lambda g: g.reshape(a.shape)
+    before = a.shape
+    return a.reshape(shape), lambda g: g.reshape(before)
 
 
 @rule
@@ -217,15 +233,16 @@ def transpose(a, *, axes: tuple[int, ...] | None = None):
 def getitem(a, *, index):
     """a[index], for anything that NumPy takes as an index; an entry taken twice gets both gradients."""
 
+    shape, dtype = a.shape, a.dtype
     entries = index if isinstance(index, tuple) else (index,)
-    repeats = any(isinstance(i, (list, np.ndarray)) for i in entries)
+    once = all(i is None or i is ... or isinstance(i, (int, np.integer, slice)) for i in entries)
 
     def vjp(g):
-        whole = np.zeros_like(a)
-        if repeats:
-            np.add.at(whole, index, g)
-        else:
+        whole = np.zeros(shape, dtype)
+        if once:
             whole[index] = g
+        else:
+            np.add.at(whole, index, g)
         return whole
 
     return a[index], vjp
@@ -257,14 +274,21 @@ def matmul(a, b):
     columns = b[:, None] if b.ndim == 1 else b
     batch = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
     full = (*batch, rows.shape[-2], columns.shape[-1])
+    fit_rows, fit_columns, shape_a, shape_b = _fit(rows), _fit(columns), a.shape, b.shape
     return (
         a @ b,
-        lambda g: _fit(g.reshape(full) @ columns.swapaxes(-1, -2), rows).reshape(a.shape),
-        lambda g: _fit(rows.swapaxes(-1, -2) @ g.reshape(full), columns).reshape(b.shape),
+        lambda g: fit_rows(g.reshape(full) @ columns.swapaxes(-1, -2)).reshape(shape_a),
+        lambda g: fit_columns(rows.swapaxes(-1, -2) @ g.reshape(full)).reshape(shape_b),
     )
 
 
 # ---- the same as methods and operators of a tensor
+
+
+def _one_tuple(numbers: tuple) -> tuple[int, ...]:
+    """As in NumPy, a method's numbers may come one by one or as one tuple."""
+    return tuple(numbers[0]) if len(numbers) == 1 and np.iterable(numbers[0]) else numbers
+
 
 Tensor.__add__ = Tensor.__radd__ = lambda a, b: add(a, b)
 Tensor.__sub__ = lambda a, b: subtract(a, b)
@@ -279,5 +303,5 @@ Tensor.__rmatmul__ = lambda a, b: matmul(b, a)
 Tensor.__getitem__ = lambda a, index: getitem(a, index=index)
 Tensor.sum = sum
 Tensor.mean = mean
-Tensor.reshape = lambda a, *shape: reshape(a, shape=shape)
-Tensor.transpose = lambda a, *axes: transpose(a, axes=axes or None)
+Tensor.reshape = lambda a, *shape: reshape(a, shape=_one_tuple(shape))
+Tensor.transpose = lambda a, *axes: transpose(a, axes=_one_tuple(axes) or None)

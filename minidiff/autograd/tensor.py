@@ -11,11 +11,12 @@ that used its value has been visited and its gradient is complete; it is release
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -33,14 +34,14 @@ class _Recording(threading.local):
 _recording = _Recording()
 
 
-class no_grad:
+@contextlib.contextmanager
+def no_grad() -> Iterator[None]:
     """`with no_grad():` nothing is recorded in this thread; results need no gradient."""
-
-    def __enter__(self) -> None:
-        self._before, _recording.on = _recording.on, False
-
-    def __exit__(self, *error: object) -> None:
-        _recording.on = self._before
+    before, _recording.on = _recording.on, False
+    try:
+        yield
+    finally:
+        _recording.on = before
 
 
 class Node:
@@ -80,6 +81,8 @@ class Tensor:
     __array_ufunc__ = None  # so that array + Tensor is Tensor.__radd__, not an array of Tensors
 
     def __init__(self, data: object, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            raise TypeError("expected an array or numbers, got a Tensor; take its .data or .detach()")
         kept = getattr(data, "dtype", None) in (np.float32, np.float64)
         self.data = np.asarray(data, dtype=None if kept else np.float32)
         self.grad: np.ndarray | None = None
@@ -90,6 +93,9 @@ class Tensor:
     ndim = property(lambda self: self.data.ndim)
     size = property(lambda self: self.data.size)
     dtype = property(lambda self: self.data.dtype)
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError("a Tensor is not converted to an array behind your back; take its .data")
 
     def __len__(self) -> int:
         return len(self.data)
@@ -163,21 +169,26 @@ def rule(function: Callable) -> Callable[..., Tensor]:
 
     @functools.wraps(function)
     def operation(*arguments: object, **options: object) -> Tensor:
-        out, *vjps = function(*(_plain(a) for a in arguments), **options)
+        out, *vjps = function(*map(_plain, arguments), **{name: _number(o) for name, o in options.items()})
         result = Tensor(out)
         if _recording.on and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
             result.requires_grad = True
-            result.node = Node(function.__name__, [_origin(a) for a in arguments], vjps)
+            origins = [_origin(a) for a in arguments]
+            wanted = [vjp if origin is not None else None for origin, vjp in zip(origins, vjps, strict=True)]
+            result.node = Node(function.__name__, origins, wanted)
         return result
 
     return operation
 
 
 def _plain(argument: object) -> object:
-    """The array of a tensor. NumPy's scalars become Python's, which do not promote float32 to float64."""
-    if isinstance(argument, Tensor):
-        return argument.data
-    return argument.item() if isinstance(argument, np.generic) else argument
+    """The array of a tensor; a number as `_number` has it."""
+    return argument.data if isinstance(argument, Tensor) else _number(argument)
+
+
+def _number(value: object) -> object:
+    """NumPy's scalars become Python's, which do not promote float32 to float64."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _origin(argument: object) -> Node | Tensor | None:

@@ -45,7 +45,10 @@ class MLP(Network):
     ) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"this network takes x of shape (B, {self.dim}), got {x.shape}")
-        when = self._row_of(t) if self.time == "embedding" else Tensor(sinusoidal(t, self.width))
+        if self.time == "embedding":
+            when = self._row_of(t)
+        else:
+            when = Tensor(sinusoidal(t, self.width).astype(x.dtype, copy=False))
         h = x
         for i, (linear, time) in enumerate(zip(self.hidden, self.times, strict=True)):
             h = linear(h) + time(when)

@@ -60,7 +60,7 @@ class ParameterVector:
         self._parameters = module.named_parameters()
         if not self._parameters:
             raise ValueError("a module without parameters cannot be packed")
-        if any(p.data.base is not None and p.grad is not None for p in self._parameters.values()):
+        if any(p.grad is not None and p.grad.base is not None for p in self._parameters.values()):
             raise ValueError("the module's parameters are packed already; pack once, at the root")
         self.places: dict[str, tuple[slice, tuple[int, ...]]] = {}
         step, end = _LINE // np.dtype(dtype).itemsize, 0

@@ -35,7 +35,7 @@ class Network(Module):
             return self.forward(x, t, label, rng)
         with no_grad():
             out = self.forward(Tensor(x.astype(self.last.w.dtype, copy=False)), t, label, None)
-        return out.data.astype(x.dtype, copy=False)
+        return out.data.astype(np.result_type(x.dtype, np.float32), copy=False)
 
     def forward(
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None

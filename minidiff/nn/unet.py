@@ -24,7 +24,7 @@ class UNet(Network):
     width: channels at full resolution; multipliers[i] times that at level i, of size / 2**i pixels.
     depth: residual blocks a level on the way down (one more on the way up).
     attention: the resolutions, in pixels, where self-attention follows each block; the middle always has it.
-    heads: of each attention. groups: of each norm; must divide every level's channels, also with the skip's.
+    heads: of each attention; groups: of each norm. Both must divide the channels where they work.
     dropout: rate inside the blocks, drawn from the rng that a training step hands in.
     classes: 0, or the number of labels that it can be told.
 
@@ -149,7 +149,7 @@ class ResidualBlock(Module):
 
     def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
         h = self.conv1(self.norm1(x))
-        h = h + self.time(time).reshape(len(x), 1, 1, -1)
+        h = h + self.time(time)[:, None, None, :]
         h = self.norm2(h)
         if self.dropout and rng is not None:
             h = ag.dropout(h, rate=self.dropout, rng=rng)
@@ -168,7 +168,8 @@ class SelfAttention(Module):
         self.heads = heads
 
     def __call__(self, x: Tensor) -> Tensor:
-        pixels = self.norm(x).reshape(len(x), -1, x.shape[-1])
+        batch, height, width, channels = x.shape
+        pixels = self.norm(x).reshape(batch, height * width, channels)
         mixed = ag.attention(self.q(pixels), self.k(pixels), self.v(pixels), heads=self.heads)
         return x + self.project(mixed).reshape(*x.shape)
 

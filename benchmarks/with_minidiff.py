@@ -1,0 +1,69 @@
+"""The works in minidiff."""
+
+from collections.abc import Callable
+
+import numpy as np
+import works
+
+from minidiff import autograd as ag
+from minidiff import nn, optim, schedules, training
+from minidiff.autograd import Tensor
+
+
+def unet(name: str, rng: np.random.Generator) -> nn.UNet:
+    """The U-Net of a name."""
+    spec = works.UNETS[name]
+    widths, small = spec["widths"], spec["many_heads"]
+    return nn.UNet(
+        rng,
+        size=spec["size"],
+        channels=spec["channels"],
+        width=widths[0],
+        multipliers=tuple(w // widths[0] for w in widths),
+        depth=spec["depth"],
+        attention=(spec["size"] >> (len(widths) - 1) if small else 16,),
+        heads=widths[-1] // 8 if small else 1,
+        groups=8 if small else 32,
+        dropout=0.0,
+    )
+
+
+def work(name: str) -> Callable[[], None]:
+    """The work of a name, prepared."""
+    network, what, batch = works.parse(name)
+    rng = np.random.default_rng(0)
+    if network == "mlp":
+        return _mlp(what, batch, rng)
+    net = unet(network, rng)
+    shape = (batch, net.shape[0], net.shape[1], net.shape[2])
+    x, t = rng.standard_normal(shape, dtype=np.float32), rng.integers(1, works.T + 1, batch)
+    if what == "forward":
+        return lambda: net(x, t)
+    eps = rng.standard_normal(shape, dtype=np.float32)
+    parameters = nn.ParameterVector(net)
+    adam = optim.Adam(parameters.values)
+
+    def step() -> None:
+        parameters.gradients.fill(0)
+        ag.mse(net(Tensor(x), t), eps).backward()
+        _, scale = optim.clip_scale(parameters.gradients, 1.0)
+        adam.update(parameters.gradients, 2e-4, scale)
+
+    return step
+
+
+def _mlp(what: str, batch: int, rng: np.random.Generator) -> Callable[[], None]:
+    net = nn.MLP(rng, dim=1, width=works.WIDTH, T=works.T)
+    if what == "step":
+        data = rng.standard_normal((works.POINTS, 1), dtype=np.float32)
+        return training.Trainer(
+            net, schedules.linear(works.T), data, rng=rng, batch=batch, times="uniform"
+        ).advance
+
+    def sample() -> None:
+        x = rng.standard_normal((batch, 1), dtype=np.float32)
+        for k in range(50):
+            noise = rng.standard_normal((batch, 1), dtype=np.float32)
+            x = 0.9 * x - 0.1 * net(x, np.full(batch, k + 1)) + 0.01 * noise
+
+    return sample

@@ -1,0 +1,366 @@
+"""Every rule of the engine: its value against a plain formula, its gradient against differences, its dtypes."""
+
+import inspect
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rule_cases import CASES, plain_conv2d
+
+from minidiff import autograd as ag
+from minidiff.autograd import Tensor, neural, rules
+from minidiff.autograd.check import check_gradient
+
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+# How an argument may lie in memory: (how the wanted array is stored, the view of it that gives it back).
+def _two_apart(a):
+    stored = np.full((*a.shape[:-1], 2 * a.shape[-1]), 7.0)
+    stored[..., ::2] = a
+    return stored
+
+
+def _backwards(a):
+    return a[(slice(None, None, -1),) * a.ndim]
+
+
+LAYOUTS = {
+    "in one piece": (lambda a: a, lambda t: t),
+    "transposed": (np.transpose, ag.transpose),
+    "sliced": (_two_apart, lambda t: t[..., ::2]),
+    "backwards": (_backwards, _backwards),
+}
+
+
+@st.composite
+def laid_out(draw, name):
+    """An example of a rule with each argument in some layout: call, value and arrays as they are stored."""
+    call, plain, arrays = draw(CASES[name])
+    kinds = [
+        LAYOUTS[draw(st.sampled_from(list(LAYOUTS)))] if a.ndim else LAYOUTS["in one piece"] for a in arrays
+    ]
+    turned = draw(st.booleans())  # then g reaches the rule transposed, too
+
+    def laid_out_call(*stored):
+        out = call(*(view(t) for (_, view), t in zip(kinds, stored, strict=True)))
+        return ag.transpose(out) if turned else out
+
+    value = np.asarray(plain(*arrays))
+    stored = [np.array(store(a), order="C") for (store, _), a in zip(kinds, arrays, strict=True)]
+    return laid_out_call, value.T if turned else value, stored
+
+
+@every_case
+@given(data=st.data())
+def test_value_is_the_plain_formula_and_gradient_is_that_of_differences(name, data):
+    call, value, arrays = data.draw(laid_out(name))
+    out = call(*map(Tensor, arrays))
+    assert out.shape == value.shape and out.dtype == np.float64
+    np.testing.assert_allclose(out.data, value, rtol=1e-11, atol=1e-11)
+    check_gradient(call, *arrays)
+    for array, gradient in zip(arrays, _gradients(call, arrays, np.ones(out.shape)), strict=True):
+        assert gradient.shape == array.shape
+
+
+@every_case
+@given(data=st.data())
+def test_float32_stays_float32_and_agrees_with_float64(name, data):
+    call, value, arrays = data.draw(laid_out(name))
+    direction = np.random.default_rng(0).uniform(-1, 1, value.shape)
+    singles = [a.astype(np.float32) for a in arrays]
+    out = call(*map(Tensor, singles))
+    assert out.dtype == np.float32
+    assert np.abs(out.data - value).max(initial=0) <= 2e-5 * (1 + np.abs(value).max(initial=0))
+    wide = _gradients(call, arrays, direction)
+    for narrow, exact in zip(_gradients(call, singles, direction), wide, strict=True):
+        assert narrow.dtype == np.float32
+        assert np.abs(narrow - exact).max(initial=0) <= 1e-4 * (1 + np.abs(exact).max(initial=0))
+
+
+def _gradients(call, arrays, direction):
+    tensors = [Tensor(a, requires_grad=True) for a in arrays]
+    call(*tensors).backward(direction)
+    return [t.grad for t in tensors]
+
+
+def test_every_public_rule_has_a_case_here():
+    held = {name.split(" ")[0] for name in CASES}
+    assert held == set(ag.__all__) - {"Tensor", "no_grad", "rule"}
+
+
+def test_every_rule_of_the_table_is_public():
+    made = {
+        name
+        for module in (rules, neural)
+        for name, f in inspect.getmembers(module, inspect.isfunction)
+        if f.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert made == set(ag.__all__) - {"Tensor", "no_grad", "rule"}
+
+
+# ---- sides that a draw might miss
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+def test_transpose_into_every_order_of_three_axes(axes):
+    a = np.arange(24.0).reshape(2, 3, 4)
+    np.testing.assert_array_equal(ag.transpose(Tensor(a), axes=axes).data, a.transpose(axes))
+    check_gradient(lambda a: ag.transpose(a, axes=axes), a)
+
+
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ((3,), (3,)),
+        ((3,), (3, 2)),
+        ((2, 3), (3,)),
+        ((3,), (4, 3, 2)),
+        ((4, 2, 3), (3,)),
+        ((4, 2, 3), (3, 1)),
+        ((1, 3), (4, 3, 2)),
+        ((4, 1, 2, 3), (2, 3, 2)),
+    ],
+)
+def test_matmul_of_vectors_matrices_and_batches(a, b):
+    rng = np.random.default_rng(0)
+    check_gradient(ag.matmul, rng.standard_normal(a), rng.standard_normal(b))
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (4, 2)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((0, 1), (0, 1)), ((2, 0), (1, 3))], ids=str)
+def test_conv2d_of_every_kernel_stride_and_padding(kernel, stride, padding):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(s) for s in ((1, 4, 5, 2), (*kernel, 2, 2), (2,)))
+
+    def convolved(x, w, b):
+        return ag.conv2d(x, w, b, stride=stride, padding=padding)
+
+    np.testing.assert_allclose(
+        convolved(*map(Tensor, (x, w, b))).data, plain_conv2d(x, w, b, stride, padding)
+    )
+    check_gradient(convolved, x, w, b)
+
+
+# ---- at the kinks, and far out
+
+
+def test_relu_takes_the_derivative_at_zero_as_zero():
+    (gradient,) = _gradients(ag.relu, [np.array([-1.0, 0.0, 1.0])], np.ones(3))
+    np.testing.assert_array_equal(gradient, [0, 0, 1])
+
+
+def test_maximum_of_equals_gives_half_to_each():
+    gradients = _gradients(ag.maximum, [np.array([1.0, 2.0, 3.0]), np.array(2.0)], np.ones(3))
+    np.testing.assert_array_equal(gradients[0], [0, 0.5, 1])
+    np.testing.assert_array_equal(gradients[1], 1.5)
+
+
+def test_clip_passes_the_gradient_at_its_limits_and_none_outside():
+    a = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    (gradient,) = _gradients(lambda a: ag.clip(a, low=-1, high=1), [a], np.ones(5))
+    np.testing.assert_array_equal(gradient, [0, 1, 1, 1, 0])
+
+
+def test_where_sends_nothing_to_the_side_not_taken_even_where_that_is_infinite():
+    condition = np.array([True, False])
+    a, b = np.array([1.0, np.inf]), np.array([np.nan, 2.0])
+    first, second = _gradients(lambda a, b: ag.where(condition, a, b), [a, b], np.array([3.0, 5.0]))
+    np.testing.assert_array_equal(first, [3, 0])
+    np.testing.assert_array_equal(second, [0, 5])
+
+
+def test_the_zeroth_power_is_one_with_gradient_zero_at_zero_too():
+    (gradient,) = _gradients(lambda a: ag.power(a, exponent=0), [np.array([0.0, 2.0])], np.ones(2))
+    np.testing.assert_array_equal(gradient, [0, 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "rule, limits", [(ag.sigmoid, (0, 1)), (ag.silu, (0, 1e4)), (ag.tanh, (-1, 1)), (ag.gelu, (0, 1e4))]
+)
+def test_saturating_rules_reach_their_limits_without_overflow(rule, limits, dtype):
+    ends = np.array([-1e4, 1e4], dtype)
+    with np.errstate(all="raise", under="ignore"):
+        np.testing.assert_allclose(rule(Tensor(ends)).data, limits, atol=1e-30)
+        (gradient,) = _gradients(rule, [ends], np.ones(2, dtype))
+    flat = [0, 0] if rule in (ag.sigmoid, ag.tanh) else [0, 1]
+    np.testing.assert_allclose(gradient, flat, atol=1e-30)
+
+
+@pytest.mark.parametrize("shift", [-1e4, 0.0, 1e4])
+def test_softmax_and_its_kin_bear_big_logits(shift):
+    logits = np.array([[0.0, 1.0, -2.0], [3.0, 3.0, 3.0]])
+    with np.errstate(all="raise", under="ignore"):
+        for rule in (ag.softmax, ag.log_softmax, lambda x: ag.cross_entropy(x, labels=np.array([2, 0]))):
+            np.testing.assert_allclose(
+                rule(Tensor(logits + shift)).data, rule(Tensor(logits)).data, atol=1e-11
+            )
+            check_gradient(rule, logits + shift, tolerance=1e-6)
+
+
+def test_cross_entropy_of_a_certain_error_is_the_distance_of_the_logits():
+    loss = ag.cross_entropy(Tensor(np.array([[1e4, -1e4]])), labels=np.array([1]))
+    assert loss.item() == 2e4
+
+
+def test_attention_bears_big_scores():
+    q = np.array([[[1e3, 0.0]]])
+    k = np.array([[[1e3, 0.0], [-1e3, 0.0]]])
+    v = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    np.testing.assert_array_equal(ag.attention(Tensor(q), Tensor(k), Tensor(v)).data, [[[1, 2]]])
+
+
+def test_dropout_leaves_each_number_or_drops_it_at_its_rate_and_keeps_the_mean():
+    x = np.full(40_000, 2.0)
+    out = ag.dropout(Tensor(x), rate=0.3, rng=np.random.default_rng(1)).data
+    assert set(np.unique(out)) <= {0.0, 2 / 0.7}
+    deviation = math.sqrt(0.3 * 0.7 / x.size)
+    assert abs((out == 0).mean() - 0.3) < 5 * deviation
+
+
+def test_dropout_draws_the_same_from_the_same_seed_and_goes_on_in_the_stream():
+    x = Tensor(np.ones(100))
+    rng = np.random.default_rng(5)
+    first, second = (ag.dropout(x, rate=0.5, rng=rng).data for _ in range(2))
+    again = ag.dropout(x, rate=0.5, rng=np.random.default_rng(5)).data
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, second)
+
+
+def test_group_norm_and_layer_norm_leave_mean_zero_and_variance_one():
+    x = 5 + 3 * np.random.default_rng(0).standard_normal((2, 4, 4, 6))
+    one, zero = np.ones(6), np.zeros(6)
+    groups = ag.group_norm(Tensor(x), one, zero, groups=2, eps=0.0).data.reshape(2, 16, 2, 3)
+    rows = ag.layer_norm(Tensor(x), one, zero, eps=0.0).data
+    np.testing.assert_allclose(groups.mean(axis=(1, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(groups.var(axis=(1, 3)), 1)
+    np.testing.assert_allclose(rows.mean(axis=-1), 0, atol=1e-12)
+    np.testing.assert_allclose(rows.var(axis=-1), 1)
+
+
+def test_an_empty_batch_goes_through_the_layers_and_back():
+    x = np.zeros((0, 4, 4, 2))
+    w, b = np.ones((3, 3, 2, 2)), np.ones(2)
+    gradients = _gradients(ag.conv2d, [x, w, b], np.zeros((0, 2, 2, 2)))
+    assert [g.shape for g in gradients] == [x.shape, w.shape, b.shape]
+    assert not gradients[1].any()
+    assert ag.linear(Tensor(np.zeros((0, 3))), np.ones((3, 2)), np.ones(2)).shape == (0, 2)
+
+
+# ---- what is refused, in words
+
+
+def _ones(*shape):
+    return Tensor(np.ones(shape))
+
+
+REFUSED = {
+    "linear: inner sizes differ": (
+        lambda: ag.linear(_ones(2, 3), _ones(4, 5), _ones(5)),
+        r"linear: expected x",
+    ),
+    "linear: bias": (
+        lambda: ag.linear(_ones(2, 3), _ones(3, 5), _ones(1)),
+        r"got \(2, 3\), \(3, 5\), \(1,\)",
+    ),
+    "linear: 0-d": (lambda: ag.linear(_ones(), _ones(3, 5), _ones(5)), r"linear: expected x"),
+    "conv2d: no batch": (
+        lambda: ag.conv2d(_ones(4, 4, 1), _ones(3, 3, 1, 1), _ones(1)),
+        r"conv2d: expected x",
+    ),
+    "conv2d: channels": (lambda: ag.conv2d(_ones(1, 4, 4, 2), _ones(3, 3, 1, 1), _ones(1)), r"expected x"),
+    "conv2d: bias": (lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 2), _ones(1)), r"b \(O,\); got"),
+    "conv2d: stride": (
+        lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 1), _ones(1), stride=0),
+        r"stride must be ≥ 1",
+    ),
+    "conv2d: padding": (
+        lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 1), _ones(1), padding=((0, -1), (0, 0))),
+        r"padding ≥ 0, got 1 and \(\(0, -1\), \(0, 0\)\)",
+    ),
+    "conv2d: too small": (
+        lambda: ag.conv2d(_ones(1, 4, 2, 1), _ones(3, 3, 1, 1), _ones(1)),
+        r"kernel \(3, 3\) does not fit into \(4, 2\)",
+    ),
+    "embedding: real index": (
+        lambda: ag.embedding(_ones(3, 2), index=np.array([0.5])),
+        r"of integers, got float64",
+    ),
+    "embedding: past the end": (
+        lambda: ag.embedding(_ones(3, 2), index=np.array([3])),
+        r"rows run 0…2, asked for 3…3",
+    ),
+    "embedding: negative": (lambda: ag.embedding(_ones(3, 2), index=np.array([-1, 1])), r"asked for -1…1"),
+    "group_norm: groups": (
+        lambda: ag.group_norm(_ones(1, 2, 6), _ones(6), _ones(6), groups=4, eps=1e-6),
+        r"groups that divide 6; got \(6,\), \(6,\), 4 groups",
+    ),
+    "group_norm: no groups": (
+        lambda: ag.group_norm(_ones(1, 2, 6), _ones(6), _ones(6), groups=0, eps=1e-6),
+        r"groups that divide 6",
+    ),
+    "group_norm: gamma": (
+        lambda: ag.group_norm(_ones(1, 2, 6), _ones(5), _ones(6), groups=1, eps=1e-6),
+        r"expected gamma and beta \(6,\)",
+    ),
+    "layer_norm: beta": (
+        lambda: ag.layer_norm(_ones(2, 6), _ones(6), _ones(5)),
+        r"expected gamma and beta \(6,\)",
+    ),
+    "attention: heads": (lambda: ag.attention(*[_ones(1, 2, 6)] * 3, heads=4), r"C a multiple of 4 heads"),
+    "attention: no heads": (lambda: ag.attention(*[_ones(1, 2, 6)] * 3, heads=0), r"C a multiple of 0 heads"),
+    "attention: keys and values": (
+        lambda: ag.attention(_ones(1, 2, 6), _ones(1, 3, 6), _ones(1, 4, 6)),
+        r"got \(1, 2, 6\), \(1, 3, 6\), \(1, 4, 6\)",
+    ),
+    "attention: batches": (
+        lambda: ag.attention(_ones(2, 2, 6), *[_ones(1, 2, 6)] * 2),
+        r"attention: expected q",
+    ),
+    "attention: nothing to see": (lambda: ag.attention(_ones(1, 2, 6), *[_ones(1, 0, 6)] * 2), r"M ≥ 1"),
+    "upsample_nearest: no batch": (
+        lambda: ag.upsample_nearest(_ones(4, 4, 1)),
+        r"upsample_nearest: expected",
+    ),
+    "upsample_nearest: factor": (lambda: ag.upsample_nearest(_ones(1, 4, 4, 1), factor=0), r"factor"),
+    "average_pool: no batch": (lambda: ag.average_pool(_ones(4, 4, 1)), r"average_pool: expected"),
+    "average_pool: size": (lambda: ag.average_pool(_ones(1, 4, 4, 1), size=0), r"size"),
+    "average_pool: odd": (
+        lambda: ag.average_pool(_ones(1, 4, 3, 1)),
+        r"4×3 pixels are no whole number of 2×2",
+    ),
+    "dropout: rate 1": (
+        lambda: ag.dropout(_ones(3), rate=1.0, rng=np.random.default_rng(0)),
+        r"must lie in \[0, 1\), got 1.0",
+    ),
+    "dropout: negative rate": (
+        lambda: ag.dropout(_ones(3), rate=-0.1, rng=np.random.default_rng(0)),
+        r"must lie in \[0, 1\)",
+    ),
+    "cross_entropy: one-hot labels": (
+        lambda: ag.cross_entropy(_ones(2, 3), labels=np.ones((2, 3), int)),
+        r"expected \(2,\) integer labels",
+    ),
+    "cross_entropy: real labels": (
+        lambda: ag.cross_entropy(_ones(2, 3), labels=np.ones(2)),
+        r"expected \(2,\) integer labels, got float64",
+    ),
+    "cross_entropy: past the end": (
+        lambda: ag.cross_entropy(_ones(2, 3), labels=np.array([0, 3])),
+        r"labels run 0…2, got 0…3",
+    ),
+    "mse: would broadcast": (lambda: ag.mse(_ones(3), _ones(3, 1)), r"one shape, got \(3,\) and \(3, 1\)"),
+}
+
+
+@pytest.mark.parametrize("wrong", REFUSED)
+def test_wrong_arguments_are_refused_in_one_line(wrong):
+    call, message = REFUSED[wrong]
+    with pytest.raises(ValueError, match=message) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)

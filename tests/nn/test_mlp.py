@@ -1,0 +1,58 @@
+"""The documents' network for points: its arithmetic written out, its parameters, its refusals."""
+
+import numpy as np
+import pytest
+
+from minidiff.nn import MLP, ParameterVector
+from minidiff.nn.layers import sinusoidal
+
+
+def written_out(named, x, t, label, depth, sinusoidal_time):
+    """h ← SiLU(h·w + b + time [+ class]) and a linear layer, from the parameters by name."""
+    h = x
+    for i in range(depth):
+        h = h @ named[f"hidden.{i}.w"] + named[f"hidden.{i}.b"]
+        if sinusoidal_time:
+            h = h + sinusoidal(t, h.shape[1]) @ named[f"times.{i}.w"] + named[f"times.{i}.b"]
+        else:
+            h = h + named[f"times.{i}.table"][t - 1]
+        if label is not None:
+            h = h + named[f"labels.{i}.table"][label]
+        h = h / (1 + np.exp(-h))
+    return h @ named["last.w"] + named["last.b"]
+
+
+@pytest.mark.parametrize("time", ["embedding", "sinusoidal"])
+@pytest.mark.parametrize("classes", [0, 2])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_network_is_what_its_docstring_says(time, classes, depth):
+    net = MLP(np.random.default_rng(0), dim=2, width=8, depth=depth, T=9, time=time, classes=classes)
+    ParameterVector(net, np.float64)
+    named = {name: p.data for name, p in net.named_parameters().items()}
+    rng = np.random.default_rng(1)
+    for data in named.values():
+        data[...] = rng.standard_normal(data.shape)
+    x, t = rng.standard_normal((4, 2)), np.array([1, 9, 4, 4])
+    label = np.array([0, 1, 2, 2]) if classes else None
+    expected = written_out(named, x, t, label, depth, time == "sinusoidal")
+    np.testing.assert_allclose(net(x, t, label), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_documents_network_has_128_units_and_an_embedding_of_t_at_each_hidden_layer():
+    net = MLP(np.random.default_rng(0))
+    shapes = {name: p.shape for name, p in net.named_parameters().items()}
+    assert shapes["hidden.0.w"] == (1, 128) and shapes["hidden.2.w"] == (128, 128)
+    assert [shapes[f"times.{i}.table"] for i in range(3)] == [(1000, 128)] * 3
+    hidden = (1 * 128 + 128) + 2 * (128 * 128 + 128)
+    assert net.count_parameters() == hidden + 3 * 1000 * 128 + (128 + 1)
+
+
+def test_the_sinusoidal_form_needs_no_table():
+    net = MLP(np.random.default_rng(0), dim=2, time="sinusoidal", classes=10)
+    hidden = (2 * 128 + 128) + 2 * (128 * 128 + 128)
+    assert net.count_parameters() == hidden + 3 * (128 * 128 + 128) + 3 * 11 * 128 + (128 * 2 + 2)
+
+
+def test_another_kind_of_time_is_refused():
+    with pytest.raises(ValueError, match="'embedding' or 'sinusoidal', got 'fourier'"):
+        MLP(np.random.default_rng(0), time="fourier")

@@ -1,0 +1,165 @@
+"""The paper's U-Net: its size with the CIFAR-10 settings, its wiring written out, how it starts, what it refuses."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minidiff.kernels import reference
+from minidiff.nn import ParameterVector, UNet
+from minidiff.nn.layers import sinusoidal
+
+
+@pytest.fixture(scope="module")
+def papers():
+    """The parameters of the CIFAR-10 network, by name."""
+    return UNet(np.random.default_rng(0)).named_parameters()
+
+
+def test_the_papers_network_has_35_746_307_parameters_in_328_arrays(papers):
+    assert len(papers) == 328
+    assert sum(p.size for p in papers.values()) == 35_746_307
+
+
+def test_the_papers_network_is_laid_out_as_the_paper_says(papers):
+    shapes = {name: p.shape for name, p in papers.items()}
+    assert shapes["first.w"] == (3, 3, 3, 128) and shapes["last.w"] == (3, 3, 128, 3)
+    assert shapes["time1.w"] == (128, 512) and shapes["time2.w"] == (512, 512)
+    assert not any("label" in name for name in shapes)
+    attentions = [shape for name, shape in shapes.items() if name.endswith(".project.w")]
+    assert attentions == [(256, 256)] * 6  # two down and three up at 16 × 16, one in the middle
+    blocks = [name for name in shapes if name.endswith("conv1.w")]
+    assert len(blocks) == 4 * 2 + 2 + 4 * 3
+    assert all(shapes[re.sub(r"conv1\.w$", "time.w", name)] == (512, shapes[name][3]) for name in blocks)
+    channels_up = [shapes[name][2:] for name in blocks if name.startswith("up")]
+    assert channels_up == [(512, 256)] * 8 + [(384, 256)] + [(384, 128)] + [(256, 128)] * 2
+
+
+def test_what_ends_a_branch_starts_at_zero_and_the_rest_does_not(papers):
+    ends = re.compile(r"(^last|conv2|project)\.w$")
+    for name, p in papers.items():
+        if name.endswith((".b", "beta")) or ends.search(name):
+            assert not p.data.any(), name
+        elif name.endswith("gamma"):
+            assert (p.data == 1).all(), name
+        else:
+            fans = p.size / p.shape[-1] + p.size / p.shape[-2]  # fan in + fan out
+            np.testing.assert_allclose(p.data.var(), 2 / fans, rtol=0.1, err_msg=name)
+
+
+def test_a_new_network_is_the_zero_map():
+    net = UNet(np.random.default_rng(0), size=8, channels=1, width=8, multipliers=(1, 2), groups=4)
+    x = np.random.default_rng(1).standard_normal((2, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_array_equal(net(x, np.array([1, 1000])), np.zeros_like(x))
+
+
+class WrittenOut:
+    """The network as one function of its parameters by name, on the reference kernels."""
+
+    def __init__(self, named, heads, groups):
+        self.named, self.heads, self.groups = named, heads, groups
+
+    def linear(self, name, x):
+        return x @ self.named[f"{name}.w"] + self.named[f"{name}.b"]
+
+    def conv(self, name, x, stride=1, padding=((1, 1), (1, 1))):
+        return reference.conv2d(x, self.named[f"{name}.w"], self.named[f"{name}.b"], stride, padding)
+
+    def norm(self, name, x, silu):
+        gamma, beta = self.named[f"{name}.gamma"], self.named[f"{name}.beta"]
+        return reference.group_norm(x, gamma, beta, self.groups, 1e-6, silu)[0]
+
+    def block(self, name, x, time):
+        h = self.conv(f"{name}.conv1", self.norm(f"{name}.norm1", x, silu=True))
+        h = h + self.linear(f"{name}.time", reference.silu(time))[:, None, None, :]
+        h = self.conv(f"{name}.conv2", self.norm(f"{name}.norm2", h, silu=True))
+        return h + (self.linear(f"{name}.shortcut", x) if f"{name}.shortcut.w" in self.named else x)
+
+    def attend(self, name, x):
+        batch, rows, columns, channels = x.shape
+        pixels = self.norm(f"{name}.norm", x, silu=False).reshape(batch, rows * columns, channels)
+        q, k, v = (self.linear(f"{name}.{part}", pixels) for part in "qkv")
+        mixed = reference.attention(q, k, v, self.heads)[0]
+        return x + self.linear(f"{name}.project", mixed).reshape(x.shape)
+
+    def stage(self, name, x, time):
+        h = self.block(f"{name}.block", x, time)
+        return self.attend(f"{name}.attention", h) if f"{name}.attention.q.w" in self.named else h
+
+    def __call__(self, x, t, label, width, levels, depth):
+        time = self.linear("time2", reference.silu(self.linear("time1", sinusoidal(t, width))))
+        if label is not None:
+            time = time + self.named["label.table"][label]
+        h = self.conv("first", x)
+        skips, place = [h], 0
+        for level in range(levels):
+            if level:
+                h = self.conv(f"down.{place}.conv", h, stride=2, padding=((0, 1), (0, 1)))
+                skips.append(h)
+                place += 1
+            for _ in range(depth):
+                h = self.stage(f"down.{place}", h, time)
+                skips.append(h)
+                place += 1
+        h = self.block("middle.2", self.attend("middle.1", self.block("middle.0", h, time)), time)
+        place = 0
+        for level in reversed(range(levels)):
+            for _ in range(depth + 1):
+                h = self.stage(f"up.{place}", np.concatenate([h, skips.pop()], axis=3), time)
+                place += 1
+            if level:
+                h = self.conv(f"up.{place}.conv", h.repeat(2, axis=1).repeat(2, axis=2))
+                place += 1
+        assert not skips
+        return self.conv("last", self.norm("norm", h, silu=True))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(size=4, channels=1, width=4, multipliers=(1,), depth=1, attention=(), heads=1, groups=1),
+        dict(size=8, channels=2, width=4, multipliers=(1, 2, 2), depth=2, attention=(4,), heads=2, groups=2),
+        dict(
+            size=8,
+            channels=3,
+            width=6,
+            multipliers=(2, 1),
+            depth=1,
+            attention=(8, 4),
+            heads=3,
+            groups=3,
+            classes=2,
+        ),
+    ],
+    ids=["one level", "three levels", "narrowing, with classes"],
+)
+def test_the_network_is_wired_as_its_docstring_says(settings):
+    net = UNet(np.random.default_rng(0), **settings)
+    ParameterVector(net, np.float64)
+    named = {name: p.data for name, p in net.named_parameters().items()}
+    rng = np.random.default_rng(1)
+    for data in named.values():
+        data[...] = rng.standard_normal(data.shape) / (data.size // data.shape[-1]) ** 0.5
+    x = rng.standard_normal((2, settings["size"], settings["size"], settings["channels"]))
+    t = np.array([3, 700])
+    label = np.array([0, 2]) if "classes" in settings else None
+    plain = WrittenOut(named, settings["heads"], settings["groups"])
+    expected = plain(x, t, label, settings["width"], len(settings["multipliers"]), settings["depth"])
+    attended = sum(name.endswith("project.w") for name in named)
+    levels = [settings["size"] >> i for i in range(len(settings["multipliers"]))]
+    assert attended == 1 + sum(n in settings["attention"] for n in levels) * (2 * settings["depth"] + 1)
+    np.testing.assert_allclose(net(x, t, label), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(size=6, multipliers=(1, 1, 1)), "6 pixels do not halve 2 times"),
+        (dict(width=8, groups=3), "8 channels do not divide into 3 groups"),
+        (dict(width=8, groups=4, heads=3), "8 channels do not divide into 3 heads"),
+    ],
+)
+def test_settings_that_do_not_divide_are_refused(settings, message):
+    small = dict(size=8, channels=1, width=8, multipliers=(1, 1), depth=1, groups=4)
+    with pytest.raises(ValueError, match=message):
+        UNet(np.random.default_rng(0), **{**small, **settings})
