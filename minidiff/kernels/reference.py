@@ -74,7 +74,7 @@ def group_norm(
 
     x (B, ..., C), gamma and beta (C,) → y as x, and what backward needs: mean and 1/deviation, (B, groups).
     """
-    grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    grouped = _in_groups(x, groups)
     mean = grouped.mean(axis=(1, 3))
     inverse_deviation = 1 / np.sqrt(grouped.var(axis=(1, 3)) + eps)
     normal = (grouped - mean[:, None, :, None]) * inverse_deviation[:, None, :, None]
@@ -92,8 +92,7 @@ def group_norm_backward(
     silu: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of `group_norm` in x, gamma and beta, from that of y and from what forward kept."""
-    groups = mean.shape[1]
-    grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    grouped = _in_groups(x, groups=mean.shape[1])
     normal = ((grouped - mean[:, None, :, None]) * inverse_deviation[:, None, :, None]).reshape(x.shape)
     if silu:
         g = silu_backward(g, normal * gamma + beta)
@@ -105,8 +104,14 @@ def group_norm_backward(
     return dx.reshape(x.shape), (g * normal).sum(axis=every_row), g.sum(axis=every_row)
 
 
+def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
+    """(B, ..., C) → (B, pixels, groups, C / groups)."""
+    return x.reshape(len(x), math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    with np.errstate(over="ignore"):  # exp(−x) may be infinite: the result is 0 then, as it should be
+        return 1 / (1 + np.exp(-x))
 
 
 def silu(x: np.ndarray) -> np.ndarray:
@@ -120,9 +125,7 @@ def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
     return g * s * (1 + x * (1 - s))
 
 
-def attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int
-) -> tuple[np.ndarray, np.ndarray]:
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
     """Scaled dot-product attention: q (B, N, C), k and v (B, M, C) → (B, N, C), and the weights (B, heads, N, M).
 
     Head h owns the channels h·d … (h+1)·d − 1 with d = C / heads; scores are q·k / √d.
@@ -148,12 +151,12 @@ def attention_backward(
 
 def _split_heads(a: np.ndarray, heads: int) -> np.ndarray:
     """(B, N, C) → (B, heads, N, C / heads)."""
-    return a.reshape(*a.shape[:2], heads, -1).swapaxes(1, 2)
+    return a.reshape(*a.shape[:2], heads, a.shape[2] // heads).swapaxes(1, 2)
 
 
 def _join_heads(a: np.ndarray) -> np.ndarray:
     """(B, heads, N, d) → (B, N, heads · d)."""
-    return a.swapaxes(1, 2).reshape(a.shape[0], a.shape[2], -1)
+    return a.swapaxes(1, 2).reshape(a.shape[0], a.shape[2], a.shape[1] * a.shape[3])
 
 
 def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.ndarray:

@@ -1,0 +1,211 @@
+"""What each kernel demands of its arguments, said before it starts; each gives back the dtype of the work.
+
+The compiled kernels compute with bare addresses: a shape that does not fit would read where nothing is.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from .reference import Padding
+
+_KINDS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _dtype(*arrays: np.ndarray) -> np.dtype:
+    kind = arrays[0].dtype
+    for array in arrays:
+        if array.dtype != kind or kind not in _KINDS:
+            found = ", ".join(str(a.dtype) for a in arrays)
+            raise TypeError(f"kernels take arrays that are all float32 or all float64, not {found}")
+    return kind
+
+
+def _shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise ValueError(f"{name} must have shape {expected} here, not {array.shape}")
+
+
+def _dimensions(name: str, array: np.ndarray, form: str, count: int) -> None:
+    if array.ndim != count:
+        raise ValueError(f"{name} must be {form}, not of shape {array.shape}")
+
+
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.dtype:
+    _dimensions("w", w, "(I, O)", 2)
+    _dimensions("x", x, "(N, I)", 2)
+    _shape("x", x, (x.shape[0], w.shape[0]))
+    _shape("b", b, (w.shape[1],))
+    return _dtype(x, w, b)
+
+
+def linear_backward_input(g: np.ndarray, w: np.ndarray) -> np.dtype:
+    _dimensions("w", w, "(I, O)", 2)
+    _dimensions("g", g, "(N, O)", 2)
+    _shape("g", g, (g.shape[0], w.shape[1]))
+    return _dtype(g, w)
+
+
+def linear_backward_weight(x: np.ndarray, g: np.ndarray) -> np.dtype:
+    _dimensions("x", x, "(N, I)", 2)
+    _dimensions("g", g, "(N, O)", 2)
+    _shape("g", g, (x.shape[0], g.shape[1]))
+    return _dtype(x, g)
+
+
+def sum_rows(g: np.ndarray) -> np.dtype:
+    _dimensions("g", g, "(N, C)", 2)
+    return _dtype(g)
+
+
+@lru_cache(maxsize=256)
+def _windows(
+    size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding
+) -> tuple[int, int]:
+    """Height and width of a convolution's output."""
+    if stride < 1 or min(padding[0]) < 0 or min(padding[1]) < 0:
+        raise ValueError(f"stride must be at least 1 and padding at least 0, not {stride} and {padding}")
+    height, width = (
+        (n + before + after - k) // stride + 1
+        for n, k, (before, after) in zip(size, kernel, padding, strict=True)
+    )
+    if height < 1 or width < 1:
+        raise ValueError(f"a kernel of {tuple(kernel)} does not fit into {tuple(size)} padded by {padding}")
+    return height, width
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.dtype:
+    _dimensions("x", x, "(B, H, W, C)", 4)
+    _dimensions("w", w, "(kh, kw, C, O)", 4)
+    _shape("x", x, (*x.shape[:3], w.shape[2]))
+    _shape("b", b, (w.shape[3],))
+    _windows(x.shape[1:3], w.shape[:2], stride, padding)
+    return _dtype(x, w, b)
+
+
+def conv2d_backward_input(
+    g: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, padding: Padding
+) -> np.dtype:
+    _dimensions("g", g, "(B, H', W', O)", 4)
+    _dimensions("w", w, "(kh, kw, C, O)", 4)
+    _shape("g", g, (g.shape[0], *_windows(tuple(size), w.shape[:2], stride, padding), w.shape[3]))
+    return _dtype(g, w)
+
+
+def conv2d_backward_weight(
+    x: np.ndarray, g: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding
+) -> np.dtype:
+    _dimensions("x", x, "(B, H, W, C)", 4)
+    _dimensions("g", g, "(B, H', W', O)", 4)
+    _shape("g", g, (x.shape[0], *_windows(x.shape[1:3], tuple(kernel), stride, padding), g.shape[3]))
+    return _dtype(x, g)
+
+
+def group_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, silu: bool
+) -> np.dtype:
+    if x.ndim < 2:
+        raise ValueError(f"x must be (B, ..., C), not of shape {x.shape}")
+    if groups < 1 or x.shape[-1] % groups:
+        raise ValueError(f"groups must divide the {x.shape[-1]} channels, and {groups} does not")
+    _shape("gamma", gamma, x.shape[-1:])
+    _shape("beta", beta, x.shape[-1:])
+    return _dtype(x, gamma, beta)
+
+
+def group_norm_backward(
+    g: np.ndarray,
+    x: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    inverse_deviation: np.ndarray,
+    silu: bool,
+) -> np.dtype:
+    _shape("g", g, x.shape)
+    _dimensions("mean", mean, "(B, groups)", 2)
+    _shape("mean", mean, (x.shape[0], mean.shape[1]))
+    _shape("inverse_deviation", inverse_deviation, mean.shape)
+    group_norm(x, gamma, beta, mean.shape[1], 0.0, silu)
+    return _dtype(g, x, gamma, beta, mean, inverse_deviation)
+
+
+def silu(x: np.ndarray) -> np.dtype:
+    return _dtype(x)
+
+
+def silu_backward(g: np.ndarray, x: np.ndarray) -> np.dtype:
+    _shape("g", g, x.shape)
+    return _dtype(g, x)
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.dtype:
+    _dimensions("q", q, "(B, N, C)", 3)
+    _dimensions("k", k, "(B, M, C)", 3)
+    _shape("k", k, (q.shape[0], k.shape[1], q.shape[2]))
+    _shape("v", v, k.shape)
+    if heads < 1 or q.shape[2] % heads:
+        raise ValueError(f"heads must divide the {q.shape[2]} channels, and {heads} does not")
+    if k.shape[1] < 1:
+        raise ValueError("attention needs at least one key")
+    return _dtype(q, k, v)
+
+
+def attention_backward(
+    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
+) -> np.dtype:
+    _dimensions("weights", weights, "(B, heads, N, M)", 4)
+    attention(q, k, v, weights.shape[1])
+    _shape("g", g, q.shape)
+    _shape("weights", weights, (q.shape[0], weights.shape[1], q.shape[1], k.shape[1]))
+    return _dtype(g, q, k, v, weights)
+
+
+def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.dtype:
+    _dimensions("g", g, "(N, C)", 2)
+    _shape("index", index, g.shape[:1])
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"index must hold integers, not {index.dtype}")
+    if index.size and not 0 <= index.min() <= index.max() < rows:
+        raise IndexError(f"index must lie in 0…{rows - 1}, but spans {index.min()}…{index.max()}")
+    return _dtype(g)
+
+
+def _flat(*vectors: np.ndarray) -> np.dtype:
+    for vector in vectors:
+        if vector.ndim != 1 or not vector.flags.c_contiguous or vector.size != vectors[0].size:
+            shapes = ", ".join(str(v.shape) for v in vectors)
+            raise ValueError(f"expected contiguous vectors of one size, not shapes {shapes}")
+    return _dtype(*vectors)
+
+
+def _changeable(*vectors: np.ndarray) -> None:
+    if not all(vector.flags.writeable for vector in vectors):
+        raise ValueError("what is changed in place must not be read-only")
+
+
+def adam(
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    scale: float,
+) -> np.dtype:
+    if step < 1:
+        raise ValueError(f"step counts from 1, and is {step}")
+    _changeable(parameter, first, second)
+    return _flat(parameter, gradient, first, second)
+
+
+def ema(average: np.ndarray, parameter: np.ndarray, decay: float) -> np.dtype:
+    _changeable(average)
+    return _flat(average, parameter)
+
+
+def squared_norm(vector: np.ndarray) -> np.dtype:
+    return _flat(vector)

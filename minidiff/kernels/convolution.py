@@ -1,0 +1,74 @@
+"""Convolution on `windows`: tables that say where the windows lie, and the calls."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from .reference import Padding
+from .tile import FLOAT
+from .windows import NO_BIAS, OUTSIDE, product, transposed_product
+
+
+def _reach(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
+    """(kernel, windows): which line of the image tap k of window i lies on, OUTSIDE where on none."""
+    count = (size + before + after - kernel) // stride + 1
+    line = np.arange(count) * stride + np.arange(kernel)[:, None] - before
+    return np.where((line >= 0) & (line < size), line, OUTSIDE)
+
+
+def _reach_back(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
+    """(kernel, size): which window saw line i of the image through tap k, OUTSIDE where none did."""
+    count = (size + before + after - kernel) // stride + 1
+    window, left_over = np.divmod(np.arange(size) - np.arange(kernel)[:, None] + before, stride)
+    return np.where((left_over == 0) & (window >= 0) & (window < count), window, OUTSIDE)
+
+
+def _table(rows: np.ndarray, columns: np.ndarray, width: int, pixel_bytes: int) -> np.ndarray:
+    """Both axes together: (kh · kw, height · width) offsets in bytes into an image `width` pixels wide."""
+    rows, columns = rows[:, None, :, None], columns[None, :, None, :]
+    offsets = np.where(
+        (rows != OUTSIDE) & (columns != OUTSIDE), (rows * width + columns) * pixel_bytes, OUTSIDE
+    )
+    return np.ascontiguousarray(offsets.reshape(rows.shape[0] * columns.shape[1], -1), np.int64)
+
+
+@lru_cache(maxsize=256)
+def _forward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
+    """Height and width of the output; the windows of the image, and zeros for where they hang over its edge."""
+    rows, columns = (_reach(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True))
+    table = _table(rows, columns, size[1], channels * FLOAT)
+    return (rows.shape[1], columns.shape[1]), table, np.zeros(channels, np.float32)
+
+
+@lru_cache(maxsize=256)
+def _backward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
+    """The windows of the image's pixels into the output's gradient, and zeros for where they see nothing."""
+    rows, columns = (
+        _reach_back(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
+    )
+    width = (size[1] + sum(padding[1]) - kernel[1]) // stride + 1
+    return _table(rows, columns, width, channels * FLOAT), np.zeros(channels, np.float32)
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
+    batch, height, width, channels = x.shape
+    size, *table = _forward((height, width), w.shape[:2], stride, padding, channels)
+    out = np.empty((batch, *size, w.shape[3]), np.float32)
+    return product(x, height * width * channels, *table, w, b, out)
+
+
+def conv2d_backward_input(
+    g: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, padding: Padding
+) -> np.ndarray:
+    batch, rows, columns, channels = g.shape
+    table = _backward(tuple(size), w.shape[:2], stride, padding, channels)
+    out = np.empty((batch, *size, w.shape[2]), np.float32)
+    return product(g, rows * columns * channels, *table, w, NO_BIAS, out, transposed=True)
+
+
+def conv2d_backward_weight(
+    x: np.ndarray, g: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding
+) -> np.ndarray:
+    _, height, width, channels = x.shape
+    _, *table = _forward((height, width), tuple(kernel), stride, padding, channels)
+    return transposed_product(x, height * width * channels, *table, g, (*kernel, channels, g.shape[3]))

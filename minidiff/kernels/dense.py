@@ -1,0 +1,28 @@
+"""The linear layer on `windows`: a convolution of one tap, whose images are BLOCK rows of x."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from .tile import FLOAT
+from .windows import BLOCK, NO_BIAS, product, transposed_product
+
+
+@lru_cache(maxsize=256)
+def _rows(width: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """The numbers in BLOCK rows, where each row begins, and the zeros that `windows` asks for."""
+    offsets = np.arange(BLOCK, dtype=np.int64)[None, :] * (width * FLOAT)
+    return BLOCK * width, offsets, np.zeros(width, np.float32)
+
+
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return product(x, *_rows(w.shape[0]), w, b, np.empty((len(x), w.shape[1]), np.float32))
+
+
+def linear_backward_input(g: np.ndarray, w: np.ndarray) -> np.ndarray:
+    out = np.empty((len(g), w.shape[0]), np.float32)
+    return product(g, *_rows(w.shape[1]), w, NO_BIAS, out, transposed=True)
+
+
+def linear_backward_weight(x: np.ndarray, g: np.ndarray) -> np.ndarray:
+    return transposed_product(x, *_rows(x.shape[1]), g, (x.shape[1], g.shape[1]))

@@ -1,0 +1,54 @@
+"""The one place that says how a kernel is compiled.
+
+`kernel` is for what Python calls: compiled at the first call, kept on disk. `device` is for what kernels call.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from numba import njit
+
+# Never fastmath=True: it also promises that there are no NaNs, and a NaN must come out where one went in.
+FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
+
+
+def device(function: Callable) -> Callable:
+    """Compile a helper that kernels call."""
+    return njit(error_model="numpy", fastmath=FASTMATH)(function)
+
+
+def device_in_order(function: Callable) -> Callable:
+    """The same for arithmetic that is written in the only order in which it works."""
+    return njit(error_model="numpy", fastmath=FASTMATH - {"reassoc", "arcp"})(function)
+
+
+def kernel(function: Callable) -> Callable:
+    """Compile a kernel whose `prange` loops run on all threads, and keep it on disk where there is a place to.
+
+    The index of a `prange` is unsigned: make it np.int64 before it goes to a helper, which is compiled anew for
+    every type and, mixed with signed numbers, would compute in floats.
+    """
+    return _compile(function, parallel=True)
+
+
+def serial_kernel(function: Callable) -> Callable:
+    """The same for a kernel that stays on one thread."""
+    return _compile(function, parallel=False)
+
+
+def _compile(function: Callable, parallel: bool) -> Callable:
+    options = {"parallel": parallel, "error_model": "numpy", "fastmath": FASTMATH}
+    try:
+        compiled = njit(cache=True, **options)(function)
+    except RuntimeError:  # a read-only install and no home directory: Numba finds nowhere to write
+        return njit(**options)(function)
+    _renew_when_any_file_changes(compiled)
+    return compiled
+
+
+def _renew_when_any_file_changes(compiled: Callable) -> None:
+    """Numba throws a kept kernel away when its own file has changed; here a helper may live in another file."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    compiled._cache._cache_file._source_stamp = tuple(
+        (f.name, f.stat().st_mtime, f.stat().st_size) for f in files
+    )

@@ -1,0 +1,43 @@
+"""SiLU by itself, forward and backward, over flat arrays."""
+
+import numpy as np
+from numba import prange
+
+from .jit import kernel
+from .math32 import sigmoid
+
+SERIAL_BELOW = 16_384  # numbers; fewer are done before the other threads have woken
+
+
+@kernel
+def _silu(x, y):
+    if x.size < SERIAL_BELOW:
+        for i in range(x.size):
+            y[i] = x[i] * sigmoid(x[i])
+    else:
+        for i in prange(x.size):
+            y[i] = x[i] * sigmoid(x[i])
+
+
+@kernel
+def _silu_backward(g, x, dx):
+    if x.size < SERIAL_BELOW:
+        for i in range(x.size):
+            s = sigmoid(x[i])
+            dx[i] = g[i] * s * (np.float32(1) + x[i] * (np.float32(1) - s))
+    else:
+        for i in prange(x.size):
+            s = sigmoid(x[i])
+            dx[i] = g[i] * s * (np.float32(1) + x[i] * (np.float32(1) - s))
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    y = np.empty_like(x)
+    _silu(x.reshape(-1), y.reshape(-1))
+    return y
+
+
+def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    dx = np.empty_like(x)
+    _silu_backward(g.reshape(-1), x.reshape(-1), dx.reshape(-1))
+    return dx

@@ -1,0 +1,67 @@
+"""Sums over rows: of all of them (a bias's gradient), and of those that share an index (an embedding's)."""
+
+import numpy as np
+from numba import prange
+
+from .jit import device, kernel, serial_kernel
+
+BLOCK = 256  # rows that one job sums; their number is all that decides the order of the sums
+SERIAL_BELOW = 32_768  # numbers; fewer are done before the other threads have woken
+
+
+@device
+def _sum_block(g, first, out):
+    last = min(g.shape[0], first + BLOCK)
+    out[:] = 0
+    r = first
+    while r + 4 <= last:
+        r0, r1, r2, r3 = g[r], g[r + 1], g[r + 2], g[r + 3]
+        for c in range(out.size):
+            out[c] += (r0[c] + r1[c]) + (r2[c] + r3[c])
+        r += 4
+    while r < last:
+        row = g[r]
+        for c in range(out.size):
+            out[c] += row[c]
+        r += 1
+
+
+@kernel
+def _sum_rows(g, out):
+    blocks = (g.shape[0] + BLOCK - 1) // BLOCK
+    parts = np.empty((blocks, out.size), np.float32)
+    if g.size < SERIAL_BELOW:
+        for block in range(blocks):
+            _sum_block(g, block * BLOCK, parts[block])
+    else:
+        for index in prange(blocks):
+            block = np.int64(index)
+            _sum_block(g, block * BLOCK, parts[block])
+    totals = np.zeros(out.size)
+    for block in range(blocks):
+        part = parts[block]
+        for c in range(out.size):
+            totals[c] += part[c]
+    for c in range(out.size):
+        out[c] = totals[c]
+
+
+@serial_kernel
+def _scatter_rows(g, index, out):
+    """Row after row, on one thread: rows that share an index must not meet."""
+    for i in range(index.size):
+        target, row = out[index[i]], g[i]
+        for c in range(row.size):
+            target[c] += row[c]
+
+
+def sum_rows(g: np.ndarray) -> np.ndarray:
+    out = np.empty(g.shape[1], np.float32)
+    _sum_rows(g, out)
+    return out
+
+
+def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.ndarray:
+    out = np.zeros((rows, g.shape[1]), np.float32)
+    _scatter_rows(g, np.ascontiguousarray(index, np.int64), out)
+    return out

@@ -1,0 +1,203 @@
+"""The register tile: the few lines of LLVM on which every product of the package runs.
+
+A tile holds ROWS × LANES sums in vector registers while it walks the axis that is summed. At each step it loads
+one row of LANES numbers of B and multiplies it by ROWS single numbers of A:
+
+    acc[p, lane] += A[p, i] · B[i, lane]        p < ROWS, lane < LANES
+
+B comes in *panels*: LANES columns of a matrix stored as one contiguous (n, LANES) block. A is found through a
+table of addresses, so that its rows may lie anywhere: the pixels beneath a convolution's window, or zeros where
+the window hangs over the edge. The axis is walked in one order by one accumulator, so a number has the same bits
+whatever block, batch or thread it is computed in.
+
+Everything here takes addresses as integers, in bytes, and Numba frees an array after its last use by name: take
+addresses only of arrays that are arguments of the function you are in, which its caller keeps alive.
+"""
+
+from collections.abc import Callable
+
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+FLOAT = 4  # bytes in a float32
+UNROLL = 4
+
+
+def _shape() -> tuple[int, int, int]:
+    """(rows, vectors, lanes of a vector): as many sums as the registers hold beside the operands."""
+    named = config.CPU_NAME is not None  # a CPU that was named by hand is not this one: assume AVX2 at most
+    if config.CPU_FEATURES is not None:
+        features = {word[1:] for word in config.CPU_FEATURES.split(",") if word.startswith("+")}
+    else:
+        features = {name for name, present in get_host_cpu_features().items() if present}
+    if "avx512f" in features and not named:
+        return 8, 2, 16
+    return (4, 2, 8) if "avx2" in features and "fma" in features else (4, 2, 4)
+
+
+ROWS, _VECTORS, _WIDTH = _shape()
+LANES = _VECTORS * _WIDTH
+
+_f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_vector = ir.VectorType(_f32, _WIDTH)
+
+
+class _Sums:
+    """ROWS × LANES sums; LLVM turns these stack slots into registers."""
+
+    def __init__(self, builder: ir.IRBuilder, start: list[list[ir.Value]]):
+        self.builder = builder
+        self.slots = [[cgutils.alloca_once(builder, _vector) for _ in row] for row in start]
+        for slots, row in zip(self.slots, start, strict=True):
+            for slot, value in zip(slots, row, strict=True):
+                builder.store(value, slot)
+        # Fused where the machine can; a library call per product where it cannot would be a disaster.
+        self.multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fmuladd.v{_WIDTH}f32"
+        )
+
+    def add_products(self, singles: list[ir.Value], b_row: ir.Value) -> None:
+        """acc[p, lane] += singles[p] · B[lane]."""
+        b = _load_lanes(self.builder, b_row)
+        for row, single in zip(self.slots, singles, strict=True):
+            a = _splat(self.builder, single)
+            for slot, lanes in zip(row, b, strict=True):
+                total = self.builder.call(self.multiply_add, [a, lanes, self.builder.load(slot)])
+                self.builder.store(total, slot)
+
+    def store(self, out: ir.Value, stride: ir.Value, add: bool) -> None:
+        """Write row p to `out + p · stride`, or add it to what is there."""
+        for p, row in enumerate(self.slots):
+            begin = self.builder.add(out, self.builder.mul(stride, _i64(p)))
+            for v, slot in enumerate(row):
+                place = self.builder.add(begin, _i64(v * _WIDTH * FLOAT))
+                total = self.builder.load(slot)
+                if add:
+                    total = self.builder.fadd(_load(self.builder, place, _vector), total)
+                self.builder.store(total, _pointer(self.builder, place, _vector)).align = FLOAT
+
+
+def _for_each(builder: ir.IRBuilder, count: ir.Value, body: Callable[[ir.Value], None]) -> None:
+    """body(0) … body(count − 1), UNROLL at a time while there are so many: fewer jumps, which are foreseen better."""
+    whole = builder.and_(count, _i64(-UNROLL))
+    with cgutils.for_range(builder, builder.sdiv(count, _i64(UNROLL)), intp=_i64) as group:
+        first = builder.mul(group.index, _i64(UNROLL))
+        for i in range(UNROLL):
+            body(builder.add(first, _i64(i)))
+    with cgutils.for_range_slice(builder, whole, count, _i64(1), intp=_i64) as (i, _):
+        body(i)
+
+
+def _pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _load(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
+    value = builder.load(_pointer(builder, address, kind))
+    value.align = FLOAT if kind is not _i64 else 8
+    return value
+
+
+def _load_lanes(builder: ir.IRBuilder, address: ir.Value) -> list[ir.Value]:
+    """One row of a panel."""
+    return [_load(builder, builder.add(address, _i64(v * _WIDTH * FLOAT)), _vector) for v in range(_VECTORS)]
+
+
+def _splat(builder: ir.IRBuilder, single: ir.Value) -> ir.Value:
+    undefined = ir.Constant(_vector, ir.Undefined)
+    first = builder.insert_element(undefined, single, _i32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_i32, _WIDTH), [0] * _WIDTH))
+
+
+@intrinsic
+def address_of(typingctx, array):
+    """Address of an array's first item."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, _i64)
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def load_float(typingctx, address):
+    """The float32 at an address."""
+
+    def generate(context, builder, signature, args):
+        return _load(builder, args[0], _f32)
+
+    return types.float32(types.intp), generate
+
+
+@intrinsic
+def copy_lanes(typingctx, source, target):
+    """LANES float32 from one address to another."""
+
+    def generate(context, builder, signature, args):
+        for v, lanes in enumerate(_load_lanes(builder, args[0])):
+            place = builder.add(args[1], _i64(v * _WIDTH * FLOAT))
+            builder.store(lanes, _pointer(builder, place, _vector)).align = FLOAT
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+@intrinsic
+def rows_tile(typingctx, rows, hop, taps, offset, run, panel, start, start_stride, out, stride):
+    """out[p, lane] = start[p, lane] + Σ_tap Σ_i A[tap, p][i] · panel[tap · run + i, lane], i < run.
+
+    A[tap, p] is the address at `rows + tap · hop + 8 p`, plus `offset` bytes. The rows of start and out are
+    `start_stride` and `stride` bytes apart: 0 where all rows start alike, and where start is out the tile goes
+    on with what is there, as if it had never left the registers.
+    """
+
+    def generate(context, builder, signature, args):
+        rows, hop, taps, offset, run, panel, start, start_stride, out, stride = args
+        begins = [builder.add(start, builder.mul(start_stride, _i64(p))) for p in range(ROWS)]
+        sums = _Sums(builder, [_load_lanes(builder, begin) for begin in begins])
+        run_bytes = builder.mul(run, _i64(LANES * FLOAT))
+        with cgutils.for_range(builder, taps, intp=_i64) as tap:
+            here = builder.add(rows, builder.mul(tap.index, hop))
+            a = [
+                builder.add(_load(builder, builder.add(here, _i64(8 * p)), _i64), offset) for p in range(ROWS)
+            ]
+            b = builder.add(panel, builder.mul(tap.index, run_bytes))
+
+            def add(i, a=a, b=b):
+                distance = builder.mul(i, _i64(FLOAT))
+                singles = [_load(builder, builder.add(row, distance), _f32) for row in a]
+                sums.add_products(singles, builder.add(b, builder.mul(i, _i64(LANES * FLOAT))))
+
+            _for_each(builder, run, add)
+        sums.store(out, stride, add=False)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 10), generate
+
+
+@intrinsic
+def columns_tile(typingctx, rows, offset, count, panel, out, stride):
+    """out[p, lane] += Σ_j A[j][p] · panel[j, lane], j < count: the same with A transposed.
+
+    A[j] is the address at `rows + 8 j`, plus `offset` bytes; the rows of out are `stride` apart.
+    """
+
+    def generate(context, builder, signature, args):
+        rows, offset, count, panel, out, stride = args
+        sums = _Sums(builder, [[ir.Constant(_vector, [0.0] * _WIDTH)] * _VECTORS] * ROWS)
+
+        def add(j):
+            here = _load(builder, builder.add(rows, builder.mul(j, _i64(8))), _i64)
+            a = builder.add(here, offset)
+            singles = [_load(builder, builder.add(a, _i64(FLOAT * p)), _f32) for p in range(ROWS)]
+            sums.add_products(singles, builder.add(panel, builder.mul(j, _i64(LANES * FLOAT))))
+
+        _for_each(builder, count, add)
+        sums.store(out, stride, add=True)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), generate
