@@ -1,6 +1,7 @@
 """The works of the MLP in JAX, each compiled as one program."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,7 @@ def work(name: str) -> Callable[[], None]:
     keys = iter(jax.random.split(jax.random.PRNGKey(0), 16))
     sizes = [1, *[works.WIDTH] * 3, 1]
     parameters = {
-        "w": [
-            jax.random.normal(next(keys), (a, b)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:], strict=False)
-        ],
+        "w": [jax.random.normal(next(keys), (a, b)) / np.sqrt(a) for a, b in pairwise(sizes)],
         "b": [jnp.zeros(b) for b in sizes[1:]],
         "times": [jax.random.normal(next(keys), (works.T, works.WIDTH)) for _ in range(3)],
     }

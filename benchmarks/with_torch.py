@@ -1,6 +1,7 @@
 """The works in PyTorch, in its best memory layout; the U-Nets are those of the diffusers package."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ class MLP(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         sizes = [1, *[works.WIDTH] * 3]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.times = nn.ModuleList(nn.Embedding(works.T, works.WIDTH) for _ in range(3))
         self.last = nn.Linear(works.WIDTH, 1)
 

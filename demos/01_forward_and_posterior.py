@@ -82,7 +82,7 @@ curves.legend(frameon=False, fontsize=8)
 bayes.plot(near, was, color=plots.INK, alpha=0.4, label=f"$q(x_{{{t - 1}}} | x_0)$")
 bayes.plot(
     near,
-    came / came.max() * was.max(),
+    came,
     color=plots.INK,
     linestyle=":",
     label=f"$q(x_{{{t}}} | x_{{{t - 1}}})$",

@@ -9,6 +9,7 @@ import argparse
 import inspect
 import io
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,18 +32,21 @@ class UsageError(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that knows no β shows a question mark
     try:
+        options = _parser().parse_args(arguments)
         return options.command(options)
     except (UsageError, datasets.UnknownDataset) as error:
         return _complain(error, 2)
     except (ValueError, OSError, Diverged) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
-        return 130
+        return _complain("interrupted", 130)
 
 
-def _complain(error: Exception, status: int) -> int:
+def _complain(error: Exception | str, status: int) -> int:
     message = " ".join(str(error).split())
     print(f"minidiff: {message}", file=sys.stderr)
     return status
@@ -70,9 +74,14 @@ def train(options: argparse.Namespace) -> int:
         if options.data is None:
             raise UsageError("train: say what data to train on (`minidiff data` lists it), or --resume RUN")
         data = datasets.load(options.data, options.seed or 0)
-        folder = options.out or _free_folder(Path(options.data).stem)
+        folder = options.out or _free_folder(Path(options.data).resolve().stem)
         run = Run.create(folder, _settings(options, data), data)
     print(f"{run.settings.data}: {run.trainer.net.count_parameters():,} parameters → {run.folder}")
+    left = run.schedule.alpha_bar[-1]
+    if left > 0.01:
+        print(
+            f"note: ᾱ_T = {left:.2g}, so x_T is not yet noise, as sampling takes it to be; raise --T or --beta-end"
+        )
     steps = options.steps
     if steps is None and options.minutes is None:
         steps = presets.STEPS[run.settings.net["kind"]]
@@ -86,16 +95,19 @@ def _train(run: Run, steps: int | None, minutes: float | None) -> int:
     """Train, save, draw; on Ctrl-C finish the step, save, and say how to go on."""
     bar = Progress("step", sys.stderr, steps, run.step, None if minutes is None else 60 * minutes)
     with _interruptible() as interrupted:
-        for step in run.train(steps, minutes):
-            bar.update(step.step, f"loss {step.loss:.4f}")
-            if interrupted:
-                break
+        try:
+            for step in run.train(steps, minutes):
+                bar.update(step.step, f"loss {step.loss:.4f}")
+                if interrupted:
+                    break
+        finally:
+            bar.finish()
         run.save()
-        bar.finish()
     if interrupted:
-        more = f"--steps {steps}" if steps is not None else "--minutes N"
+        more = f"--steps {steps}" if steps is not None else f"--minutes {minutes:g}"
         print(
-            f"stopped after step {run.step}, saved; go on with: minidiff train --resume {run.folder} {more}"
+            f"stopped after step {run.step}, saved; "
+            f"go on with: minidiff train --resume {shlex.quote(str(run.folder))} {more}"
         )
         return 130
     for path in run.draw():
@@ -281,8 +293,16 @@ def _interruptible() -> Iterator[list[int]]:
 # ---- the words
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as everything else here does."""
+
+    def error(self, message: str) -> None:
+        command = self.prog.partition(" ")[2]
+        raise UsageError(f"{command}: {message}" if command else message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("minidiff", description="Denoising diffusion from scratch.")
+    parser = _Parser("minidiff", description="Denoising diffusion from scratch.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function, *positional: str) -> argparse.ArgumentParser:
@@ -307,7 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--beta-start", type=float, help="its first β, where it has one (0.0001)")
     add("--beta-end", type=float, help="its last β, where it has one (0.02)")
     add("--times", choices=TIMES, help="how the time of each sample is drawn (antithetic)")
-    add("--seed", type=int, help="of everything that is drawn (0)")
+    add("--seed", type=_seed, help="of everything that is drawn (0)")
     add("--out", type=Path, metavar="RUN", help="the folder to make (runs/DATA)")
     add("--resume", type=Path, metavar="RUN", help="go on with this run instead")
 
@@ -319,25 +339,33 @@ def _parser() -> argparse.ArgumentParser:
         add("--spacing", choices=samplers.SPACINGS, help="how the steps' times are spread over 1…T")
         add("--eta", type=float, help="ddim: share of fresh noise, 0 (default) none, 1 as ddpm")
         add("--count", type=_whole, default=64 if function is sample else 1000, help="how many samples")
-        add("--seed", type=int, default=0, help="of everything that is drawn (0)")
+        add("--seed", type=_seed, default=0, help="of everything that is drawn (0)")
         return added
 
-    sampling(sample).add_argument("--out", type=Path, metavar="FILE", help="FILE.png (default), .npz or .gif")
+    sampling(sample).add_argument(
+        "--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)"
+    )
     sampling(evaluate)
     command(info, "run")
     command(data)
     return parser
 
 
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
+def _whole(text: str, least: int = 1) -> int:
+    if not (text.isdecimal() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, least=0)
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return value

@@ -23,7 +23,7 @@ def evaluate(samples: np.ndarray, data: Dataset, seed: int = 0) -> Report:
     if samples.ndim == 2:
         return _points(samples, real, data)
     report = _images(samples, real, data)
-    return report if data.labels is None else report | _classes(samples, real, data, seed)
+    return report if data.held_out_labels is None else report | _classes(samples, real, data, seed)
 
 
 def _points(samples: np.ndarray, real: np.ndarray, data: Dataset) -> Report:
@@ -35,7 +35,9 @@ def _points(samples: np.ndarray, real: np.ndarray, data: Dataset) -> Report:
 
 
 def _images(samples: np.ndarray, real: np.ndarray, data: Dataset) -> Report:
-    nearest, of_held_out = (metrics.nearest_distances(x, data.x) for x in (samples, data.held_out))
+    nearest, of_held_out = (
+        metrics.nearest_distances(x, data.x) for x in (samples, data.held_out[: len(samples)])
+    )
     return {
         **_beside_floor({"sliced_wasserstein": _sliced}, samples, real, data.held_out),
         "nearest_training_image": float(np.median(nearest)),

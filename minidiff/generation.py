@@ -87,7 +87,11 @@ def generate(
 def trajectory(
     denoiser: Denoiser, shape: tuple[int, ...], count: int, rng: np.random.Generator, recipe: Recipe
 ) -> list[State]:
-    """The states from noise (first, at t = T, where x̂₀ is all zero) to `count` samples."""
+    """The states from noise (first, at t = T, where x̂₀ is all zero) to `count` samples.
+
+    The first of them, as many as one batch holds, are those that `generate` makes with the same `rng`.
+    """
+    rng = rng.spawn(1)[0]
     x_T = samplers.initial_noise(rng, (count, *shape))
     start = recipe.times(denoiser.schedule.T)[0]
     return [State(start, x_T, np.zeros_like(x_T)), *recipe.states(denoiser, x_T, rng)]

@@ -61,7 +61,8 @@ def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) 
         (rows * (height * scale + gap) + gap, columns * (width * scale + gap) + gap, 3), 255, np.uint8
     )
     pixels = np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
-    pixels = np.broadcast_to(pixels, (count, height, width, 3)) if channels == 1 else pixels[..., :3]
+    shown = pixels[..., :3] if channels >= 3 else pixels[..., :1]  # opacity, if any, is not drawn
+    pixels = np.broadcast_to(shown, (count, height, width, 3))
     for i, image in enumerate(pixels.repeat(scale, axis=1).repeat(scale, axis=2)):
         top = gap + i // columns * (height * scale + gap)
         left = gap + i % columns * (width * scale + gap)
@@ -74,7 +75,7 @@ def points(samples: np.ndarray, data: np.ndarray | None = None, title: str = "")
     drawn, ax = figure(5, 4)
     shown = samples if data is None else data
     low, high = shown.min(axis=0), shown.max(axis=0)
-    margin = 0.15 * (high - low)
+    margin = np.where(high > low, 0.15 * (high - low), 1.0)
     low, high = low - margin, high + margin
     if samples.shape[1] == 1:
         bins = np.linspace(low[0], high[0], 160)
@@ -121,6 +122,9 @@ def animate(frames: Sequence[np.ndarray], path: Path, seconds: float = 4.0) -> N
 
 
 def _write(picture: Image.Image, path: Path, **options: object) -> None:
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind not in Image.SAVE:
+        raise ValueError(f"expected a name that ends as a picture's does, such as .png, got {path}")
     content = io.BytesIO()
-    picture.save(content, Image.registered_extensions()[Path(path).suffix.lower()], **options)
+    picture.save(content, kind, **options)
     files.replace(path, content.getvalue())

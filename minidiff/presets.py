@@ -6,6 +6,7 @@ from minidiff.datasets import Dataset
 from minidiff.runs import Settings
 
 STEPS = {"mlp": 20_000, "unet": 5_000}
+GROUPS = 8  # of every norm
 QUICKSTART_STEPS, QUICKSTART_MINUTES = 1000, 1.7
 
 
@@ -23,6 +24,8 @@ def network(data: Dataset, kind: str | None, T: int, width: int | None) -> dict[
         return {"kind": "mlp", "dim": shape[0], "width": width or 128, "T": T}
     if len(shape) != 3 or shape[0] != shape[1]:
         raise ValueError(f"the U-Net takes square images; a sample of {data.name} has shape {shape}")
+    if width and width % GROUPS:
+        raise ValueError(f"the U-Net takes a width that {GROUPS} divides, got {width}")
     side = shape[0]
     halvings = next((n for n in (2, 1) if side % 2**n == 0 and side >> n >= 4), 0)
     return {
@@ -33,7 +36,7 @@ def network(data: Dataset, kind: str | None, T: int, width: int | None) -> dict[
         "multipliers": [1, 2, 2][: halvings + 1],
         "depth": 1,
         "attention": [side >> n for n in range(halvings + 1) if side >> n <= 8],
-        "groups": 8,
+        "groups": GROUPS,
         "dropout": 0.0,
     }
 

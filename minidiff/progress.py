@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TextIO
 
@@ -21,7 +22,7 @@ class Progress:
         self, what: str, stream: TextIO, total: int | None = None, done: int = 0, seconds: float | None = None
     ) -> None:
         self.what, self.stream, self.total, self.seconds = what, stream, total, seconds
-        self.begin, self.first, self.done, self.shown = time.monotonic(), done, done, 0.0
+        self.begin, self.first, self.done, self.shown = time.monotonic(), done, done, -math.inf
         self.terminal = stream.isatty()
 
     def update(self, done: int, note: str = "") -> None:
@@ -46,7 +47,12 @@ class Progress:
             left.append(max(0.0, self.seconds - spent))
         of = "" if self.total is None else f"/{self.total}"
         remaining = f"{_clock(min(left))} left" if left and min(left) >= 1 else ""
-        words = [f"{self.what} {self.done}{of}", f"{rate:.3g}/s", note, remaining]
+        words = [
+            f"{self.what} {self.done}{of}",
+            f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s",
+            note,
+            remaining,
+        ]
         if self.terminal:
             words.insert(1, _bar(min(1.0, max(shares))))
             self.stream.write("\r\x1b[K" + "  ".join(filter(None, words)))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,20 +97,20 @@ class Run:
     @classmethod
     def open(cls, folder: Path) -> Run:
         """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
-        settings, units, shape, arrays, facts = _read(Path(folder))
-        net = nn.build(settings.net, np.random.default_rng(settings.seed))
-        fill({name: p.data for name, p in net.named_parameters().items()}, arrays, "average")
-        return cls(Path(folder), settings, units, shape, net, facts["step"])
+        with _understood(Path(folder)) as (settings, units, shape, arrays, facts):
+            net = nn.build(settings.net, np.random.default_rng(settings.seed))
+            fill({name: p.data for name, p in net.named_parameters().items()}, arrays, "average")
+            return cls(Path(folder), settings, units, shape, net, facts["step"])
 
     @classmethod
     def resume(cls, folder: Path) -> Run:
         """A run to train further, on the data of its settings. Raises as `open`, and where the data has changed."""
-        settings, units, shape, arrays, facts = _read(Path(folder))
-        data = datasets.load(settings.data, settings.seed)
-        if data.units != units or data.x.shape[1:] != shape:
-            raise ValueError(f"{settings.data} is not what {folder} was begun with: other shape or range")
-        trainer = _trainer_of(settings, data)
-        trainer.restore(arrays, facts)
+        with _understood(Path(folder)) as (settings, units, shape, arrays, facts):
+            data = datasets.load(settings.data, settings.seed)
+            if data.units != units or data.x.shape[1:] != shape:
+                raise ValueError(f"{settings.data} is not what {folder} was begun with: other shape or range")
+            trainer = _trainer_of(settings, data)
+            trainer.restore(arrays, facts)
         run = cls(Path(folder), settings, units, shape, trainer.average, trainer.step, trainer)
         run._cut_metrics()
         return run
@@ -126,14 +127,16 @@ class Run:
 
         Raises `Diverged`, with the last checkpoint left as it is.
         """
-        begin = saved_at = time.monotonic()
+        self._check_trainable()
+        saved_at = time.monotonic()
+        begin = saved_at - next((row["seconds"] for row in reversed(self.metrics())), 0.0)
         saved, losses = self.step, []
         with open(self.folder / METRICS, "a") as metrics:
             try:
                 for step in self.trainer.run(steps, minutes):
                     now = time.monotonic()
                     losses.append(step.loss)
-                    if step.step % LOG_EVERY == 0:
+                    if step.step % LOG_EVERY == 0 or step.step == steps:
                         row = {"loss": float(np.mean(losses)), "seconds": round(now - begin, 3)}
                         metrics.write(json.dumps(step._asdict() | row) + "\n")
                         losses.clear()
@@ -147,22 +150,25 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint of training as it stands."""
+        self._check_trainable()
         arrays, facts = self.trainer.state()
         about = {"settings": asdict(self.settings), "units": self.units.to_dict(), "shape": list(self.shape)}
         checkpoints.write(self.folder / CHECKPOINT, arrays, {**about, "trainer": facts})
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics that were written so far."""
+        """The lines of metrics that were written so far; not one that is half written."""
         path = self.folder / METRICS
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def _cut_metrics(self) -> None:
         """Forget what was logged after the checkpoint: a run that was killed makes those steps again."""
-        path = self.folder / METRICS
-        if path.exists():
-            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            kept = [line for line in whole if json.loads(line)["step"] <= self.step]
-            files.replace(path, "".join(kept).encode())
+        rows = [row for row in self.metrics() if row["step"] <= self.step]
+        files.replace(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def _check_trainable(self) -> None:
+        if self.trainer is None:
+            raise ValueError(f"{self.folder} was opened to be sampled; open it with Run.resume to train it")
 
     # ---- sampling
 
@@ -209,14 +215,18 @@ def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
     )
 
 
-def _read(folder: Path) -> tuple[Settings, Units, tuple[int, ...], dict[str, np.ndarray], dict[str, object]]:
-    """What a run's checkpoint says: settings, units, shape of a sample, arrays, the trainer's facts."""
+@contextmanager
+def _understood(folder: Path) -> Iterator[tuple]:
+    """What a run's checkpoint says: settings, units, shape of a sample, arrays, the trainer's facts.
+
+    What turns out to be missing or unknown in it within the block is a ValueError.
+    """
     path = folder / CHECKPOINT
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no run: expected a folder with a {CHECKPOINT} in it")
     arrays, facts = checkpoints.read(path)
     try:
         settings, units = Settings(**facts["settings"]), Units.from_dict(facts["units"])
-        return settings, units, tuple(facts["shape"]), arrays, facts["trainer"]
+        yield settings, units, tuple(facts["shape"]), arrays, facts["trainer"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is a checkpoint, but not that of a run: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ import numpy as np
 from minidiff import nn, optim
 from minidiff.objectives import TIMES, simple_loss
 from minidiff.schedules import Schedule
+
+FACTS = ("step", "place", "data", "random")  # of a state: steps made, place in the order, checksum, generator
 
 
 class Step(NamedTuple):
@@ -61,6 +64,8 @@ class Trainer:
             raise ValueError(f"times must be one of {', '.join(TIMES)}; got {times!r}")
         if labels is not None and not net.classes:
             raise ValueError("labels were given to a network that was built without classes")
+        if labels is not None and len(labels) != len(x):
+            raise ValueError(f"expected a label for each of {len(x)} items, got {len(labels)}")
         self.net, self.schedule, self.x, self.labels, self.rng = net, schedule, x, labels, rng
         self.lr, self.warmup, self.clip, self.draw_times = lr, warmup, clip, TIMES[times]
         self.parameters = nn.ParameterVector(net)
@@ -68,6 +73,7 @@ class Trainer:
         self.ema = optim.EMA(self.parameters.values, decay)
         self.average = nn.twin(net, self.parameters, self.ema.values)
         self.batches = Batches(len(x), batch, rng)
+        self._data = zlib.crc32(np.ascontiguousarray(x))
 
     @property
     def step(self) -> int:
@@ -111,20 +117,29 @@ class Trainer:
         """All that the next steps depend on: arrays by name, and facts that fit into JSON."""
         arrays = {"order": self.batches.order}
         for kind, vector in self._vectors().items():
-            arrays |= {f"{kind}/{name}": view for name, view in self.parameters.views(vector).items()}
-        facts = {"step": self.step, "place": self.batches.place, "random": self.rng.bit_generator.state}
+            arrays |= {f"{kind}/{name}": view.copy() for name, view in self.parameters.views(vector).items()}
+        facts = {"step": self.step, "place": self.batches.place, "data": self._data}
+        facts["random"] = self.rng.bit_generator.state
         return arrays, facts
 
     def restore(self, arrays: dict[str, np.ndarray], facts: dict[str, object]) -> None:
         """Go on from a `state`, bit for bit. Raises ValueError where it is not that of this network and data."""
-        order = arrays["order"]
+        try:
+            order = arrays["order"]
+            step, place, data, state = (facts[name] for name in FACTS)
+        except KeyError as error:
+            raise ValueError(f"checkpoint: {error} is missing, so training cannot go on from it") from error
         if order.shape != self.batches.order.shape:
             raise ValueError(f"the checkpoint was trained on {len(order)} items, these are {len(self.x)}")
+        if data != self._data:
+            raise ValueError(
+                "the data is not what the checkpoint was trained on, though it has as many items"
+            )
         for kind, vector in self._vectors().items():
             fill(self.parameters.views(vector), arrays, kind)
-        self.batches.order, self.batches.place = order, facts["place"]
-        self.adam.step = facts["step"]
-        self.rng.bit_generator.state = facts["random"]
+        self.batches.order, self.batches.place = order, place
+        self.adam.step = step
+        self.rng.bit_generator.state = state
 
     def _vectors(self) -> dict[str, np.ndarray]:
         return {
@@ -149,6 +164,8 @@ class Batches:
     """The numbers 0…n − 1 in a fresh random order each epoch, `batch` at a time; a batch may span two epochs."""
 
     def __init__(self, n: int, batch: int, rng: np.random.Generator) -> None:
+        if n < 1:
+            raise ValueError("expected at least one item of data to train on, got none")
         self.n, self.batch, self.rng = n, batch, rng
         self.order, self.place = rng.permutation(n), 0
 

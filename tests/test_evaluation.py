@@ -1,0 +1,155 @@
+"""A report tells good samples from bad ones, and says what real data would get."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from minidiff import classifier, datasets, evaluation
+from minidiff.evaluation import evaluate, table
+
+DIGITS = datasets.load("digits")
+
+
+@pytest.fixture
+def quick_judge(monkeypatch):
+    monkeypatch.setattr(classifier, "fit", functools.partial(classifier.fit, steps=100))
+
+
+def points(name):
+    rng = np.random.default_rng(0)
+    return datasets.from_raw(name, datasets.draw(name, 3000, rng), held_out=datasets.draw(name, 1000, rng))
+
+
+def unlabelled_images():
+    levels = DIGITS.units.to_units(DIGITS.x)
+    return datasets.from_raw("plain", levels, limits=(0, 16))
+
+
+def real(data, count):
+    """Held-out-like samples that the report has not seen: fresh from the training part, in another order."""
+    return data.x[np.random.default_rng(9).permutation(len(data.x))[:count]]
+
+
+def noise(data, count):
+    return np.random.default_rng(1).standard_normal((count, *data.x.shape[1:]), dtype=np.float32)
+
+
+def figures_with_a_floor(report):
+    return [name for name in report if f"{name}_floor" in report]
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (points("mixture1d"), {"wasserstein1", "energy_distance"}),
+        (points("moons"), {"sliced_wasserstein", "energy_distance"}),
+        (unlabelled_images(), {"sliced_wasserstein"}),
+    ],
+    ids=["1-D", "2-D", "images"],
+)
+def test_real_data_scores_near_its_floor_and_noise_far_from_it(data, keys):
+    good, bad = evaluate(real(data, 1000), data), evaluate(noise(data, 1000), data)
+    assert set(figures_with_a_floor(good)) == keys
+    for name in keys:
+        assert good[f"{name}_floor"] == bad[f"{name}_floor"] > 0
+        assert good[name] < 4 * good[f"{name}_floor"]
+        assert bad[name] > 2 * max(good[name], good[f"{name}_floor"])
+
+
+def test_points_are_measured_in_their_own_units():
+    data = points("mixture1d")
+    report = evaluate(data.held_out + np.float32(1.0), data)  # 1 in the network's range is one σ of the data
+    assert report["wasserstein1"] == pytest.approx(data.units.scale[0], rel=1e-3)
+
+
+def test_a_labelled_data_set_is_judged_by_its_classes_as_well(quick_judge):
+    good, bad = evaluate(real(DIGITS, 300), DIGITS), evaluate(noise(DIGITS, 300), DIGITS)
+    assert set(good) == {
+        "sliced_wasserstein",
+        "sliced_wasserstein_floor",
+        "nearest_training_image",
+        "nearest_training_image_of_held_out",
+        "classifier_accuracy",
+        "confidence",
+        "confidence_of_held_out",
+        "class_shares",
+        "frechet_distance",
+        "frechet_distance_floor",
+    }
+    assert good["frechet_distance"] < 2.5 * good["frechet_distance_floor"]
+    assert bad["frechet_distance"] > 5 * bad["frechet_distance_floor"]
+    assert good["classifier_accuracy"] == bad["classifier_accuracy"] > 0.85
+    assert good["confidence"] > bad["confidence"]
+    assert len(good["class_shares"]) == 10 and sum(good["class_shares"]) == pytest.approx(1, abs=1e-3)
+    assert 0.04 < min(good["class_shares"]) <= max(good["class_shares"]) < 0.2
+
+
+def test_memorised_images_are_found_out_and_new_ones_are_not():
+    data = unlabelled_images()
+    copies, new = evaluate(data.x[:100], data), evaluate(data.held_out, data)
+    assert copies["nearest_training_image"] == 0
+    assert new["nearest_training_image"] == new["nearest_training_image_of_held_out"] > 1
+
+
+def test_the_same_samples_and_seed_give_the_same_report(quick_judge):
+    samples = real(DIGITS, 50)
+    assert evaluate(samples, DIGITS, seed=3) == evaluate(samples, DIGITS, seed=3)
+
+
+def test_a_report_is_plain_numbers_that_json_keeps(quick_judge):
+    report = evaluate(real(DIGITS, 50), DIGITS)
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_more_samples_than_there_are_real_ones_are_no_trouble():
+    data = unlabelled_images()
+    assert evaluate(noise(data, 1500), data)["sliced_wasserstein"] > 0
+
+
+def test_nothing_held_out_is_said_and_not_guessed():
+    data = datasets.from_raw("few", np.arange(3.0))
+    assert data.held_out is None
+    with pytest.raises(ValueError, match=r"few.*held out"):
+        evaluate(data.x, data)
+
+
+def test_held_out_images_without_labels_are_not_called_all_wrong(quick_judge):
+    levels = DIGITS.units.to_units(DIGITS.x)
+    data = datasets.from_raw("half", levels, DIGITS.labels, held_out=levels[:50], limits=(0, 16))
+    assert evaluate(real(data, 50), data).get("classifier_accuracy") != 0
+
+
+# ---- the table
+
+
+def test_the_table_has_a_line_a_figure_with_that_of_real_data_beside_it():
+    report = {
+        "sliced_wasserstein": 0.25,
+        "sliced_wasserstein_floor": 0.125,
+        "confidence": 0.9,
+        "confidence_of_held_out": 0.95,
+        "classifier_accuracy": 0.97,
+        "class_shares": [0.1, 0.9],
+    }
+    lines = table(report).splitlines()
+    assert [line.split("  ")[1] for line in lines] == [
+        "sliced wasserstein",
+        "confidence",
+        "classifier accuracy",
+        "class shares",
+    ]
+    assert "0.2500" in lines[0] and "real data 0.1250" in lines[0]
+    assert "0.9000" in lines[1] and "real data 0.9500" in lines[1]
+    assert "0.9700" in lines[2] and "real" not in lines[2]
+    assert "10.0 90.0" in lines[3] and "%" in lines[3]
+
+
+def test_every_figure_of_a_report_is_in_the_table(quick_judge):
+    report = evaluate(real(DIGITS, 50), DIGITS)
+    text = table(report)
+    for value in report.values():
+        if not isinstance(value, list):
+            assert f"{value:.4f}" in text
+    assert evaluation.table({}) == ""

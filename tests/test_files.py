@@ -1,0 +1,58 @@
+"""Written whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from minidiff import files
+
+
+def test_a_new_file_and_one_that_was_there(tmp_path):
+    path = tmp_path / "a"
+    files.replace(path, b"old and longer")
+    files.replace(str(path), b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_others_may_read_it_as_they_may_any_new_file(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        files.replace(tmp_path / "a", b"")
+        assert os.umask(umask) == umask  # reading it has not changed it
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("call", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
+def test_what_was_there_stays_when_something_happens_on_the_way(tmp_path, monkeypatch, call, error):
+    (tmp_path / "a").write_bytes(b"old")
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(files.os, call, fail)
+    with pytest.raises(type(error)):
+        files.replace(tmp_path / "a", b"new")
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_the_bytes_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(files.os, name, lambda *a, name=name, real=real: calls.append(name) or real(*a))
+    files.replace(tmp_path / "a", b"x")
+    assert calls == ["fsync", "replace"]
+
+
+def test_a_folder_that_is_not_there_or_in_the_way_is_an_os_error(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "none" / "a", tmp_path / "folder"):
+        with pytest.raises(OSError):
+            files.replace(path, b"x")
+    assert os.listdir(tmp_path) == ["folder"]
