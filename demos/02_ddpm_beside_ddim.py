@@ -21,7 +21,8 @@ schedule = schedules.linear(T=1000)
 
 # ---- Algorithm 1
 
-trainer = training.Trainer(nn.MLP(rng, dim=1, T=schedule.T), schedule, data.x, rng=rng, batch=512)
+net = nn.MLP(rng, dim=1, time="sinusoidal")
+trainer = training.Trainer(net, schedule, data.x, rng=rng, batch=512, lr=2e-3)
 for step in trainer.run(minutes=0.4):
     if step.step % 1000 == 0:
         print(f"step {step.step}: loss {step.loss:.4f}")

@@ -18,13 +18,13 @@ PICTURE = Path(__file__).parent / "pictures" / "03_digits_from_noise.png"
 
 rng = np.random.default_rng(0)
 data = datasets.load("digits")
-schedule = schedules.linear(T=1000)
+schedule = schedules.cosine(T=1000)
 net = nn.UNet(
     rng, size=8, channels=1, width=32, multipliers=(1, 2), depth=1, attention=(4,), groups=8, dropout=0.0
 )
 print(f"{net.count_parameters():,} parameters, {len(data.x)} digits")
 
-trainer = training.Trainer(net, schedule, data.x, rng=rng, batch=64, lr=2e-3)
+trainer = training.Trainer(net, schedule, data.x, rng=rng, batch=64, lr=3e-3, warmup=100)
 for step in trainer.run(minutes=0.5):
     if step.step % 100 == 0:
         print(f"step {step.step}: loss {step.loss:.4f}")

@@ -220,7 +220,8 @@ def _settings(options: argparse.Namespace, data: datasets.Dataset) -> Settings:
         raise UsageError(f"train: {error}") from error
     named = options.data in datasets.NAMES
     source = options.data if named else str(Path(options.data).expanduser().resolve())
-    return Settings(source, net, schedule, **{k: v for k, v in asked.items() if v is not None})
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Settings(source, net, schedule, **presets.TRAINING[net["kind"]] | given)
 
 
 _SETTINGS = (
@@ -320,8 +321,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--minutes", type=_positive, help="how long to train, now; fractions are fine")
     add("--net", choices=NETWORKS, help="the kind of network; by default what suits the data")
     add("--width", type=_whole, help="its channels: 128 for the MLP, 32 for the U-Net, if not given")
-    add("--batch", type=_whole, help="samples in a step (128)")
-    add("--lr", type=_positive, help="learning rate of Adam (0.001)")
+    add("--batch", type=_whole, help="samples in a step: 512 for the MLP, 128 for the U-Net, if not given")
+    add(
+        "--lr",
+        type=_positive,
+        help="learning rate of Adam: 0.002 for the MLP, 0.001 for the U-Net, if not given",
+    )
     add("--schedule", choices=schedules.SCHEDULES, help="the noise schedule (linear)")
     add("--T", type=_whole, help="its number of times (1000)")
     add("--beta-start", type=float, help="its first β, where it has one (0.0001)")

@@ -5,23 +5,26 @@ from __future__ import annotations
 from minidiff.datasets import Dataset
 from minidiff.runs import Settings
 
-STEPS = {"mlp": 20_000, "unet": 5_000}
+STEPS = {"mlp": 10_000, "unet": 5_000}
+TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": {"batch": 128, "lr": 1e-3}}
 GROUPS = 8  # of every norm
-QUICKSTART_STEPS, QUICKSTART_MINUTES = 1000, 1.7
+QUICKSTART_STEPS, QUICKSTART_MINUTES = 1500, 1.9  # whichever ends first
 
 
 def network(data: Dataset, kind: str | None, T: int, width: int | None) -> dict[str, object]:
     """The description of a network for a data set: an MLP for points, a small U-Net for square images.
 
-    The U-Net halves the image while its side stays even, twice at most and not below 4 pixels, and attends where
-    it has 8 pixels a side or fewer. Raises ValueError for a kind that does not fit the data.
+    The MLP knows the time by sines and cosines: they come closer, sooner, than a learned vector for each time.
+
+    The U-Net halves the image while its side stays even, twice at most and not below 4 pixels, and attends at the
+    last of these resolutions. Raises ValueError for a kind that does not fit the data.
     """
     shape = data.x.shape[1:]
     kind = kind or ("mlp" if len(shape) == 1 else "unet")
     if kind == "mlp":
         if len(shape) != 1:
             raise ValueError(f"the MLP takes points, {data.name} has images of shape {shape}: use the U-Net")
-        return {"kind": "mlp", "dim": shape[0], "width": width or 128, "T": T}
+        return {"kind": "mlp", "dim": shape[0], "width": width or 128, "T": T, "time": "sinusoidal"}
     if len(shape) != 3 or shape[0] != shape[1]:
         raise ValueError(f"the U-Net takes square images; a sample of {data.name} has shape {shape}")
     if width and width % GROUPS:
@@ -35,13 +38,18 @@ def network(data: Dataset, kind: str | None, T: int, width: int | None) -> dict[
         "width": width or 32,
         "multipliers": [1, 2, 2][: halvings + 1],
         "depth": 1,
-        "attention": [side >> n for n in range(halvings + 1) if side >> n <= 8],
+        "attention": [side >> halvings],
         "groups": GROUPS,
         "dropout": 0.0,
     }
 
 
 def quickstart(data: Dataset) -> Settings:
-    """The settings of `minidiff quickstart`: good digits in under two minutes on two cores."""
-    schedule = {"name": "linear", "T": 1000}
-    return Settings(data.name, network(data, "unet", schedule["T"], width=None), schedule)
+    """The settings of `minidiff quickstart`: good digits in under two minutes on two cores.
+
+    Of those tried for 90 s, batches of 64 did better than of 128, the cosine schedule than the linear, and a rate
+    of 0.002 to 0.004 than 0.001.
+    """
+    schedule = {"name": "cosine", "T": 1000}
+    net = network(data, "unet", schedule["T"], width=None)
+    return Settings(data.name, net, schedule, batch=64, lr=3e-3, warmup=100)
