@@ -23,14 +23,14 @@ schedule = schedules.linear(T=1000)
 
 net = nn.MLP(rng, dim=1, time="sinusoidal")
 trainer = training.Trainer(net, schedule, data.x, rng=rng, batch=512, lr=2e-3)
-for step in trainer.run(minutes=0.4):
+for step in trainer.run(minutes=0.35):
     if step.step % 1000 == 0:
         print(f"step {step.step}: loss {step.loss:.4f}")
 denoiser = Denoiser(trainer.average, schedule)
 
 # ---- Algorithm 2, and DDIM
 
-x_T = samplers.initial_noise(rng, (10_000, 1))
+x_T = samplers.initial_noise(rng, (5_000, 1))
 fifty = samplers.SPACINGS["quadratic"](schedule.T, 50)
 ways = {
     "DDPM, 1000 steps": list(samplers.ddpm(denoiser, x_T, rng)),

@@ -1,8 +1,9 @@
 """Demo 3: handwritten digits out of noise, step by step.
 
 A small U-Net learns on the built-in digits for half a minute; that is short, and the digits are rough (`minidiff
-quickstart` takes longer and gets better ones). Then ten are drawn with DDIM. Above: x_t, the noise turning into a
-digit. Below: x̂₀, what the network would bet on at that moment: a blur of all digits first, then one of them.
+quickstart` takes longer and gets better ones). Then ten are drawn with DDIM. On the left: x_t, the noise turning into
+a digit, from top to bottom. On the right: x̂₀, what the network would bet on at that moment: a blur of many digits first,
+then one of them. (The first few steps are left out: where hardly any signal is left, x̂₀ divides by almost nothing.)
 
     python demos/03_digits_from_noise.py      writes demos/pictures/03_digits_from_noise.png and .gif
 """
@@ -33,7 +34,7 @@ denoiser = Denoiser(trainer.average, schedule, clip=(-1, 1))
 x_T = samplers.initial_noise(rng, (10, 8, 8, 1))
 states = list(samplers.ddim(denoiser, x_T, rng, samplers.SPACINGS["trailing"](schedule.T, 50)))
 
-shown = states[::7] + states[-1:]
+shown = states[5::7] + states[-1:]
 noisy = np.concatenate([state.x for state in shown])
 guessed = np.concatenate([state.x0 for state in shown])
 strip = np.concatenate([plots.image_grid(rows, columns=10, side=400) for rows in (noisy, guessed)], axis=1)

@@ -29,7 +29,7 @@ def figure(width: float, height: float, columns: int = 1, rows: int = 1, **optio
     for ax in np.ravel(axes):
         ax.set_facecolor(PAPER)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(colors=INK, labelsize=8)
+        ax.tick_params(which="both", colors=INK, labelsize=8)
     return drawn, axes
 
 
@@ -38,6 +38,8 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> Non
     drawn, ax = figure(6, 3.5)
     ax.loglog(steps, losses, color=INK, alpha=0.25, linewidth=0.8)
     ax.loglog(steps, _running_mean(np.asarray(losses)), color=ACCENT, linewidth=1.6)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
     ax.set(xlabel="step", ylabel="L_simple")
     save(frame_of(drawn), path)
 
