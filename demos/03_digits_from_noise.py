@@ -2,8 +2,8 @@
 
 A small U-Net learns on the built-in digits for half a minute; that is short, and the digits are rough (`minidiff
 quickstart` takes longer and gets better ones). Then ten are drawn with DDIM. On the left: x_t, the noise turning into
-a digit, from top to bottom. On the right: x̂₀, what the network would bet on at that moment: a blur of many digits first,
-then one of them. (The first few steps are left out: where hardly any signal is left, x̂₀ divides by almost nothing.)
+a digit, from top to bottom. On the right: x̂₀, what the network would bet on at that moment: a blur of many digits
+first, then one of them. (The first steps are left out: with hardly any signal, x̂₀ divides by almost nothing.)
 
     python demos/03_digits_from_noise.py      writes demos/pictures/03_digits_from_noise.png and .gif
 """
