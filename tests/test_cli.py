@@ -114,7 +114,7 @@ def test_what_is_asked_for_is_what_is_trained(data, tmp_path):
     words += ["--beta-start", 0.01, "--beta-end", 0.5, "--times", "uniform", "--seed", 3]
     assert call("train", data, "--steps", 1, *words, "--out", tmp_path / "run") == 0
     settings = Run.open(tmp_path / "run").settings
-    assert settings.net == {"kind": "mlp", "dim": 2, "width": 16, "T": 7}
+    assert settings.net == {"kind": "mlp", "dim": 2, "width": 16, "T": 7, "time": "sinusoidal"}
     assert settings.schedule == {"name": "quadratic", "T": 7, "beta_start": 0.01, "beta_end": 0.5}
     assert (settings.batch, settings.lr, settings.times, settings.seed) == (9, 0.01, "uniform", 3)
 
