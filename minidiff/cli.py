@@ -321,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--minutes", type=_positive, help="how long to train, now; fractions are fine")
     add("--net", choices=NETWORKS, help="the kind of network; by default what suits the data")
     add("--width", type=_whole, help="its channels: 128 for the MLP, 32 for the U-Net, if not given")
-    add("--batch", type=_whole, help="samples in a step: 512 for the MLP, 128 for the U-Net, if not given")
+    add("--batch", type=_whole, help="samples in a step: 512 for the MLP, 64 for the U-Net, if not given")
     add(
         "--lr",
         type=_positive,

@@ -6,7 +6,7 @@ from minidiff.datasets import Dataset
 from minidiff.runs import Settings
 
 STEPS = {"mlp": 10_000, "unet": 5_000}
-TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": {"batch": 128, "lr": 1e-3}}
+TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": {"batch": 64, "lr": 1e-3}}
 GROUPS = 8  # of every norm
 QUICKSTART_STEPS, QUICKSTART_MINUTES = 1600, 2.1  # whichever ends first
 
