@@ -43,9 +43,10 @@ def _squared_norm(vector):
     blocks = (vector.size + BLOCK - 1) // BLOCK
     parts = np.empty(blocks)
     for block in prange(blocks):
-        total = 0.0
-        for value in vector[block * BLOCK : (block + 1) * BLOCK]:
-            total += np.float64(value) * np.float64(value)
+        total, first = 0.0, np.int64(block) * BLOCK
+        for i in range(first, min(first + BLOCK, vector.size)):
+            value = np.float64(vector[i])
+            total += value * value
         parts[block] = total
     total = 0.0
     for block in range(blocks):
