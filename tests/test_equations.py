@@ -1,0 +1,88 @@
+"""EQUATIONS.md is true of the project: every id of the ledger is there, and all that it names exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "EQUATIONS.md").read_text(encoding="utf-8")
+EQUATIONS, SLIPS = TEXT.split("\n## The slips\n")
+
+# How many ids each family of the ledger has; R alone counts from 0.
+IDS = [f"{family}{n}" for family, first, last in ("F19", "O13") for n in range(int(first), int(last) + 1)]
+IDS += [f"R{n}" for n in range(8)] + [f"{family}{n}" for family in "VS" for n in range(1, 12)]
+WITH_SLIPS = ["F2", "F3", "F4", "F5", "R1", "R2", "R3", "R4", "V1", "V3", "V7", "V8", "V9", "S2"]
+
+CODE = re.compile(r"`(minidiff/[\w/]+\.py): ([\w., ]+)`")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def entries(part: str, heading: str) -> dict[str, str]:
+    """The text below each heading, by id."""
+    pieces = re.split(heading, part, flags=re.MULTILINE)
+    ids = pieces[1::2]
+    assert len(ids) == len(set(ids)), "an id has two entries"
+    return dict(zip(ids, pieces[2::2], strict=True))
+
+
+ENTRIES = entries(EQUATIONS, r"^### ([A-Z]\d+) · ")
+SLIP_ENTRIES = entries(SLIPS, r"^### ✗ ([A-Z]\d+) · ")
+
+
+def defined_in(path: Path) -> set[str]:
+    """The functions and classes of a file, and the methods of its classes as Class.method."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+            inner = node.body if isinstance(node, ast.ClassDef) else []
+            names |= {f"{node.name}.{method.name}" for method in inner if isinstance(method, ast.FunctionDef)}
+    return names
+
+
+def test_every_id_of_the_ledger_has_its_entry_and_no_other():
+    assert sorted(ENTRIES) == sorted(IDS)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_an_entry_names_the_code_that_is_the_equation_and_a_test_that_holds_it(name):
+    assert CODE.search(ENTRIES[name]), f"{name} names no code"
+    assert TEST.search(ENTRIES[name]), f"{name} names no test"
+
+
+def test_every_slip_has_its_entry_with_what_is_printed_and_its_test_and_is_marked_above():
+    assert list(SLIP_ENTRIES) == WITH_SLIPS
+    for name, entry in SLIP_ENTRIES.items():
+        assert "- printed: " in entry and TEST.search(entry), f"the slip {name} is not told in full"
+    marked = re.findall(r"^### ([A-Z]\d+) · .* ✗$", EQUATIONS, flags=re.MULTILINE)
+    assert sorted(marked) == sorted(WITH_SLIPS)
+
+
+@pytest.mark.parametrize(("file", "names"), sorted(set(CODE.findall(TEXT))))
+def test_code_that_is_named_exists(file, names):
+    assert set(names.split(", ")) <= defined_in(ROOT / file)
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(TEST.findall(TEXT))))
+def test_a_test_that_is_named_exists(file, name):
+    assert name.startswith("test_") and name in defined_in(ROOT / file)
+
+
+def test_every_line_that_claims_code_or_a_test_is_one_that_is_checked_here():
+    for line in TEXT.splitlines():
+        if line.startswith("- code "):
+            assert CODE.fullmatch(line.removeprefix("- code ")), line
+        if line.startswith("- test "):
+            assert TEST.fullmatch(line.removeprefix("- test ")), line
+
+
+def test_every_property_test_that_bears_an_id_is_told_of_an_id_that_there_is():
+    for path in (ROOT / "tests" / "properties").glob("test_*.py"):
+        for name in defined_in(path):
+            family = re.match(r"test_([A-Za-z]\d+)_", name)
+            if family:
+                assert family[1].upper() in IDS, (
+                    f"{path.name}::{name} bears an id that the ledger does not have"
+                )
