@@ -7,7 +7,7 @@ their rows filled up to a multiple of ROWS.
 import numpy as np
 
 from .jit import device
-from .tile import FLOAT, LANES, ROWS, address_of, copy, rows_tile
+from .tile import FLOAT, LANES, ROWS, address_of, columns_tile, copy_lanes, rows_tile
 
 REACH = 288  # rows of a panel that are used on all rows of A before the next: they stay in the L1 cache
 
@@ -16,16 +16,13 @@ REACH = 288  # rows of a panel that are used on all rows of A before the next: t
 def pack(source, at, row_step, lane_step, rows, width, out):
     """out[i, lane] = source[at + i · row_step + lane · lane_step]; zeros from lane = width on."""
     for i in range(rows):
-        begin, row = at + i * row_step, out[i]
+        begin = at + i * row_step
         if width == LANES and lane_step == 1:
-            copy(address_of(source) + begin * FLOAT, address_of(row), LANES)  # a count known to the compiler
-        elif lane_step == 1:
-            copy(address_of(source) + begin * FLOAT, address_of(row), width)
+            copy_lanes(address_of(source) + begin * FLOAT, address_of(out) + i * LANES * FLOAT)
         else:
-            for lane in range(width):
-                row[lane] = source[begin + lane * lane_step]
-        for lane in range(width, LANES):
-            row[lane] = 0
+            row = out[i]
+            for lane in range(LANES):
+                row[lane] = source[begin + lane * lane_step] if lane < width else np.float32(0)
 
 
 @device
@@ -51,4 +48,32 @@ def multiply(addresses, count, run, panel, start, out, at, width, stride, spare)
                     min(REACH, run - i), panel_at, start_at, start_step, out_at, step,
                 )  # fmt: skip
     for r in range(whole, count):
-        copy(address_of(spare) + r * LANES * FLOAT, address_of(out) + (at + r * stride) * FLOAT, width)
+        for lane in range(width):
+            out[at + r * stride + lane] = spare[r, lane]
+
+
+@device
+def add_transposed(addresses, offset, count, panel, out, at, rows, width, stride, spare):
+    """out[at + p · stride + lane] += Σ_j A[j][p] · panel[j, lane], j < count, for p < rows and lane < width.
+
+    A[j] begins `offset` bytes after addresses[j]; ROWS numbers are read there whatever `rows` is.
+    """
+    if rows == ROWS and width == LANES:
+        columns_tile(
+            address_of(addresses),
+            offset,
+            count,
+            address_of(panel),
+            address_of(out) + at * FLOAT,
+            stride * FLOAT,
+        )
+    else:
+        for p in range(ROWS):
+            for lane in range(LANES):
+                spare[p, lane] = 0
+        columns_tile(
+            address_of(addresses), offset, count, address_of(panel), address_of(spare), LANES * FLOAT
+        )
+        for p in range(rows):
+            for lane in range(width):
+                out[at + p * stride + lane] += spare[p, lane]

@@ -134,17 +134,16 @@ def load_float(typingctx, address):
 
 
 @intrinsic
-def copy(typingctx, source, target, count):
-    """`count` float32 from one address to another."""
+def copy_lanes(typingctx, source, target):
+    """LANES float32 from one address to another."""
 
     def generate(context, builder, signature, args):
-        source, target, count = args
-        byte = ir.IntType(8)
-        there, here = (_pointer(builder, address, byte) for address in (target, source))
-        cgutils.raw_memcpy(builder, there, here, count, _i64(FLOAT))
+        for v, lanes in enumerate(_load_lanes(builder, args[0])):
+            place = builder.add(args[1], _i64(v * _WIDTH * FLOAT))
+            builder.store(lanes, _pointer(builder, place, _vector)).align = FLOAT
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp), generate
+    return types.void(types.intp, types.intp), generate
 
 
 @intrinsic
@@ -181,19 +180,20 @@ def rows_tile(typingctx, rows, hop, taps, offset, run, panel, start, start_strid
 
 
 @intrinsic
-def columns_tile(typingctx, a, step, count, panel, out, stride):
+def columns_tile(typingctx, rows, offset, count, panel, out, stride):
     """out[p, lane] += Σ_j A[j][p] · panel[j, lane], j < count: the same with A transposed.
 
-    A[j] is at `a + j · step`, and its first ROWS numbers are read; the rows of out are `stride` bytes apart.
+    A[j] is the address at `rows + 8 j`, plus `offset` bytes; the rows of out are `stride` apart.
     """
 
     def generate(context, builder, signature, args):
-        a, step, count, panel, out, stride = args
+        rows, offset, count, panel, out, stride = args
         sums = _Sums(builder, [[ir.Constant(_vector, [0.0] * _WIDTH)] * _VECTORS] * ROWS)
 
         def add(j):
-            here = builder.add(a, builder.mul(j, step))
-            singles = [_load(builder, builder.add(here, _i64(FLOAT * p)), _f32) for p in range(ROWS)]
+            here = _load(builder, builder.add(rows, builder.mul(j, _i64(8))), _i64)
+            a = builder.add(here, offset)
+            singles = [_load(builder, builder.add(a, _i64(FLOAT * p)), _f32) for p in range(ROWS)]
             sums.add_products(singles, builder.add(panel, builder.mul(j, _i64(LANES * FLOAT))))
 
         _for_each(builder, count, add)

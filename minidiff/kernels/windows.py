@@ -16,8 +16,8 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from .jit import device, kernel
-from .panels import multiply, pack
-from .tile import FLOAT, LANES, ROWS, address_of, columns_tile, copy, load_float
+from .panels import add_transposed, multiply, pack
+from .tile import FLOAT, LANES, ROWS, address_of, load_float
 
 OUTSIDE = -1
 BLOCK = 64  # windows that a job of `product` takes at a time: a multiple of every tile's rows
@@ -106,50 +106,50 @@ def _product(x, image_bytes, zeros, offsets, run, w, transposed, bias, out, wind
 
 
 @device
-def _gather(addresses, count, run, first, length, strip):
-    """strip[j, p] = number `first + p` of window j, its taps' channels in a row; zeros past the window's end."""
-    tap, channel = divmod(first, run)
-    if channel + ROWS <= run:  # side by side in memory
-        for j in range(count):
-            copy(addresses[tap, j] + channel * FLOAT, address_of(strip) + j * ROWS * FLOAT, ROWS)
-        return
+def _gather(addresses, count, run, first, rows, gathered, gathered_addresses):
+    """gathered[j, p] = number `first + p` of window j, its taps' channels in a row; zeros from p = rows on."""
+    for j in range(count):
+        gathered_addresses[j] = address_of(gathered) + j * ROWS * FLOAT
     for p in range(ROWS):
-        tap, channel = divmod(first + p, run)
-        for j in range(count):
-            inside = first + p < length
-            strip[j, p] = load_float(addresses[tap, j] + channel * FLOAT) if inside else np.float32(0)
+        if p < rows:
+            tap, channel = divmod(first + p, run)
+            for j in range(count):
+                gathered[j, p] = load_float(addresses[tap, j] + channel * FLOAT)
+        else:
+            for j in range(count):
+                gathered[j, p] = np.float32(0)
 
 
 @device
 def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns):
-    """A job's share of the tiles of the transposed product, counted along one strip of ROWS rows after another."""
+    """A job's share of the tiles of the transposed product, counted down one panel of columns after another."""
     length = offsets.shape[0] * run
-    across = (columns + LANES - 1) // LANES
-    tiles = (length + ROWS - 1) // ROWS * across
-    begin, end = tiles * job // jobs, tiles * (job + 1) // jobs
+    tiles, across = (length + ROWS - 1) // ROWS, (columns + LANES - 1) // LANES
+    begin, end = tiles * across * job // jobs, tiles * across * (job + 1) // jobs
     addresses = np.empty((offsets.shape[0], DEPTH), np.int64)
     panels = np.empty((across, DEPTH, LANES), np.float32)
-    strip = np.empty((DEPTH, ROWS), np.float32)
-    sums = np.zeros((end - begin, ROWS, LANES), np.float32)
+    gathered = np.empty((DEPTH, ROWS), np.float32)
+    gathered_addresses = np.empty(DEPTH, np.int64)
+    spare = np.empty((ROWS, LANES), np.float32)
     for first in range(0, windows, DEPTH):
         count = min(DEPTH, windows - first)
         _find(x, image_bytes, zeros, offsets, first, count, addresses)
-        for tile in range(begin, min(end, begin + across)):
-            column = tile % across * LANES
+        for panel in range(begin // tiles, (end - 1) // tiles + 1):
+            column = panel * LANES
             width = min(LANES, columns - column)
-            pack(g, first * columns + column, columns, np.int64(1), count, width, panels[tile % across])
+            pack(g, first * columns + column, columns, np.int64(1), count, width, panels[panel])
         for tile in range(begin, end):
-            if tile == begin or tile % across == 0:
-                _gather(addresses, count, run, tile // across * ROWS, length, strip)
-            columns_tile(
-                address_of(strip), ROWS * FLOAT, count, address_of(panels[tile % across]),
-                address_of(sums[tile - begin]), LANES * FLOAT,
-            )  # fmt: skip
-    for tile in range(begin, end):
-        row, column = tile // across * ROWS, tile % across * LANES
-        for p in range(min(ROWS, length - row)):
-            to = address_of(out) + ((row + p) * columns + column) * FLOAT
-            copy(address_of(sums[tile - begin, p]), to, min(LANES, columns - column))
+            column, row = tile // tiles * LANES, tile % tiles * ROWS
+            rows, width, at = min(ROWS, length - row), min(LANES, columns - column), row * columns + column
+            tap, channel = divmod(row, run)
+            panel = panels[tile // tiles]
+            if channel + ROWS <= run:
+                add_transposed(
+                    addresses[tap], channel * FLOAT, count, panel, out, at, rows, width, columns, spare
+                )
+            else:  # the tile's rows are not side by side in memory
+                _gather(addresses, count, run, row, rows, gathered, gathered_addresses)
+                add_transposed(gathered_addresses, 0, count, panel, out, at, rows, width, columns, spare)
 
 
 @kernel
@@ -197,7 +197,7 @@ def transposed_product(
     x: np.ndarray, image: int, offsets: np.ndarray, zeros: np.ndarray, g: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     """The transposed product, (taps · run, columns) in the form of `shape`; arguments as for `product`."""
-    out = np.empty(shape, np.float32)
+    out = np.zeros(shape, np.float32)
     columns, run = g.shape[-1], zeros.size
     windows = g.size // columns
     # How the threads share out the tiles of `out` changes no sum, so their number may come from the machine.
