@@ -298,6 +298,7 @@ class _Parser(argparse.ArgumentParser):
     """Complains in one line, as everything else here does."""
 
     def error(self, message: str) -> None:
+        """Raises UsageError, which `main` prints."""
         command = self.prog.partition(" ")[2]
         raise UsageError(f"{command}: {message}" if command else message)
 
