@@ -33,32 +33,31 @@ def unet(name: str) -> nn.Module:
 
     spec = works.UNETS[name]
     levels = len(spec["widths"])
+    options = {
+        "sample_size": spec["size"],
+        "in_channels": spec["channels"],
+        "out_channels": spec["channels"],
+        "layers_per_block": spec["depth"],
+        "block_out_channels": spec["widths"],
+    }
     if spec["many_heads"]:
-        return UNet2DModel(
-            sample_size=spec["size"],
-            in_channels=spec["channels"],
-            out_channels=spec["channels"],
-            layers_per_block=spec["depth"],
-            block_out_channels=spec["widths"],
-            norm_num_groups=8,
-            down_block_types=["DownBlock2D"] * (levels - 1) + ["AttnDownBlock2D"],
-            up_block_types=["AttnUpBlock2D"] + ["UpBlock2D"] * (levels - 1),
-        )
-    return UNet2DModel(
-        sample_size=spec["size"],
-        in_channels=spec["channels"],
-        out_channels=spec["channels"],
-        layers_per_block=spec["depth"],
-        block_out_channels=spec["widths"],
-        norm_num_groups=32,
-        norm_eps=1e-6,
-        freq_shift=1,
-        flip_sin_to_cos=False,
-        downsample_padding=0,
-        attention_head_dim=None,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    )
+        options |= {
+            "norm_num_groups": 8,
+            "down_block_types": ["DownBlock2D"] * (levels - 1) + ["AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D"] + ["UpBlock2D"] * (levels - 1),
+        }
+    else:
+        options |= {
+            "norm_num_groups": 32,
+            "norm_eps": 1e-6,
+            "freq_shift": 1,
+            "flip_sin_to_cos": False,
+            "downsample_padding": 0,
+            "attention_head_dim": None,
+            "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+        }
+    return UNet2DModel(**options)
 
 
 def work(name: str, compiled: bool) -> Callable[[], None]:

@@ -1,5 +1,8 @@
 """What each kernel demands of its arguments, said before it starts; each gives back the dtype of the work.
 
+A function here has the name and the arguments of the kernel in `reference` that it guards. It raises TypeError
+for dtypes, ValueError for shapes and settings, IndexError for an index out of range.
+
 The compiled kernels compute with bare addresses: a shape that does not fit would read where nothing is.
 """
 
