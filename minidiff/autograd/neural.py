@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidiff import kernels
-from minidiff.autograd.tensor import jointly, rule
+from minidiff.autograd.tensor import Tensor, _recording, jointly, rule
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -74,6 +74,58 @@ def embedding(table, *, index: np.ndarray):
         table[index],
         lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
     )
+
+
+class _AddedRows:
+    """The gradient of a table of which few rows were read: row i of g, for row index[i] of the table.
+
+    `grad += this` costs what the rows cost, not what the table does: NumPy leaves the addition to it.
+    """
+
+    def __init__(self, g: np.ndarray, index: np.ndarray, rows: int) -> None:
+        self.g, self.index, self.rows = g, index, rows
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        return kernels.scatter_rows(self.g, self.index, self.rows).astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, out: tuple = (None,)) -> object:
+        if ufunc is not np.add or out[0] is not inputs[0]:
+            return NotImplemented
+        kernels.add_rows(out[0], self.g, self.index)
+        return out[0]
+
+
+def perceptron(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], tables: list[list[Tensor]], *, index: np.ndarray
+) -> Tensor:
+    """Hidden layers h ← SiLU(h·w + b + a row of each table), then a linear one: x (B, I) → (B, O).
+
+    weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: for each kind of thing that the
+    layers are told, one (rows, W) for each hidden layer; index (kinds, B) says which row. All of it is one
+    operation, so that a block of rows goes through all layers before the next.
+    """
+    leaves = [table.node is None for kind in tables for table in kind]  # a leaf takes its rows as they are
+    arguments = [*weights, *biases, *(table for kind in tables for table in kind)]
+    return _perceptron(x, *arguments, layers=len(weights), index=index, leaves=leaves, keep=_recording.on)
+
+
+@rule
+def _perceptron(x, *arguments, layers: int, index: np.ndarray, leaves: list[bool], keep: bool):
+    weights, biases, flat = (
+        list(arguments[a:b]) for a, b in ((0, layers), (layers, 2 * layers), (2 * layers, None))
+    )
+    depth = layers - 1
+    tables = [flat[k : k + depth] for k in range(0, len(flat), depth)]
+    y, z = kernels.perceptron(x, weights, biases, tables, index, keep)
+    rows = [len(table) for table in flat]
+
+    def gradients(g):
+        dx, dw, db = kernels.perceptron_backward(g, x, weights, z)
+        told = (_AddedRows(z[i % depth], index[i // depth], rows[i]) for i in range(len(rows)))
+        dtables = (r if leaf else np.asarray(r) for r, leaf in zip(told, leaves, strict=True))
+        return dx, *dw, *db, *dtables
+
+    return y, *jointly(1 + len(arguments), gradients)
 
 
 # ---- normalisation and attention
