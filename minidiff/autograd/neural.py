@@ -59,17 +59,23 @@ def conv2d(x, w, b, *, stride: int = 1, padding: Padding = ((0, 0), (0, 0))):
     )
 
 
-@rule
-def embedding(table, *, index: np.ndarray):
-    """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
+def row_numbers(index: np.ndarray, rows: int) -> np.ndarray:
+    """The index into a table as an array; ValueError where it is not of integers in 0…rows − 1."""
     index = np.asarray(index)
     if index.dtype.kind not in "iu":
         raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
+    if index.size and not 0 <= index.min() <= index.max() < rows:
+        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
+    return index
+
+
+@rule
+def embedding(table, *, index: np.ndarray):
+    """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
     if table.ndim != 2:
         raise ValueError(f"embedding: expected a table (rows, C), got {table.shape}")
     rows, channels = table.shape
-    if index.size and not 0 <= index.min() <= index.max() < rows:
-        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
+    index = row_numbers(index, rows)
     return (
         table[index],
         lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
@@ -86,7 +92,8 @@ class _AddedRows:
         self.g, self.index, self.rows = g, index, rows
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
-        return kernels.scatter_rows(self.g, self.index, self.rows).astype(dtype, copy=False)
+        dense = kernels.scatter_rows(self.g, self.index, self.rows)
+        return dense if dtype is None else dense.astype(dtype, copy=False)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, out: tuple = (None,)) -> object:
         if ufunc is not np.add or out[0] is not inputs[0]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from minidiff import autograd as ag
 from minidiff.autograd import Tensor
+from minidiff.autograd.neural import row_numbers
 from minidiff.nn.layers import Embedding, Linear, sinusoidal
 from minidiff.nn.network import Network
 
@@ -48,7 +49,7 @@ class MLP(Network):
         tables, rows = self._told(t, x.dtype)
         if self.classes:
             tables.append([embedding.table for embedding in self.labels])
-            rows.append(label)
+            rows.append(row_numbers(label, self.classes + 1))
         layers = [*self.hidden, self.last]
         weights, biases = [layer.w for layer in layers], [layer.b for layer in layers]
         return ag.perceptron(x, weights, biases, tables, index=np.stack(rows))
