@@ -60,13 +60,15 @@ def test_arrays_may_be_strided_reversed_broadcast_or_read_only():
     np.testing.assert_array_equal(kernels.sum_rows(frozen.T), kernels.sum_rows(frozen.T.copy()))
 
 
-def test_what_is_changed_in_place_must_be_a_contiguous_vector():
-    vector = draw(0, 10)
+def test_what_is_changed_in_place_must_be_contiguous():
+    vector, vectors, settings = draw(0, 10), draw(1, 3, 5), (1, 0.1, 0.9, 0.999, 1e-8, 1.0, 0.9)
     with pytest.raises(ValueError, match="contiguous vectors of one size"):
-        kernels.ema(vector[::2], vector[:5], 0.9)
-    vector.flags.writeable = False
+        kernels.adam(vector[::2], *vectors, None, *settings)
+    with pytest.raises(ValueError, match="must be contiguous"):
+        kernels.add_rows(draw(2, 5, 3).T, vectors, np.zeros(3, int))
+    vectors.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
-        kernels.ema(vector, draw(1, 10), 0.9)
+        kernels.adam(*draw(3, 4, 5)[:2], *vectors[:2], None, *settings)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64])
