@@ -137,7 +137,8 @@ def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
         out, at = (sums, 0) if z.size == 0 else (z, (layer * batch + first) * width)
         bias = _vector(layers[layer, 1], width)
         if layer > 0:
-            start[:width] = bias
+            for c in range(width):
+                start[c] = bias[c]
             _product(h_rows, count, width, panels[layer - 1], start, out, at, spare)
         for r in range(count):
             row = _vector(address_of(out) + at * FLOAT + r * row_bytes, width)
@@ -207,7 +208,8 @@ def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, par
     inner = inputs * width
     last = inner + (depth - 1) * width * width
     biases = last + outputs * width
-    part[:] = 0
+    for i in range(part.size):
+        part[i] = 0
     for first in range(begin, end, BLOCK):
         count = min(BLOCK, end - first)
         _rows_from(address_of(h), count, width, h_rows)
@@ -222,7 +224,8 @@ def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, par
                 )
                 slope = _vector(address_of(dh) + r * row_bytes, width)
                 if layer == depth - 1:
-                    slope[:] = 0
+                    for c in range(width):
+                        slope[c] = 0
                     for o in range(outputs):
                         single, w = g[first + r, o], w_last[o]
                         for c in range(width):
