@@ -38,6 +38,7 @@ def work(name: str) -> Callable[[], None]:
     shape = (batch, net.shape[0], net.shape[1], net.shape[2])
     x, t = rng.standard_normal(shape, dtype=np.float32), rng.integers(1, works.T + 1, batch)
     if what == "forward":
+        net = nn.frozen(net)
         return lambda: net(x, t)
     eps = rng.standard_normal(shape, dtype=np.float32)
     parameters = nn.ParameterVector(net)

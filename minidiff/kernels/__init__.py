@@ -12,7 +12,18 @@ from threading import Lock
 
 import numpy as np
 
-from . import checks, convolution, dense, multihead, normalisation, optimisation, pointwise, reference, rows
+from . import (
+    checks,
+    convolution,
+    dense,
+    frozen,
+    multihead,
+    normalisation,
+    optimisation,
+    pointwise,
+    reference,
+    rows,
+)
 
 _MODE = os.environ.get("MINIDIFF_KERNELS", "numba")
 if _MODE not in ("numba", "reference"):
@@ -26,7 +37,8 @@ def _plain(value):
     """The value; an array that Numba would take for another type (strided, read-only, a subclass) as a copy."""
     if not isinstance(value, np.ndarray) or (type(value) is np.ndarray and value.flags.carray):
         return value
-    return np.array(value, order="C", subok=False)
+    memory = frozen.memory_of(value)
+    return np.array(value, order="C", subok=False) if memory is None else memory
 
 
 def _dispatch(compiled: Callable) -> Callable:
@@ -46,6 +58,7 @@ def _dispatch(compiled: Callable) -> Callable:
     return call
 
 
+freeze = frozen.freeze
 linear = _dispatch(dense.linear)
 linear_backward_input = _dispatch(dense.linear_backward_input)
 linear_backward_weight = _dispatch(dense.linear_backward_weight)

@@ -77,13 +77,23 @@ def _windows(
     return height, width
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.dtype:
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    stride: int,
+    padding: Padding,
+    residual: np.ndarray | None = None,
+) -> np.dtype:
     _dimensions("x", x, "(B, H, W, C)", 4)
     _dimensions("w", w, "(kh, kw, C, O)", 4)
     _shape("x", x, (*x.shape[:3], w.shape[2]))
-    _shape("b", b, (w.shape[3],))
-    _windows(x.shape[1:3], w.shape[:2], stride, padding)
-    return _dtype(x, w, b)
+    _shape("b", b, (w.shape[3],) if b.ndim == 1 else (x.shape[0], w.shape[3]))
+    size = _windows(x.shape[1:3], w.shape[:2], stride, padding)
+    if residual is None:
+        return _dtype(x, w, b)
+    _shape("residual", residual, (x.shape[0], *size, w.shape[3]))
+    return _dtype(x, w, b, residual)
 
 
 def conv2d_backward_input(

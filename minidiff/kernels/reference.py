@@ -38,12 +38,22 @@ def _windows(x: np.ndarray, kernel: tuple[int, int], stride: int, padding: Paddi
     return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    stride: int,
+    padding: Padding,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
     """x (B, H, W, C), w (kh, kw, C, O), b (O,) → (B, H', W', O): correlation, as every framework has it.
 
-    H' = (H + top + bottom − kh) // stride + 1, and W' likewise.
+    H' = (H + top + bottom − kh) // stride + 1, and W' likewise. b may be (B, O), one for each image; a residual of
+    the result's shape is added to it.
     """
-    return np.tensordot(_windows(x, w.shape[:2], stride, padding), w, axes=3) + b
+    out = np.tensordot(_windows(x, w.shape[:2], stride, padding), w, axes=3)
+    out += b if b.ndim == 1 else b[:, None, None, :]
+    return out if residual is None else out + residual
 
 
 def conv2d_backward_input(

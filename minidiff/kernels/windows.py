@@ -15,6 +15,7 @@ Windows are counted through the whole batch. Each sum runs in one order, which n
 import numpy as np
 from numba import get_num_threads, prange
 
+from .frozen import keep, kept
 from .jit import device, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of, load_float
@@ -84,21 +85,22 @@ def _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows
 
 
 @kernel
-def _product(x, image_bytes, zeros, offsets, run, w, transposed, bias, out, windows, columns, serial):
-    taps = offsets.shape[0]
-    count = (columns + LANES - 1) // LANES
-    panels = np.empty((count, taps * run, LANES), np.float32)
+def _product(
+    x, image_bytes, zeros, offsets, run, w, transposed, panels, ready, bias, out, windows, columns, serial
+):
+    taps, count = offsets.shape[0], panels.shape[0]
     start = np.zeros((count, LANES), np.float32)
     for column in range(bias.size):
         start[column // LANES, column % LANES] = bias[column]
     jobs = (windows + BLOCK - 1) // BLOCK * count
+    packed = count if ready else 0
     if serial:
-        for panel in range(count):
+        for panel in range(packed, count):
             _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
         for job in range(jobs):
             _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns)
     else:
-        for index in prange(count):
+        for index in prange(packed, count):
             panel = np.int64(index)
             _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
         for index in prange(jobs):
@@ -185,11 +187,16 @@ def product(
     """
     columns, run, taps = out.shape[-1], zeros.size, len(offsets)
     serial = out.size * run * taps < SERIAL_BELOW
+    panels = kept(w, ("panels", transposed))
+    ready = panels is not None
+    if not ready:
+        panels = np.empty((-(-columns // LANES), taps * run, LANES), np.float32)
     flat_x, flat_w, flat = x.reshape(-1), w.reshape(-1), out.reshape(-1)
-    windows = out.size // columns
     _product(
-        flat_x, image * FLOAT, zeros, offsets, run, flat_w, transposed, bias, flat, windows, columns, serial
-    )
+        flat_x, image * FLOAT, zeros, offsets, run, flat_w, transposed, panels, ready, bias, flat,
+        out.size // columns, columns, serial,
+    )  # fmt: skip
+    keep(w, ("panels", transposed), panels)
     return out
 
 

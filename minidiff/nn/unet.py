@@ -148,12 +148,10 @@ class ResidualBlock(Module):
         self.dropout = dropout
 
     def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
-        h = self.conv1(self.norm1(x))
-        h = h + self.time(time)[:, None, None, :]
-        h = self.norm2(h)
+        h = self.norm2(self.conv1(self.norm1(x), offset=self.time(time)))
         if self.dropout and rng is not None:
             h = ag.dropout(h, rate=self.dropout, rng=rng)
-        return (x if self.shortcut is None else self.shortcut(x)) + self.conv2(h)
+        return self.conv2(h, residual=x if self.shortcut is None else self.shortcut(x))
 
 
 class SelfAttention(Module):
