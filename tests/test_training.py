@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff import checkpoints, nn, schedules, training
+from minidiff import checkpoints, datasets, nn, schedules, training
+from minidiff.kernels import convolution
 from minidiff.training import Batches, Diverged, Trainer
 
 SCHEDULE = schedules.linear(6, 0.05, 0.5)
@@ -46,6 +47,23 @@ def assert_same(a, b):
 def through_a_file(trainer, path):
     checkpoints.write(path, *trainer.state())
     return checkpoints.read(path)
+
+
+# ---- the same curve
+
+
+def test_with_winograds_and_with_direct_convolution_the_loss_takes_the_same_course(monkeypatch):
+    def losses(winograd):
+        monkeypatch.setattr(convolution, "WINOGRAD", winograd)
+        rng, data = np.random.default_rng(0), datasets.load("digits")
+        net = nn.UNet(rng, size=8, channels=1, width=32, multipliers=(1, 2), depth=1, groups=8, dropout=0.0)
+        trainer = Trainer(net, schedules.cosine(1000), data.x, rng=rng, batch=16, lr=2e-3, warmup=10)
+        return np.array([step.loss for step in trainer.run(40)])
+
+    fast, direct = losses(True), losses(False)
+    assert not np.array_equal(fast, direct)  # it was another computation
+    np.testing.assert_allclose(fast, direct, rtol=1e-3)
+    assert direct[-5:].mean() < 0.7 * direct[:5].mean()
 
 
 # ---- the same bits
