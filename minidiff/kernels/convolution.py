@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from . import memory
 from .reference import Padding
 from .tile import FLOAT
 from .windows import NO_BIAS, OUTSIDE, product, transposed_product
@@ -53,7 +54,7 @@ def _backward(size: tuple[int, int], kernel: tuple[int, int], stride: int, paddi
 def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
     batch, height, width, channels = x.shape
     size, *table = _forward((height, width), w.shape[:2], stride, padding, channels)
-    out = np.empty((batch, *size, w.shape[3]), np.float32)
+    out = memory.empty((batch, *size, w.shape[3]))
     return product(x, height * width * channels, *table, w, b, out)
 
 
@@ -62,7 +63,7 @@ def conv2d_backward_input(
 ) -> np.ndarray:
     batch, rows, columns, channels = g.shape
     table = _backward(tuple(size), w.shape[:2], stride, padding, channels)
-    out = np.empty((batch, *size, w.shape[2]), np.float32)
+    out = memory.empty((batch, *size, w.shape[2]))
     return product(g, rows * columns * channels, *table, w, NO_BIAS, out, transposed=True)
 
 

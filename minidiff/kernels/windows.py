@@ -15,6 +15,7 @@ Windows are counted through the whole batch. Each sum runs in one order, which n
 import numpy as np
 from numba import get_num_threads, prange
 
+from . import memory
 from .jit import device, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of, load_float
@@ -197,7 +198,7 @@ def transposed_product(
     x: np.ndarray, image: int, offsets: np.ndarray, zeros: np.ndarray, g: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     """The transposed product, (taps · run, columns) in the form of `shape`; arguments as for `product`."""
-    out = np.zeros(shape, np.float32)
+    out = memory.zeros(shape)
     columns, run = g.shape[-1], zeros.size
     windows = g.size // columns
     # How the threads share out the tiles of `out` changes no sum, so their number may come from the machine.
