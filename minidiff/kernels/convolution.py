@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import winograd
+from . import memory, winograd
 from .reference import Padding
 from .tile import FLOAT
 from .windows import NO_BIAS, OUTSIDE, product, transposed_product
@@ -79,7 +79,7 @@ def conv2d(
     size, *table = _forward((height, width), w.shape[:2], stride, padding, channels)
     if _fast(w.shape[:2], stride, padding, channels, w.shape[3], size):
         return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
-    out = np.empty((batch, *size, w.shape[3]), np.float32)
+    out = memory.empty((batch, *size, w.shape[3]))
     product(x, height * width * channels, *table, w, b if b.ndim == 1 else NO_BIAS, out)
     if b.ndim == 2:
         out += b[:, None, None, :]
@@ -96,7 +96,7 @@ def conv2d_backward_input(
         shift = 2 - padding[0][0], 2 - padding[1][0]
         return winograd.convolve(g, w, np.zeros(w.shape[2], np.float32), tuple(size), shift, True, None)
     table = _backward(tuple(size), w.shape[:2], stride, padding, channels)
-    out = np.empty((batch, *size, w.shape[2]), np.float32)
+    out = memory.empty((batch, *size, w.shape[2]))
     return product(g, rows * columns * channels, *table, w, NO_BIAS, out, transposed=True)
 
 

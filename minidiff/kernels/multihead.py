@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numba import prange
 
+from . import memory
 from .jit import device, kernel
 from .math32 import exp
 from .panels import add_transposed, multiply, pack
@@ -156,7 +157,7 @@ def _flat(*arrays: np.ndarray) -> list[np.ndarray]:
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
-    weights, out = np.empty((len(q), heads, q.shape[1], k.shape[1]), np.float32), np.empty_like(q)
+    weights, out = memory.empty((len(q), heads, q.shape[1], k.shape[1])), memory.empty(q.shape)
     shape = (*weights.shape, q.shape[2] // heads)
     _forward(shape, *_flat(q, k, v, weights, out), _serial(q, k))
     return out, weights
@@ -165,7 +166,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[
 def attention_backward(
     g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
+    dq, dk, dv = memory.empty(q.shape), memory.zeros(k.shape), memory.zeros(v.shape)
     shape = (*weights.shape, q.shape[2] // weights.shape[1])
     _backward(shape, *_flat(g, q, k, v, weights, dq, dk, dv), _serial(q, k))
     return dq, dk, dv

@@ -8,6 +8,7 @@ one-pass formula E x² − (E x)² loses everything where the mean is large. How
 import numpy as np
 from numba import get_num_threads, prange
 
+from . import memory
 from .jit import device, kernel
 from .math32 import sigmoid
 
@@ -208,7 +209,7 @@ def _threads(x: np.ndarray) -> int:
 def group_norm(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, silu: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y = np.empty_like(x)
+    y = memory.empty(x.shape)
     mean, inverse_deviation = np.empty((len(x), groups), np.float32), np.empty((len(x), groups), np.float32)
     rows = (-1, x.shape[-1])
     _forward(x.reshape(rows), gamma, beta, eps, silu, y.reshape(rows), mean, inverse_deviation, _threads(x))
@@ -224,7 +225,7 @@ def group_norm_backward(
     inverse_deviation: np.ndarray,
     silu: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dx, dgamma, dbeta = np.empty_like(x), np.empty_like(gamma), np.empty_like(beta)
+    dx, dgamma, dbeta = memory.empty(x.shape), np.empty_like(gamma), np.empty_like(beta)
     rows = (-1, x.shape[-1])
     _backward(
         g.reshape(rows), x.reshape(rows), gamma, beta, mean, inverse_deviation, silu,

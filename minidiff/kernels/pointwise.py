@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from . import memory
 from .jit import kernel
 from .math32 import sigmoid
 
@@ -32,12 +33,12 @@ def _silu_backward(g, x, dx):
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    y = np.empty_like(x)
+    y = memory.empty(x.shape)
     _silu(x.reshape(-1), y.reshape(-1))
     return y
 
 
 def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    dx = np.empty_like(x)
+    dx = memory.empty(x.shape)
     _silu_backward(g.reshape(-1), x.reshape(-1), dx.reshape(-1))
     return dx

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from . import memory
 from .jit import device, kernel, serial_kernel
 
 BLOCK = 256  # rows that one job sums; their number is all that decides the order of the sums
@@ -56,12 +57,12 @@ def _scatter_rows(g, index, out):
 
 
 def sum_rows(g: np.ndarray) -> np.ndarray:
-    out = np.empty(g.shape[1], np.float32)
+    out = memory.empty(g.shape[1:])
     _sum_rows(g, out)
     return out
 
 
 def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.ndarray:
-    out = np.zeros((rows, g.shape[1]), np.float32)
+    out = memory.zeros((rows, g.shape[1]))
     _scatter_rows(g, np.ascontiguousarray(index, np.int64), out)
     return out

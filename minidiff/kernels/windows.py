@@ -15,6 +15,7 @@ Windows are counted through the whole batch. Each sum runs in one order, which n
 import numpy as np
 from numba import get_num_threads, prange
 
+from . import memory
 from .frozen import keep, kept
 from .jit import device, kernel
 from .panels import add_transposed, multiply, pack
@@ -190,7 +191,7 @@ def product(
     panels = kept(w, ("panels", transposed))
     ready = panels is not None
     if not ready:
-        panels = np.empty((-(-columns // LANES), taps * run, LANES), np.float32)
+        panels = memory.empty((-(-columns // LANES), taps * run, LANES))
     flat_x, flat_w, flat = x.reshape(-1), w.reshape(-1), out.reshape(-1)
     _product(
         flat_x, image * FLOAT, zeros, offsets, run, flat_w, transposed, panels, ready, bias, flat,
@@ -204,7 +205,7 @@ def transposed_product(
     x: np.ndarray, image: int, offsets: np.ndarray, zeros: np.ndarray, g: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     """The transposed product, (taps · run, columns) in the form of `shape`; arguments as for `product`."""
-    out = np.zeros(shape, np.float32)
+    out = memory.zeros(shape)
     columns, run = g.shape[-1], zeros.size
     windows = g.size // columns
     # How the threads share out the tiles of `out` changes no sum, so their number may come from the machine.

@@ -23,6 +23,7 @@ nobody reads. Each is computed by itself: its bits depend on no other, and not o
 import numpy as np
 from numba import get_num_threads, prange
 
+from . import memory
 from .frozen import keep, kept
 from .jit import device, kernel
 from .panels import pack
@@ -264,17 +265,17 @@ def convolve(
     bias (O,) or (B, O); shift: rows of zeros above and columns of zeros to the left.
     """
     batch, inputs, outputs = x.shape[0], x.shape[3], w.shape[2] if turned else w.shape[3]
-    y = np.empty((batch, *size, outputs), np.float32)
+    y = memory.empty((batch, *size, outputs))
     grid = -(-size[0] // KEPT), -(-size[1] // KEPT)
     blocks = -(-batch * grid[0] * grid[1] // PATCHES)
     shares = max(1, min(get_num_threads(), blocks))
     u = kept(w, ("winograd", turned))
     ready = u is not None
     if not ready:
-        u = np.empty(POINTS * outputs // LANES * (inputs * LANES + LINE), np.float32)
-    packed = np.empty((0 if ready else outputs // LANES, TAPS * inputs * LANES), np.float32)
-    v = np.empty((shares, POINTS * (PATCHES * inputs + LINE)), np.float32)
-    m = np.empty((shares, POINTS * (PATCHES * LANES + LINE)), np.float32)
+        u = memory.empty((POINTS * outputs // LANES * (inputs * LANES + LINE),))
+    packed = memory.empty((0 if ready else outputs // LANES, TAPS * inputs * LANES))
+    v = memory.empty((shares, POINTS * (PATCHES * inputs + LINE)))
+    m = memory.empty((shares, POINTS * (PATCHES * LANES + LINE)))
     spare = np.zeros((shares, max(inputs, outputs) + LANES), np.float32)
     no_residual = np.empty(0, np.float32)
     _convolve(
@@ -290,11 +291,11 @@ def backward_weight(x: np.ndarray, g: np.ndarray, shift: tuple[int, int]) -> np.
     inputs, outputs = x.shape[3], g.shape[3]
     panels = outputs // LANES
     grid = -(-g.shape[1] // KEPT), -(-g.shape[2] // KEPT)
-    v = np.empty(POINTS * (CHUNK * inputs + LINE), np.float32)
-    z = np.empty(POINTS * panels * (CHUNK * LANES + LINE), np.float32)
-    du = np.empty(POINTS * panels * (inputs * LANES + LINE), np.float32)
-    dw = np.empty((3, 3, inputs, outputs), np.float32)
-    rows, nothing = np.empty(CHUNK, np.int64), np.zeros(max(inputs, outputs), np.float32)
+    v = memory.empty((POINTS * (CHUNK * inputs + LINE),))
+    z = memory.empty((POINTS * panels * (CHUNK * LANES + LINE),))
+    du = memory.empty((POINTS * panels * (inputs * LANES + LINE),))
+    dw = memory.empty((3, 3, inputs, outputs))
+    rows, nothing = memory.empty((CHUNK, np.int64), np.zeros(max(inputs, outputs),))
     _backward_weight(
         x.reshape(-1), x.shape, g.reshape(-1), g.shape, grid, shift, v, z, du, rows, nothing, dw.reshape(-1),
         get_num_threads(),
