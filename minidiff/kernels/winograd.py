@@ -295,7 +295,7 @@ def backward_weight(x: np.ndarray, g: np.ndarray, shift: tuple[int, int]) -> np.
     z = memory.empty((POINTS * panels * (CHUNK * LANES + LINE),))
     du = memory.empty((POINTS * panels * (inputs * LANES + LINE),))
     dw = memory.empty((3, 3, inputs, outputs))
-    rows, nothing = memory.empty((CHUNK, np.int64), np.zeros(max(inputs, outputs),))
+    rows, nothing = np.empty(CHUNK, np.int64), np.zeros(max(inputs, outputs), np.float32)
     _backward_weight(
         x.reshape(-1), x.shape, g.reshape(-1), g.shape, grid, shift, v, z, du, rows, nothing, dw.reshape(-1),
         get_num_threads(),
