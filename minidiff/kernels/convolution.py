@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import memory, winograd
+from . import memory, narrow, winograd
 from .reference import Padding
 from .tile import FLOAT
 from .windows import NO_BIAS, OUTSIDE, product, transposed_product
@@ -80,7 +80,12 @@ def conv2d(
     if _fast(w.shape[:2], stride, padding, channels, w.shape[3], size):
         return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
     out = memory.empty((batch, *size, w.shape[3]))
-    product(x, height * width * channels, *table, w, b if b.ndim == 1 else NO_BIAS, out)
+    offsets, zeros = table
+    bias = b if b.ndim == 1 else np.zeros(w.shape[3], np.float32)
+    if narrow.suits(channels, w.shape[3]):
+        narrow.convolve(x, height * width * channels, offsets, zeros, w, bias, out)
+    else:
+        product(x, height * width * channels, offsets, zeros, w, bias, out)
     if b.ndim == 2:
         out += b[:, None, None, :]
     if residual is not None:
@@ -107,4 +112,7 @@ def conv2d_backward_weight(
     if _fast(tuple(kernel), stride, padding, channels, g.shape[3], g.shape[1:3]):
         return winograd.backward_weight(x, g, (padding[0][0], padding[1][0]))
     _, *table = _forward((height, width), tuple(kernel), stride, padding, channels)
-    return transposed_product(x, height * width * channels, *table, g, (*kernel, channels, g.shape[3]))
+    image, shape = height * width * channels, (*kernel, channels, g.shape[3])
+    if narrow.suits(channels, g.shape[3]):
+        return narrow.backward_weight(x, image, table[0], g, shape)
+    return transposed_product(x, image, *table, g, shape)

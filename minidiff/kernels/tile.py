@@ -210,3 +210,35 @@ def columns_tile(typingctx, rows, offset, count, panel, out, stride):
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6), generate
+
+
+@intrinsic
+def dots_tile(typingctx, rows, hop, taps, vectors, weights, out):
+    """out[p] = Σ_tap Σ_i A[tap, p][i] · weights[tap, i], i < vectors · WIDTH: the lanes lie along the sum.
+
+    A[tap, p] is the address at `rows + tap · hop + 8 p`; out and the rows of weights are contiguous.
+    """
+
+    def generate(context, builder, signature, args):
+        rows, hop, taps, vectors, weights, out = args
+        zeros = ir.Constant(VECTOR, [0.0] * WIDTH)
+        sums = [cgutils.alloca_once_value(builder, zeros) for _ in range(ROWS)]
+        with cgutils.for_range(builder, taps, intp=_i64) as tap:
+            here = builder.add(rows, builder.mul(tap.index, hop))
+            a = [load(builder, builder.add(here, _i64(8 * p)), _i64) for p in range(ROWS)]
+            first = builder.mul(tap.index, vectors)
+            with cgutils.for_range(builder, vectors, intp=_i64) as vector:
+                distance = builder.mul(vector.index, _i64(WIDTH * FLOAT))
+                at = builder.mul(builder.add(first, vector.index), _i64(WIDTH * FLOAT))
+                w = load(builder, builder.add(weights, at), VECTOR)
+                for row, total in zip(a, sums, strict=True):
+                    x = load(builder, builder.add(row, distance), VECTOR)
+                    builder.store(multiply_add(builder, x, w, builder.load(total)), total)
+        kind = ir.FunctionType(_f32, [_f32, VECTOR])
+        add_up = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{WIDTH}f32")
+        for p, total in enumerate(sums):
+            value = builder.call(add_up, [_f32(0.0), builder.load(total)], fastmath=("reassoc",))
+            store(builder, value, builder.add(out, _i64(FLOAT * p)))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), generate

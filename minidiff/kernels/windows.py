@@ -28,7 +28,7 @@ SERIAL_BELOW = 1_000_000  # multiplications; fewer are done before the other thr
 
 
 @device
-def _find(x, image_bytes, zeros, offsets, first, count, addresses):
+def find(x, image_bytes, zeros, offsets, first, count, addresses):
     """addresses[tap, r] = where tap `tap` of window `first + r` begins, r < count; from there on zeros."""
     pixels = offsets.shape[1]
     data, nothing = address_of(x), address_of(zeros)
@@ -68,7 +68,7 @@ def _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows
     count = min(BLOCK, windows - first)
     addresses = np.empty((offsets.shape[0], BLOCK), np.int64)
     spare = np.empty((BLOCK, LANES), np.float32)
-    _find(x, image_bytes, zeros, offsets, first, count, addresses)
+    find(x, image_bytes, zeros, offsets, first, count, addresses)
     column = panel * LANES
     width = min(LANES, columns - column)
     multiply(
@@ -136,7 +136,7 @@ def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, colu
     spare = np.empty((ROWS, LANES), np.float32)
     for first in range(0, windows, DEPTH):
         count = min(DEPTH, windows - first)
-        _find(x, image_bytes, zeros, offsets, first, count, addresses)
+        find(x, image_bytes, zeros, offsets, first, count, addresses)
         for panel in range(begin // tiles, (end - 1) // tiles + 1):
             column = panel * LANES
             width = min(LANES, columns - column)
