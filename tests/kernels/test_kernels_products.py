@@ -87,6 +87,7 @@ def test_the_number_of_threads_changes_no_bit(channels, columns):
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("size", [1, 4, 7])
 def test_an_image_has_the_same_bits_whatever_batch_it_is_in(size):
     x, w, b, g = draw(0, 37, size, size, 48), draw(1, 3, 3, 48, 40), draw(2, 40), draw(3, 37, size, size, 40)
