@@ -68,6 +68,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("layout", LAYOUTS)
 @every_kernel
 def test_the_layout_of_what_is_read_changes_no_bit(name, layout):
