@@ -6,7 +6,7 @@ import numpy as np
 import works
 
 from minidiff import autograd as ag
-from minidiff import nn, optim, schedules, training
+from minidiff import kernels, nn, optim, schedules, training
 from minidiff.autograd import Tensor
 
 
@@ -32,6 +32,9 @@ def work(name: str) -> Callable[[], None]:
     """The work of a name, prepared."""
     network, what, batch = works.parse(name)
     rng = np.random.default_rng(0)
+    if network == "product":
+        a, b = rng.standard_normal((2, batch, batch), dtype=np.float32)
+        return lambda: kernels.linear(a, b, np.zeros(batch, np.float32))
     if network == "mlp":
         return _mlp(what, batch, rng)
     net = unet(network, rng)

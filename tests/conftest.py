@@ -1,5 +1,13 @@
-"""Hypothesis profiles: `quick` (default), `ci` and `thorough`; choose with --hypothesis-profile=NAME."""
+"""Hypothesis profiles, and the mark of what only the compiled kernels promise.
 
+Profiles: `quick` (default), `ci` and `thorough`; choose with --hypothesis-profile=NAME. With MINIDIFF_KERNELS=reference
+in the environment the suite runs on plain NumPy, whose sums have their order from BLAS and their width from float32:
+a test of what that cannot give is marked `compiled`, and skipped there.
+"""
+
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 for name, examples in (("quick", 25), ("ci", 100), ("thorough", 1000)):
@@ -11,3 +19,15 @@ for name, examples in (("quick", 25), ("ci", 100), ("thorough", 1000)):
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 settings.load_profile("quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "compiled: holds for the compiled kernels, not for their reference")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("MINIDIFF_KERNELS") != "reference":
+        return
+    for item in items:
+        if item.get_closest_marker("compiled"):
+            item.add_marker(pytest.mark.skip(reason="a promise of the compiled kernels alone"))

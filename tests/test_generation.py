@@ -92,6 +92,7 @@ def test_the_first_n_are_the_same_whatever_the_count(recipe):
         np.testing.assert_array_equal(generate(PLAIN, (2,), count, rng(), recipe), most[:count])
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("recipe", [Recipe(steps=2), Recipe("ddpm", 2)], ids=str)
 def test_the_first_n_are_the_same_through_a_u_net_too(recipe):
     weights = rng(3)

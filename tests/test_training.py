@@ -52,6 +52,7 @@ def through_a_file(trainer, path):
 # ---- the same curve
 
 
+@pytest.mark.compiled
 def test_with_winograds_and_with_direct_convolution_the_loss_takes_the_same_course(monkeypatch):
     def losses(winograd):
         monkeypatch.setattr(convolution, "WINOGRAD", winograd)

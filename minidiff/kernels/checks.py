@@ -6,13 +6,61 @@ for dtypes, ValueError for shapes and settings, IndexError for an index out of r
 The compiled kernels compute with bare addresses: a shape that does not fit would read where nothing is.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
+from numbers import Integral, Real
+from typing import get_args, get_origin
 
 import numpy as np
 
 from .reference import Padding
 
 _KINDS = (np.dtype(np.float32), np.dtype(np.float64))
+_SCALARS = {
+    int: (Integral, "an integer"),
+    float: (Real, "a number"),
+    bool: ((bool, np.bool_), "True or False"),
+}
+
+
+def taker(name: str, kind: type) -> Callable:
+    """A function that takes an argument annotated as `kind`: it gives it back plain, or raises TypeError.
+
+    Numbers become Python's own (Numba would compile a kernel anew for each of NumPy's), lists of them tuples.
+    """
+
+    def array(value):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array, not {type(value).__name__}")
+        return value
+
+    def scalar(value):
+        if type(value) is kind:
+            return value
+        family, words = _SCALARS[kind]
+        if not isinstance(value, family):
+            raise TypeError(f"{name} must be {words}, not {value!r}")
+        return kind(value)
+
+    def several(value):
+        try:
+            return tuple(take(part) for take, part in zip(parts, value, strict=True))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be like {form}, not {value!r}") from error
+
+    if kind is np.ndarray:
+        return array
+    if kind in _SCALARS:
+        return scalar
+    if get_origin(kind) is tuple:
+        parts, form = [taker(name, part) for part in get_args(kind)], _form(kind)
+        return several
+    return lambda value: value
+
+
+def _form(kind: type) -> str:
+    """An example of nested tuples of integers."""
+    return f"({', '.join(map(_form, get_args(kind)))})" if get_origin(kind) is tuple else "1"
 
 
 def _dtype(*arrays: np.ndarray) -> np.dtype:
@@ -192,9 +240,12 @@ def _flat(*vectors: np.ndarray) -> np.dtype:
     return _dtype(*vectors)
 
 
-def _changeable(*vectors: np.ndarray) -> None:
-    if not all(vector.flags.writeable for vector in vectors):
-        raise ValueError("what is changed in place must not be read-only")
+def _changeable(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...]) -> None:
+    for i, vector in enumerate(changed):
+        if not (vector.flags.writeable and vector.flags.aligned):
+            raise ValueError("what is changed in place must be aligned in memory, and not read-only")
+        if any(np.may_share_memory(vector, other) for other in (*changed[:i], *others)):
+            raise ValueError("what is changed in place must not share memory with another argument")
 
 
 def adam(
@@ -211,12 +262,12 @@ def adam(
 ) -> np.dtype:
     if step < 1:
         raise ValueError(f"step counts from 1, and is {step}")
-    _changeable(parameter, first, second)
+    _changeable((parameter, first, second), (gradient,))
     return _flat(parameter, gradient, first, second)
 
 
 def ema(average: np.ndarray, parameter: np.ndarray, decay: float) -> np.dtype:
-    _changeable(average)
+    _changeable((average,), (parameter,))
     return _flat(average, parameter)
 
 

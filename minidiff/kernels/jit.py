@@ -3,23 +3,27 @@
 `kernel` is for what Python calls: compiled at the first call, kept on disk. `device` is for what kernels call.
 """
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from numba import njit
 
 # Never fastmath=True: it also promises that there are no NaNs, and a NaN must come out where one went in.
 FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
+# What Python and C would need to call a function costs time to compile: Python calls kernels, and nobody the rest.
+FROM_KERNELS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def device(function: Callable) -> Callable:
     """Compile a helper that kernels call."""
-    return njit(error_model="numpy", fastmath=FASTMATH)(function)
+    return njit(error_model="numpy", fastmath=FASTMATH, **FROM_KERNELS)(function)
 
 
 def device_in_order(function: Callable) -> Callable:
     """The same for arithmetic that is written in the only order in which it works."""
-    return njit(error_model="numpy", fastmath=FASTMATH - {"reassoc", "arcp"})(function)
+    return njit(error_model="numpy", fastmath=FASTMATH - {"reassoc", "arcp"}, **FROM_KERNELS)(function)
 
 
 def kernel(function: Callable) -> Callable:
@@ -37,18 +41,20 @@ def serial_kernel(function: Callable) -> Callable:
 
 
 def _compile(function: Callable, parallel: bool) -> Callable:
-    options = {"parallel": parallel, "error_model": "numpy", "fastmath": FASTMATH}
+    options = {"parallel": parallel, "error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True}
     try:
         compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # a read-only install and no home directory: Numba finds nowhere to write
         return njit(**options)(function)
-    _renew_when_any_file_changes(compiled)
+    # Numba throws a kept kernel away when its own file has changed; here a helper may live in another file.
+    compiled._cache._cache_file._source_stamp = _stamp()
     return compiled
 
 
-def _renew_when_any_file_changes(compiled: Callable) -> None:
-    """Numba throws a kept kernel away when its own file has changed; here a helper may live in another file."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    compiled._cache._cache_file._source_stamp = tuple(
-        (f.name, f.stat().st_mtime, f.stat().st_size) for f in files
-    )
+@cache
+def _stamp() -> str:
+    """One for all that is written in this folder."""
+    total = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        total.update(file.name.encode() + file.read_bytes())
+    return total.hexdigest()

@@ -98,6 +98,7 @@ def test_the_number_of_threads_changes_no_bit(channels, columns):
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("size, columns", [(1, 40), (4, 40), (7, 40), (7, 2)])
 def test_an_image_has_the_same_bits_whatever_batch_it_is_in(size, columns):
     x, w, b = draw(0, 37, size, size, 48), draw(1, 3, 3, 48, columns), draw(2, columns)

@@ -102,6 +102,7 @@ def test_the_number_of_threads_changes_no_bit(layer):
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.compiled
 def test_an_image_has_the_same_bits_whatever_batch_it_is_in(layer):
     x, w, b, g = layer
     y, back, _ = everything(x, w, b, g)
@@ -111,6 +112,7 @@ def test_an_image_has_the_same_bits_whatever_batch_it_is_in(layer):
         np.testing.assert_array_equal(alone[0], back[i])
 
 
+@pytest.mark.compiled
 def test_a_bias_for_each_image_is_the_bias_of_that_image(layer):
     x, w, _, _ = layer
     b = draw(5, len(x), w.shape[3])
@@ -119,6 +121,7 @@ def test_a_bias_for_each_image_is_the_bias_of_that_image(layer):
         np.testing.assert_array_equal(kernels.conv2d(x[i : i + 1], w, b[i], 1, SAME)[0], y[i])
 
 
+@pytest.mark.compiled
 def test_direct_convolution_is_one_switch_away_and_closer_to_the_definition(layer, monkeypatch):
     exact = everything(*wide(*layer))
     by_winograd = everything(*layer)
@@ -155,6 +158,7 @@ def test_it_is_not_taken_where_patches_hang_mostly_over_the_edge_or_channels_do_
 # ---- weights that are prepared once
 
 
+@pytest.mark.compiled
 def test_frozen_weights_give_the_same_bits_the_first_time_and_later(layer):
     x, w, b, g = layer
     once = kernels.freeze(w)

@@ -1,0 +1,103 @@
+"""One pool of threads: Numba's. What is done about the others, about a fork, and about callers in several threads.
+
+**NumPy's BLAS** keeps threads of its own. When OpenBLAS has finished a product they watch for the next one for
+some milliseconds, on the very cores that a kernel now wants. Two cores, one after the other and again:
+
+    a @ a of 128², then silu of 1024 × 128     alone 0.03 ms each; in turn 4 ms each; BLAS on one thread 0.05 and 0.03
+    a @ a of 1024², then a 3×3 convolution     alone 11 and 3 ms; in turn 19 and 7…16; BLAS on one thread 22 and 3
+
+So importing `minidiff.kernels` holds OpenBLAS to one thread. This is the whole process's: threads that watch cannot
+be called off for the length of a kernel. Who would rather have NumPy's large products on all cores, and no kernels
+soon after them, says `threads.limit_blas(n)`. Where NumPy brings no OpenBLAS (MKL, Accelerate) nothing happens.
+
+**A fork** copies a process without its threads. GNU OpenMP does not survive that, and Numba ends a child that
+would try. A child of a process whose threads had started therefore computes alone, with the same bits: kernels
+reach the threads through a few instructions of ours, which then call the loop's body themselves.
+
+**Several Python threads** take turns: one kernel at a time has all the cores anyway, and Numba's own layer, which
+is used where there is no OpenMP, aborts when two launch at once. A fork waits for the kernel that is running.
+
+Left as it is: OpenMP's threads, too, watch for about a millisecond before they sleep. Beside another busy process
+that costs up to half of the speed and more (GOMP_SPINCOUNT=0 in the environment cures it), but on a quiet machine
+sleeping at once makes a U-Net's step two and a half times slower, and no value between was better in both.
+"""
+
+import ctypes
+import os
+from importlib.util import find_spec
+from threading import RLock
+
+import numba
+from llvmlite import binding, ir
+
+LAUNCH = RLock()  # held while a kernel is compiled or runs
+
+_SYMBOL = "numba_parallel_for"  # what Numba's compiled code calls to have a loop done by all threads
+_alone = ctypes.c_ssize_t(0)  # not 0 in a child whose parent's threads had started
+_engine = None  # holds the machine code of `launch`
+
+
+def limit_blas(threads: int) -> int | None:
+    """Hold the OpenBLAS that NumPy came with to so many threads; how many it had, None where there is none."""
+    try:
+        library = ctypes.CDLL(find_spec("numpy._core._multiarray_umath").origin)  # loaded: this only finds it
+    except (AttributeError, OSError):
+        return None
+    for form in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads"):
+        try:
+            before = getattr(library, form.format("get"))()
+            getattr(library, form.format("set"))(threads)
+        except AttributeError:
+            continue
+        return before
+    return None
+
+
+def start() -> None:
+    """Start Numba's threads, if they have not been, and put `launch` between them and the kernels to come."""
+    global _engine
+    if _engine is not None:
+        return
+    numba.get_num_threads()  # starts them
+    module = ir.Module()
+    module.triple = binding.get_process_triple()
+    _write_launch(module, binding.address_of_symbol(_SYMBOL))
+    machine = binding.Target.from_triple(module.triple).create_target_machine()
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    binding.add_symbol(_SYMBOL, engine.get_function_address("launch"))
+    _engine = engine
+
+
+def _write_launch(module: ir.Module, parallel_for: int) -> None:
+    """launch(body, args, shape, steps, data, …) = body(args, shape, steps, data) if alone, else parallel_for(…)."""
+    word = ir.IntType(8 * ctypes.sizeof(ctypes.c_ssize_t))
+    launch = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 8), "launch")
+    builder = ir.IRBuilder(launch.append_basic_block())
+
+    def call(address: ir.Value, args: list[ir.Value]) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [word] * len(args))
+        builder.call(builder.inttoptr(address, kind.as_pointer()), args)
+
+    flag = builder.load(builder.inttoptr(word(ctypes.addressof(_alone)), word.as_pointer()))
+    with builder.if_else(builder.icmp_signed("!=", flag, word(0))) as (alone, together):
+        with alone:
+            call(launch.args[0], launch.args[1:5])
+        with together:
+            call(word(parallel_for), launch.args)
+    builder.ret_void()
+
+
+def _after_fork_in_child() -> None:
+    try:
+        numba.threading_layer()
+        _alone.value = 1
+    except ValueError:  # no threads had been started: the child may have its own
+        pass
+    LAUNCH.release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(
+        before=LAUNCH.acquire, after_in_parent=LAUNCH.release, after_in_child=_after_fork_in_child
+    )
