@@ -63,7 +63,6 @@ def fit(images: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, ste
         index = batches.draw()
         logits = net.logits(net.features_of(Tensor(_shifted(images[index], rng))))
         loss = ag.cross_entropy(logits, labels=labels[index])
-        parameters.gradients.fill(0)
         loss.backward()
         adam.update(parameters.gradients, lr=2e-3 * (1 - step / steps))
     return net

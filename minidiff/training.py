@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections.abc import Iterator
@@ -99,18 +100,20 @@ class Trainer:
         noise = self.rng.standard_normal(x0.shape, dtype=x0.dtype)
         label = None if self.labels is None else self.labels[index]
 
-        loss = simple_loss(self.net, self.schedule, x0, t, noise, label, self.rng)
-        self.parameters.gradients.fill(0)
-        loss.backward()
-        norm, scale = optim.clip_scale(self.parameters.gradients, self.clip)
-        if not np.isfinite(loss.item() + norm):
-            raise Diverged(
-                f"step {self.step + 1}: the loss is {loss.item()}, the gradient's norm {norm}; "
-                "training stopped before it. Try a lower learning rate"
-            )
+        try:
+            loss = simple_loss(self.net, self.schedule, x0, t, noise, label, self.rng)
+            loss.backward()
+            norm, scale = optim.clip_scale(self.parameters.gradients, self.clip)
+            if not math.isfinite(loss.item() + norm):
+                raise Diverged(
+                    f"step {self.step + 1}: the loss is {loss.item()}, the gradient's norm {norm}; "
+                    "training stopped before it. Try a lower learning rate"
+                )
+        except BaseException:
+            self.parameters.gradients.fill(0)  # as every step finds it and leaves it
+            raise
         lr = self.lr * optim.warm_up(self.step + 1, self.warmup)
-        self.adam.update(self.parameters.gradients, lr, scale)
-        self.ema.update(self.parameters.values, self.step)
+        self.adam.update(self.parameters.gradients, lr, scale, self.ema)
         return Step(self.step, loss.item(), norm, lr)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, object]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidiff import kernels
-from minidiff.autograd.tensor import Tensor, jointly, rule
+from minidiff.autograd.tensor import Tensor, _recording, jointly, rule
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -84,21 +84,80 @@ def conv2d(
     return _conv2d(x, w, b, residual, stride=stride, padding=padding)
 
 
-@rule
-def embedding(table, *, index: np.ndarray):
-    """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
+def row_numbers(index: np.ndarray, rows: int) -> np.ndarray:
+    """The index into a table as an array; ValueError where it is not of integers in 0…rows − 1."""
     index = np.asarray(index)
     if index.dtype.kind not in "iu":
         raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
+    if index.size and not 0 <= index.min() <= index.max() < rows:
+        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
+    return index
+
+
+@rule
+def embedding(table, *, index: np.ndarray):
+    """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
     if table.ndim != 2:
         raise ValueError(f"embedding: expected a table (rows, C), got {table.shape}")
     rows, channels = table.shape
-    if index.size and not 0 <= index.min() <= index.max() < rows:
-        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
+    index = row_numbers(index, rows)
     return (
         table[index],
         lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
     )
+
+
+class _AddedRows:
+    """The gradient of a table of which few rows were read: row i of g, for row index[i] of the table.
+
+    `grad += this` costs what the rows cost, not what the table does: NumPy leaves the addition to it.
+    """
+
+    def __init__(self, g: np.ndarray, index: np.ndarray, rows: int) -> None:
+        self.g, self.index, self.rows = g, index, rows
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        dense = kernels.scatter_rows(self.g, self.index, self.rows)
+        return dense if dtype is None else dense.astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, out: tuple = (None,)) -> object:
+        if ufunc is not np.add or out[0] is not inputs[0]:
+            return NotImplemented
+        kernels.add_rows(out[0], self.g, self.index)
+        return out[0]
+
+
+def perceptron(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], tables: list[list[Tensor]], *, index: np.ndarray
+) -> Tensor:
+    """Hidden layers h ← SiLU(h·w + b + a row of each table), then a linear one: x (B, I) → (B, O).
+
+    weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: for each kind of thing that the
+    layers are told, one (rows, W) for each hidden layer; index (kinds, B) says which row. All of it is one
+    operation, so that a block of rows goes through all layers before the next.
+    """
+    leaves = [table.node is None for kind in tables for table in kind]  # a leaf takes its rows as they are
+    arguments = [*weights, *biases, *(table for kind in tables for table in kind)]
+    return _perceptron(x, *arguments, layers=len(weights), index=index, leaves=leaves, keep=_recording.on)
+
+
+@rule
+def _perceptron(x, *arguments, layers: int, index: np.ndarray, leaves: list[bool], keep: bool):
+    weights, biases, flat = (
+        list(arguments[a:b]) for a, b in ((0, layers), (layers, 2 * layers), (2 * layers, None))
+    )
+    depth = layers - 1
+    tables = [flat[k : k + depth] for k in range(0, len(flat), depth)]
+    y, z = kernels.perceptron(x, weights, biases, tables, index, keep)
+    rows = [len(table) for table in flat]
+
+    def gradients(g):
+        dx, dw, db = kernels.perceptron_backward(g, x, weights, z)
+        told = (_AddedRows(z[i % depth], index[i // depth], rows[i]) for i in range(len(rows)))
+        dtables = (r if leaf else np.asarray(r) for r, leaf in zip(told, leaves, strict=True))
+        return dx, *dw, *db, *dtables
+
+    return y, *jointly(1 + len(arguments), gradients)
 
 
 # ---- normalisation and attention

@@ -1,8 +1,9 @@
 """Kernels: arrays in, arrays out; what each computes is said in `reference`.
 
 float32 goes to the compiled kernel and float64 to the reference, as float32 does too when the environment holds
-MINIDIFF_KERNELS=reference. Arrays may lie in memory as they like; only what `adam` and `ema` change in place
-must be contiguous. A NaN or an infinity comes out where arithmetic makes one, and nothing warns of it.
+MINIDIFF_KERNELS=reference. Arrays may lie in memory as they like; only what is changed in place (by `adam`,
+`add_rows` and `perceptron_backward`) must be contiguous. A NaN or an infinity comes out where arithmetic makes
+one, and nothing warns of it.
 
 Importing this holds NumPy's OpenBLAS to one thread; `threads` says why, and how to have it otherwise.
 """
@@ -22,6 +23,7 @@ from . import (
     multihead,
     normalisation,
     optimisation,
+    perceptron,
     pointwise,
     reference,
     rows,
@@ -37,6 +39,8 @@ if _MODE == "numba":
 
 def _plain(value):
     """The value; an array that Numba would take for another type (strided, read-only, a subclass) as a plain one."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     if not isinstance(value, np.ndarray) or (type(value) is np.ndarray and value.flags.carray):
         return value
     if value.flags.carray:
@@ -83,7 +87,9 @@ silu = _dispatch(pointwise.silu)
 silu_backward = _dispatch(pointwise.silu_backward)
 attention = _dispatch(multihead.attention)
 attention_backward = _dispatch(multihead.attention_backward)
+add_rows = _dispatch(perceptron.add_rows)
+perceptron_backward = _dispatch(perceptron.perceptron_backward)
+perceptron = _dispatch(perceptron.perceptron)
 scatter_rows = _dispatch(rows.scatter_rows)
 adam = _dispatch(optimisation.adam)
-ema = _dispatch(optimisation.ema)
 squared_norm = _dispatch(optimisation.squared_norm)

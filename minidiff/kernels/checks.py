@@ -222,14 +222,78 @@ def attention_backward(
     return _dtype(g, q, k, v, weights)
 
 
-def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.dtype:
-    _dimensions("g", g, "(N, C)", 2)
-    _shape("index", index, g.shape[:1])
+def _index(index: np.ndarray, rows: int) -> None:
     if index.dtype.kind not in "iu":
         raise TypeError(f"index must hold integers, not {index.dtype}")
     if index.size and not 0 <= index.min() <= index.max() < rows:
         raise IndexError(f"index must lie in 0…{rows - 1}, but spans {index.min()}…{index.max()}")
+
+
+def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.dtype:
+    _dimensions("g", g, "(N, C)", 2)
+    _shape("index", index, g.shape[:1])
+    _index(index, rows)
     return _dtype(g)
+
+
+def add_rows(out: np.ndarray, g: np.ndarray, index: np.ndarray) -> np.dtype:
+    _dimensions("out", out, "(rows, C)", 2)
+    _dimensions("g", g, "(N, C)", 2)
+    _shape("g", g, (g.shape[0], out.shape[1]))
+    _shape("index", index, g.shape[:1])
+    _index(index, len(out))
+    _changeable((out,), (g, index))
+    return _dtype(out, g)
+
+
+def _layers(x: np.ndarray, weights: list[np.ndarray]) -> tuple[int, int]:
+    """The number of hidden layers and their width."""
+    _dimensions("x", x, "(B, I)", 2)
+    if len(weights) < 2:
+        raise ValueError(f"a perceptron needs a hidden layer and a last one, not {len(weights)} weights")
+    _dimensions("weights[-1]", weights[-1], "(W, O)", 2)
+    width = len(weights[-1])
+    if not (x.shape[1] and weights[-1].size):
+        raise ValueError(
+            f"layers must not be empty: x is {x.shape}, the last weights are {weights[-1].shape}"
+        )
+    _shape("weights[0]", weights[0], (x.shape[1], width))
+    for layer, w in enumerate(weights[1:-1], start=1):
+        _shape(f"weights[{layer}]", w, (width, width))
+    return len(weights) - 1, width
+
+
+def perceptron(
+    x: np.ndarray,
+    weights: list[np.ndarray],
+    biases: list[np.ndarray],
+    tables: list[list[np.ndarray]],
+    index: np.ndarray,
+    keep: bool,
+) -> np.dtype:
+    depth, width = _layers(x, weights)
+    if len(biases) != len(weights) or not tables or any(len(kind) != depth for kind in tables):
+        raise ValueError(
+            f"{depth} hidden layers need {depth + 1} biases and {depth} tables of each kind, at least one; "
+            f"not {len(biases)} and {[len(kind) for kind in tables]}"
+        )
+    for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        _shape(f"biases[{layer}]", b, w.shape[1:])
+    _shape("index", index, (len(tables), len(x)))
+    for k, kind in enumerate(tables):
+        rows = len(kind[0])
+        for layer, table in enumerate(kind):
+            _shape(f"tables[{k}][{layer}]", table, (rows, width))
+        _index(index[k], rows)
+    return _dtype(x, *weights, *biases, *(table for kind in tables for table in kind))
+
+
+def perceptron_backward(g: np.ndarray, x: np.ndarray, weights: list[np.ndarray], z: np.ndarray) -> np.dtype:
+    depth, width = _layers(x, weights)
+    _shape("g", g, (len(x), weights[-1].shape[1]))
+    _shape("z", z, (depth, len(x), width))
+    _changeable((z,), (g, x))
+    return _dtype(g, x, *weights, z)
 
 
 def _flat(*vectors: np.ndarray) -> np.dtype:
@@ -242,8 +306,10 @@ def _flat(*vectors: np.ndarray) -> np.dtype:
 
 def _changeable(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...]) -> None:
     for i, vector in enumerate(changed):
-        if not (vector.flags.writeable and vector.flags.aligned):
-            raise ValueError("what is changed in place must be aligned in memory, and not read-only")
+        if not vector.flags.carray:
+            raise ValueError(
+                "what is changed in place must be contiguous, aligned in memory and not read-only"
+            )
         if any(np.may_share_memory(vector, other) for other in (*changed[:i], *others)):
             raise ValueError("what is changed in place must not share memory with another argument")
 
@@ -253,22 +319,20 @@ def adam(
     gradient: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
+    average: np.ndarray | None,
     step: int,
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
     scale: float,
+    decay: float,
 ) -> np.dtype:
     if step < 1:
         raise ValueError(f"step counts from 1, and is {step}")
-    _changeable((parameter, first, second), (gradient,))
-    return _flat(parameter, gradient, first, second)
-
-
-def ema(average: np.ndarray, parameter: np.ndarray, decay: float) -> np.dtype:
-    _changeable((average,), (parameter,))
-    return _flat(average, parameter)
+    changed = (parameter, gradient, first, second) + (() if average is None else (average,))
+    _changeable(changed, ())
+    return _flat(*changed)
 
 
 def squared_norm(vector: np.ndarray) -> np.dtype:

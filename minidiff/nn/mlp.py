@@ -6,6 +6,7 @@ import numpy as np
 
 from minidiff import autograd as ag
 from minidiff.autograd import Tensor
+from minidiff.autograd.neural import row_numbers
 from minidiff.nn.layers import Embedding, Linear, sinusoidal
 from minidiff.nn.network import Network
 
@@ -45,17 +46,21 @@ class MLP(Network):
     ) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"this network takes x of shape (B, {self.dim}), got {x.shape}")
+        tables, rows = self._told(t, x.dtype)
+        if self.classes:
+            tables.append([embedding.table for embedding in self.labels])
+            rows.append(row_numbers(label, self.classes + 1))
+        layers = [*self.hidden, self.last]
+        weights, biases = [layer.w for layer in layers], [layer.b for layer in layers]
+        return ag.perceptron(x, weights, biases, tables, index=np.stack(rows))
+
+    def _told(self, t: np.ndarray, dtype: np.dtype) -> tuple[list[list[Tensor]], list[np.ndarray]]:
+        """The time as each layer hears it: a table a layer, and which row of it belongs to each t."""
         if self.time == "embedding":
-            when = self._row_of(t)
-        else:
-            when = Tensor(sinusoidal(t, self.width).astype(x.dtype, copy=False))
-        h = x
-        for i, (linear, time) in enumerate(zip(self.hidden, self.times, strict=True)):
-            h = linear(h) + time(when)
-            if self.classes:
-                h = h + self.labels[i](label)
-            h = ag.silu(h)
-        return self.last(h)
+            return [[embedding.table for embedding in self.times]], [self._row_of(t)]
+        different, row = np.unique(t, return_inverse=True)  # in sampling all are equal
+        waves = Tensor(sinusoidal(different, self.width).astype(dtype, copy=False))
+        return [[linear(waves) for linear in self.times]], [row]
 
     def _row_of(self, t: np.ndarray) -> np.ndarray:
         """Row t − 1 of an embedding's table belongs to time t; there is none for time 0, clean data."""
