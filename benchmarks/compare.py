@@ -119,14 +119,14 @@ def beside(figures: dict[str, dict]) -> tuple[str, float] | None:
     return fastest, median(theirs / ours for theirs, ours in pairs)
 
 
+def cell(figure: dict) -> str:
+    """Median, least and half the spread of one framework."""
+    return f"{figure['ms']:.2f} ({figure['least ms']:.2f}) ±{50 * figure['spread']:.0f}%"
+
+
 def row(work: str, names: list[str], figures: dict[str, dict]) -> str:
     """A line of the table."""
-    cells = [
-        "{ms:.2f} ({least ms:.2f}) ±{0:.0f}%".format(50 * figures[name]["spread"], **figures[name])
-        if name in figures
-        else "–"
-        for name in names
-    ]
+    cells = [cell(figures[name]) if name in figures else "–" for name in names]
     line = f"{work:20}" + "".join(f"{cell:>26}" for cell in cells)
     found = beside(figures)
     line += f"{found[1]:8.2f}" if found else f"{'–':>8}"
