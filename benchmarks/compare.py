@@ -5,7 +5,7 @@
     python benchmarks/compare.py --peer-python PY   peers run by another interpreter, where they are installed
 
 Prints a table and writes it as JSON (--json FILE, benchmarks/figures.json if not given). For each framework the
-median in milliseconds with the spread of the rounds; then how many times faster minidiff is than the fastest
+median in milliseconds, the least, and the spread of the rounds; then how many times faster minidiff is than the fastest
 peer, both in the same rounds; the share of the machine's arithmetic that minidiff reaches; and peak memory of the
 process in MB. The arithmetic's limit is the product of two matrices of 1024², in minidiff's kernel or NumPy's,
 whichever is faster, measured in the same rounds; works are counted in plain multiplications, so a convolution
@@ -119,13 +119,15 @@ def beside(figures: dict[str, dict]) -> tuple[str, float] | None:
     return fastest, median(theirs / ours for theirs, ours in pairs)
 
 
+def cell(figure: dict) -> str:
+    """Median, least and half the spread of one framework."""
+    return f"{figure['ms']:.2f} ({figure['least ms']:.2f}) ±{50 * figure['spread']:.0f}%"
+
+
 def row(work: str, names: list[str], figures: dict[str, dict]) -> str:
     """A line of the table."""
-    cells = [
-        f"{figures[name]['ms']:.2f} ±{50 * figures[name]['spread']:.0f}%" if name in figures else "–"
-        for name in names
-    ]
-    line = f"{work:20}" + "".join(f"{cell:>20}" for cell in cells)
+    cells = [cell(figures[name]) if name in figures else "–" for name in names]
+    line = f"{work:20}" + "".join(f"{cell:>26}" for cell in cells)
     found = beside(figures)
     line += f"{found[1]:8.2f}" if found else f"{'–':>8}"
     if "minidiff" in figures:
@@ -154,7 +156,7 @@ def main() -> None:
     yardsticks = {name: Worker(name) for name in ("minidiff", "numpy")}
     for worker in yardsticks.values():
         worker.run(YARDSTICK, 0)
-    heads = "".join(f"{name + ' ms':>20}" for name in workers)
+    heads = "".join(f"{name + ' ms':>26}" for name in workers)
     print(f"{'work':20}{heads}{'ratio':>8}{'share':>8}{'MB, minidiff':>14}{'MB, fastest peer':>18}")
     table = {}
     for work in options.works:

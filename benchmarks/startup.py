@@ -3,7 +3,8 @@
     python benchmarks/startup.py           both;  python benchmarks/startup.py warm   without the compilation
 
 Warm: from before `import minidiff` to the end of the first training step of the digits U-Net (batch 128), in fresh
-processes, the least and the median. Cold: what each kernel of the package takes to compile, into an empty cache.
+processes, the least and the median. Cold: the processor time in which each kernel of the package is compiled, into an
+empty cache.
 """
 
 import os
@@ -49,12 +50,12 @@ class Watch(event.Listener):
     began = {}
 
     def on_start(self, happening):
-        self.began[happening.data["dispatcher"]] = time.perf_counter()
+        self.began[happening.data["dispatcher"]] = time.process_time()
 
     def on_end(self, happening):
         which = happening.data["dispatcher"]
         if which in ours:
-            ours[which] += time.perf_counter() - self.began[which]
+            ours[which] += time.process_time() - self.began[which]
 
 
 event.register("numba:compile", Watch())

@@ -12,8 +12,10 @@ from numba import njit
 
 # Never fastmath=True: it also promises that there are no NaNs, and a NaN must come out where one went in.
 FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
-# What Python and C would need to call a function costs time to compile: Python calls kernels, and nobody the rest.
-FROM_KERNELS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# A helper becomes part of each kernel that calls it. Left to itself LLVM may keep a large one apart; a kernel just
+# compiled then calls the helper's own first version and one that was kept on disk calls its copy, which was optimised
+# twice: other bits. What only Python or C would need to call it is not made: that costs time to compile.
+FROM_KERNELS = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def device(function: Callable) -> Callable:

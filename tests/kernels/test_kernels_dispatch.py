@@ -3,6 +3,7 @@
 import inspect
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,23 @@ def test_a_cpu_named_by_hand_gets_its_tile_and_right_results(cpu, features, shap
     settings = {"NUMBA_CPU_NAME": cpu} | ({} if features is None else {"NUMBA_CPU_FEATURES": features})
     done = run(PRODUCT, **settings)
     assert done.stdout.strip() == shape, done.stderr
+
+
+KEPT = """
+import hashlib
+from examples import example
+from minidiff import kernels
+for array in kernels.group_norm_backward(**example("group_norm_backward", 40)):
+    print(hashlib.md5(array.tobytes()).hexdigest())
+"""
+
+
+def test_a_kernel_just_compiled_gives_the_bits_of_one_that_was_kept(tmp_path):
+    """Group norm's gradient did not: its helper is so large that LLVM kept it apart from the kernel."""
+    there = {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, kept = run(KEPT, **there), run(KEPT, **there)
+    assert list(tmp_path.rglob("*_backward*.nbi"))
+    assert compiled.stdout == kept.stdout and len(kept.stdout.split()) == 3, kept.stderr
 
 
 def test_a_change_in_a_helpers_file_renews_the_kernels_that_were_kept(tmp_path):
