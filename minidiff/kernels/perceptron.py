@@ -21,7 +21,7 @@ from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import device, device_in_order, kernel
+from .jit import device, device_apart, device_in_order, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
 
@@ -72,7 +72,7 @@ def _sigmoid(x):
     return _f(1) / (_f(1) + power)
 
 
-@device
+@device_apart
 def _pack_transposed(w, width, column, lanes, out):
     """The panel of a transpose: out[i, lane] = w[column + lane, i], read along the rows of w."""
     for lane in range(LANES):
@@ -85,7 +85,7 @@ def _pack_transposed(w, width, column, lanes, out):
                 out[i, lane] = 0
 
 
-@device
+@device_apart
 def _prepare(layers, width, outputs, transposed, panels, w_last):
     """The inner weights, or their transposes, as panels; the last weights transposed, (outputs, width)."""
     for layer in range(panels.shape[0]):
@@ -103,14 +103,14 @@ def _prepare(layers, width, outputs, transposed, panels, w_last):
             w_last[o, c] = w[c * outputs + o]
 
 
-@device
+@device_apart
 def _rows_from(address, count, width, out):
     """Where `count` rows of `width` numbers begin; the tile reads whole ROWS, so the last one fills up."""
     for r in range(BLOCK):
         out[0, r] = address + min(r, count - 1) * width * FLOAT
 
 
-@device
+@device_apart
 def _product(addresses, count, width, panels, start, out, at, spare):
     """out[at + r · width + column] = start[column] + (row r) · (the matrix in `panels`)."""
     for panel in range(panels.shape[0]):

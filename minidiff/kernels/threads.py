@@ -10,9 +10,12 @@ So importing `minidiff.kernels` holds OpenBLAS to one thread. This is the whole 
 be called off for the length of a kernel. Who would rather have NumPy's large products on all cores, and no kernels
 soon after them, says `threads.limit_blas(n)`. Where NumPy brings no OpenBLAS (MKL, Accelerate) nothing happens.
 
+**Little work** is done before other threads have woken: a kernel that says so makes its loop one job long, and such
+a loop is run where it stands. Kernels reach the threads through a few instructions of ours (`launch`), which see to it.
+
 **A fork** copies a process without its threads. GNU OpenMP does not survive that, and Numba ends a child that
-would try. A child of a process whose threads had started therefore computes alone, with the same bits: kernels
-reach the threads through a few instructions of ours, which then call the loop's body themselves.
+would try. A child of a process whose threads had started therefore computes alone, with the same bits:
+`launch` then calls the loop's body itself.
 
 **Several Python threads** take turns: one kernel at a time has all the cores anyway, and Numba's own layer, which
 is used where there is no OpenMP, aborts when two launch at once. A fork waits for the kernel that is running.
@@ -75,21 +78,36 @@ def start() -> None:
 
 
 def _write_launch(module: ir.Module, parallel_for: int) -> None:
-    """launch(body, args, shape, steps, data, …) = body(args, shape, steps, data) if alone, else parallel_for(…)."""
+    """launch(body, args, shape, …) = body(args, shape, …) if alone or if only the first part has work to do.
+
+    shape[0] counts the parts that Numba cut the loop into; args[0] holds first and last index of each, and of a
+    part without work the last is before the first.
+    """
     word = ir.IntType(8 * ctypes.sizeof(ctypes.c_ssize_t))
     launch = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 8), "launch")
     builder = ir.IRBuilder(launch.append_basic_block())
+    body, args, shape = launch.args[:3]
+
+    def entry(array: ir.Value, i: int) -> ir.Value:
+        return builder.load(builder.gep(builder.inttoptr(array, word.as_pointer()), [word(i)]))
 
     def call(address: ir.Value, args: list[ir.Value]) -> None:
         kind = ir.FunctionType(ir.VoidType(), [word] * len(args))
         builder.call(builder.inttoptr(address, kind.as_pointer()), args)
 
-    flag = builder.load(builder.inttoptr(word(ctypes.addressof(_alone)), word.as_pointer()))
-    with builder.if_else(builder.icmp_signed("!=", flag, word(0))) as (alone, together):
-        with alone:
-            call(launch.args[0], launch.args[1:5])
-        with together:
-            call(word(parallel_for), launch.args)
+    parts = entry(args, 0)
+    alone = builder.icmp_signed("!=", entry(word(ctypes.addressof(_alone)), 0), word(0))
+    alone = builder.or_(alone, builder.icmp_signed("==", entry(shape, 0), word(1)))
+    with builder.if_else(alone) as (by_itself, in_parts):
+        with by_itself:
+            call(body, launch.args[1:5])
+        with in_parts, builder.if_else(
+            builder.icmp_signed(">", entry(parts, 2), entry(parts, 3))
+        ) as (one_part, several):
+            with one_part:
+                call(body, launch.args[1:5])
+            with several:
+                call(word(parallel_for), launch.args)
     builder.ret_void()
 
 

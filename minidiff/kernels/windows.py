@@ -17,7 +17,7 @@ from numba import get_num_threads, prange
 
 from . import memory
 from .frozen import keep, kept
-from .jit import device, kernel
+from .jit import device_apart, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of, load_float
 
@@ -27,7 +27,7 @@ DEPTH = 192  # windows that `transposed_product` sums before it adds to memory; 
 SERIAL_BELOW = 1_000_000  # multiplications; fewer are done before the other threads have woken
 
 
-@device
+@device_apart
 def find(x, image_bytes, zeros, offsets, first, count, addresses):
     """addresses[tap, r] = where tap `tap` of window `first + r` begins, r < count; from there on zeros."""
     pixels = offsets.shape[1]
@@ -49,7 +49,7 @@ def find(x, image_bytes, zeros, offsets, first, count, addresses):
             row[r] = nothing
 
 
-@device
+@device_apart
 def _pack_weights(w, taps, run, columns, transposed, panel, out):
     """out[tap · run + i, lane] = w[tap, i, column], or w[tap, column, i] if transposed, for one panel's columns."""
     column = panel * LANES
@@ -60,7 +60,7 @@ def _pack_weights(w, taps, run, columns, transposed, panel, out):
         pack(w, at, row_step, lane_step, run, width, out[tap * run : (tap + 1) * run])
 
 
-@device
+@device_apart
 def _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns):
     """BLOCK windows times one panel."""
     first = job // panels.shape[0] * BLOCK
@@ -87,28 +87,26 @@ def _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows
 
 @kernel
 def _product(
-    x, image_bytes, zeros, offsets, run, w, transposed, panels, ready, bias, out, windows, columns, serial
+    x, image_bytes, zeros, offsets, run, w, transposed, panels, ready, bias, out, windows, columns, threads
 ):
     taps, count = offsets.shape[0], panels.shape[0]
     start = np.zeros((count, LANES), np.float32)
     for column in range(bias.size):
         start[column // LANES, column % LANES] = bias[column]
+    packs = 0 if ready else min(count, threads)
+    for index in prange(packs):
+        share = np.int64(index)
+        for panel in range(count * share // packs, count * (share + 1) // packs):
+            _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
     jobs = (windows + BLOCK - 1) // BLOCK * count
-    packed = count if ready else 0
-    if serial:
-        for panel in range(packed, count):
-            _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
-        for job in range(jobs):
+    shares = min(jobs, threads)
+    for index in prange(shares):
+        share = np.int64(index)
+        for job in range(jobs * share // shares, jobs * (share + 1) // shares):
             _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns)
-    else:
-        for index in prange(packed, count):
-            panel = np.int64(index)
-            _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
-        for index in prange(jobs):
-            _block(np.int64(index), x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns)
 
 
-@device
+@device_apart
 def _gather(addresses, count, run, first, rows, gathered, gathered_addresses):
     """gathered[j, p] = number `first + p` of window j, its taps' channels in a row; zeros from p = rows on."""
     for j in range(count):
@@ -123,7 +121,7 @@ def _gather(addresses, count, run, first, rows, gathered, gathered_addresses):
                 gathered[j, p] = np.float32(0)
 
 
-@device
+@device_apart
 def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns):
     """A job's share of the tiles of the transposed product, counted down one panel of columns after another."""
     length = offsets.shape[0] * run
@@ -159,12 +157,8 @@ def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, colu
 def _transposed_product(x, image_bytes, zeros, offsets, run, g, out, windows, columns, threads):
     tiles = (offsets.shape[0] * run + ROWS - 1) // ROWS * ((columns + LANES - 1) // LANES)
     jobs = min(tiles, threads)
-    if jobs == 1:
-        for job in range(jobs):  # not the literal 0, for which Numba would compile it again
-            _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns)
-    else:
-        for index in prange(jobs):
-            _share(np.int64(index), jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns)
+    for index in prange(jobs):
+        _share(np.int64(index), jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns)
 
 
 NO_BIAS = np.zeros(0, np.float32)
@@ -187,7 +181,7 @@ def product(
     transposed.
     """
     columns, run, taps = out.shape[-1], zeros.size, len(offsets)
-    serial = out.size * run * taps < SERIAL_BELOW
+    threads = 1 if out.size * run * taps < SERIAL_BELOW else get_num_threads()
     panels = kept(w, ("panels", transposed))
     ready = panels is not None
     if not ready:
@@ -195,7 +189,7 @@ def product(
     flat_x, flat_w, flat = x.reshape(-1), w.reshape(-1), out.reshape(-1)
     _product(
         flat_x, image * FLOAT, zeros, offsets, run, flat_w, transposed, panels, ready, bias, flat,
-        out.size // columns, columns, serial,
+        out.size // columns, columns, threads,
     )  # fmt: skip
     keep(w, ("panels", transposed), panels)
     return out
