@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff import checkpoints, datasets, nn, schedules, training
+from minidiff import checkpoints, datasets, nn, optim, schedules, training
 from minidiff.kernels import convolution
 from minidiff.training import Batches, Diverged, Trainer
 
@@ -165,11 +165,23 @@ def test_the_norm_is_reported_unclipped_and_the_update_is_clipped():
 def test_the_gradient_of_a_step_is_of_its_own_batch_alone():
     trainer = on_points(clip=np.inf)
     list(trainer.run(1))
-    trainer.parameters.gradients.fill(1e6)
     before = trainer.adam.first.copy()
     (step,) = trainer.run(2)
-    assert step.norm < 1e3
+    assert not trainer.parameters.gradients.any()
     assert np.linalg.norm(trainer.adam.first - 0.9 * before) == pytest.approx(0.1 * step.norm, rel=1e-3)
+
+
+def test_a_step_that_fails_leaves_no_gradient_behind(monkeypatch):
+    trainer = on_points()
+
+    def interrupted(gradients, limit):
+        assert gradients.any()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optim, "clip_scale", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.advance()
+    assert not trainer.parameters.gradients.any() and trainer.step == 0
 
 
 def test_the_average_is_a_network_of_its_own_over_the_averaged_weights():

@@ -84,12 +84,12 @@ def conv2d(
     return _conv2d(x, w, b, residual, stride=stride, padding=padding)
 
 
-def row_numbers(index: np.ndarray, rows: int) -> np.ndarray:
+def _row_numbers(index: np.ndarray, rows: int) -> np.ndarray:
     """The index into a table as an array; ValueError where it is not of integers in 0…rows − 1."""
     index = np.asarray(index)
     if index.dtype.kind not in "iu":
         raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
-    if index.size and not 0 <= index.min() <= index.max() < rows:
+    if index.size and index.astype(np.uint64).max() >= rows:  # what is negative becomes huge
         raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
     return index
 
@@ -100,7 +100,7 @@ def embedding(table, *, index: np.ndarray):
     if table.ndim != 2:
         raise ValueError(f"embedding: expected a table (rows, C), got {table.shape}")
     rows, channels = table.shape
-    index = row_numbers(index, rows)
+    index = _row_numbers(index, rows)
     return (
         table[index],
         lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
@@ -136,6 +136,9 @@ def perceptron(
     layers are told, one (rows, W) for each hidden layer; index (kinds, B) says which row. All of it is one
     operation, so that a block of rows goes through all layers before the next.
     """
+    index = np.asarray(index)
+    for kind, rows in zip(tables, index, strict=True):
+        _row_numbers(rows, len(kind[0]))
     leaves = [table.node is None for kind in tables for table in kind]  # a leaf takes its rows as they are
     arguments = [*weights, *biases, *(table for kind in tables for table in kind)]
     return _perceptron(x, *arguments, layers=len(weights), index=index, leaves=leaves, keep=_recording.on)

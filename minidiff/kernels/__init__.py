@@ -20,10 +20,10 @@ from . import (
     convolution,
     dense,
     frozen,
+    mlp,
     multihead,
     normalisation,
     optimisation,
-    perceptron,
     pointwise,
     reference,
     rows,
@@ -87,9 +87,9 @@ silu = _dispatch(pointwise.silu)
 silu_backward = _dispatch(pointwise.silu_backward)
 attention = _dispatch(multihead.attention)
 attention_backward = _dispatch(multihead.attention_backward)
-add_rows = _dispatch(perceptron.add_rows)
-perceptron_backward = _dispatch(perceptron.perceptron_backward)
-perceptron = _dispatch(perceptron.perceptron)
+add_rows = _dispatch(mlp.add_rows)
+perceptron_backward = _dispatch(mlp.perceptron_backward)
+perceptron = _dispatch(mlp.perceptron)
 scatter_rows = _dispatch(rows.scatter_rows)
 adam = _dispatch(optimisation.adam)
 squared_norm = _dispatch(optimisation.squared_norm)

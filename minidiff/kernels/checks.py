@@ -225,7 +225,9 @@ def attention_backward(
 def _index(index: np.ndarray, rows: int) -> None:
     if index.dtype.kind not in "iu":
         raise TypeError(f"index must hold integers, not {index.dtype}")
-    if index.size and not 0 <= index.min() <= index.max() < rows:
+    if (
+        index.size and index.astype(np.uint64).max() >= rows
+    ):  # what is negative becomes huge: one pass is enough
         raise IndexError(f"index must lie in 0…{rows - 1}, but spans {index.min()}…{index.max()}")
 
 

@@ -101,9 +101,13 @@ def _write_launch(module: ir.Module, parallel_for: int) -> None:
     with builder.if_else(alone) as (by_itself, in_parts):
         with by_itself:
             call(body, launch.args[1:5])
-        with in_parts, builder.if_else(
-            builder.icmp_signed(">", entry(parts, 2), entry(parts, 3))
-        ) as (one_part, several):
+        with (
+            in_parts,
+            builder.if_else(builder.icmp_signed(">", entry(parts, 2), entry(parts, 3))) as (
+                one_part,
+                several,
+            ),
+        ):
             with one_part:
                 call(body, launch.args[1:5])
             with several:

@@ -6,7 +6,6 @@ import numpy as np
 
 from minidiff import autograd as ag
 from minidiff.autograd import Tensor
-from minidiff.autograd.neural import row_numbers
 from minidiff.nn.layers import Embedding, Linear, sinusoidal
 from minidiff.nn.network import Network
 
@@ -49,10 +48,10 @@ class MLP(Network):
         tables, rows = self._told(t, x.dtype)
         if self.classes:
             tables.append([embedding.table for embedding in self.labels])
-            rows.append(row_numbers(label, self.classes + 1))
+            rows.append(label)
         layers = [*self.hidden, self.last]
         weights, biases = [layer.w for layer in layers], [layer.b for layer in layers]
-        return ag.perceptron(x, weights, biases, tables, index=np.stack(rows))
+        return ag.perceptron(x, weights, biases, tables, index=np.array(rows))
 
     def _told(self, t: np.ndarray, dtype: np.dtype) -> tuple[list[list[Tensor]], list[np.ndarray]]:
         """The time as each layer hears it: a table a layer, and which row of it belongs to each t."""

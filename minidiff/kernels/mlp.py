@@ -15,6 +15,7 @@ out to at most PARTS partial sums, which are then added in order; the batch alon
 """
 
 from ctypes import addressof, c_char
+from itertools import accumulate
 
 import numpy as np
 from numba import carray, prange, types
@@ -330,7 +331,8 @@ def perceptron_backward(
     dx = np.empty_like(x)
     parts = np.empty((min(PARTS, max(1, -(-len(x) // BLOCK))), sum(sizes)), np.float32)
     _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, parts)
-    sums = np.split(parts[0] if len(parts) == 1 else parts.sum(axis=0), np.cumsum(sizes)[:-1])
+    total = parts[0] if len(parts) == 1 else parts.sum(axis=0)
+    sums = [total[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
     dw, db = sums[: depth + 1], sums[depth + 1 :]
     dw = [d.reshape(w.shape) for d, w in zip(dw[:-1], weights, strict=False)]
     return dx, [*dw, sums[depth].reshape(outputs, width).T], db
