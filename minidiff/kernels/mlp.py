@@ -172,13 +172,10 @@ def _forward(x, layers, tables, width, y, z):
     w_last = np.empty((y.shape[1], width), np.float32)
     _prepare(layers, width, y.shape[1], False, panels, w_last)
     batch = x.shape[0]
-    if batch <= BLOCK:
-        _forward_block(np.int64(0), batch, x, layers, tables, width, panels, w_last, y, z)
-    else:
-        for index in prange((batch + BLOCK - 1) // BLOCK):
-            first = np.int64(index) * BLOCK
-            count = min(BLOCK, batch - first)
-            _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
+    for index in prange((batch + BLOCK - 1) // BLOCK):
+        first = np.int64(index) * BLOCK
+        count = min(BLOCK, batch - first)
+        _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
 
 
 @device
@@ -267,13 +264,10 @@ def _backward(g, x, layers, width, z, dx, parts):
     _prepare(layers, width, g.shape[1], True, panels, w_last)
     jobs, batch = parts.shape[0], x.shape[0]
     blocks = (batch + BLOCK - 1) // BLOCK
-    if jobs == 1:
-        _backward_blocks(np.int64(0), batch, g, x, layers, width, panels, w_last, z, dx, parts[0])
-    else:
-        for index in prange(jobs):
-            job = np.int64(index)
-            begin, end = blocks * job // jobs * BLOCK, min(batch, blocks * (job + 1) // jobs * BLOCK)
-            _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, parts[job])
+    for index in prange(jobs):
+        job = np.int64(index)
+        begin, end = blocks * job // jobs * BLOCK, min(batch, blocks * (job + 1) // jobs * BLOCK)
+        _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, parts[job])
 
 
 @device
@@ -287,13 +281,10 @@ def _add_columns(begin, end, g, index, out):
 
 @kernel
 def _add_rows(out, g, index):
-    width = g.shape[1]
-    if g.size < SERIAL_BELOW:
-        _add_columns(np.int64(0), width, g, index, out)
-    else:
-        for job in prange((width + LANES - 1) // LANES):
-            begin = np.int64(job) * LANES
-            _add_columns(begin, min(width, begin + LANES), g, index, out)
+    jobs = 1 if g.size < SERIAL_BELOW else (g.shape[1] + LANES - 1) // LANES
+    for number in prange(jobs):
+        job = np.int64(number)
+        _add_columns(g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs, g, index, out)
 
 
 SERIAL_BELOW = 32_768  # numbers; fewer are done before the other threads have woken
