@@ -12,10 +12,8 @@ from numba import njit
 
 # Never fastmath=True: it also promises that there are no NaNs, and a NaN must come out where one went in.
 FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
-# A helper becomes part of each kernel that calls it. Left to itself LLVM may keep a large one apart; a kernel just
-# compiled then calls the helper's own first version and one that was kept on disk calls its copy, which was optimised
-# twice: other bits. What only Python or C would need to call it is not made: that costs time to compile.
-FROM_KERNELS = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# What only Python or C would need to call a helper is not made: that costs time to compile.
+FROM_KERNELS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def device(function: Callable) -> Callable:
@@ -23,8 +21,17 @@ def device(function: Callable) -> Callable:
     return njit(error_model="numpy", fastmath=FASTMATH, **FROM_KERNELS)(function)
 
 
+def device_inlined(function: Callable) -> Callable:
+    """The same for a helper so large that LLVM would keep it apart from the kernel, and whose sums it may reorder.
+
+    A kernel just compiled calls such a helper's own first version, and one that was kept on disk calls its copy,
+    which was optimised twice: other bits. For every helper this would double the time to compile.
+    """
+    return njit(error_model="numpy", fastmath=FASTMATH, forceinline=True, **FROM_KERNELS)(function)
+
+
 def device_in_order(function: Callable) -> Callable:
-    """The same for arithmetic that is written in the only order in which it works."""
+    """As `device`, for arithmetic that is written in the only order in which it works."""
     return njit(error_model="numpy", fastmath=FASTMATH - {"reassoc", "arcp"}, **FROM_KERNELS)(function)
 
 
