@@ -17,27 +17,22 @@ FROM_KERNELS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def device(function: Callable) -> Callable:
-    """Compile a helper that becomes part of each kernel that calls it.
+    """Compile a helper that kernels call."""
+    return njit(error_model="numpy", fastmath=FASTMATH, **FROM_KERNELS)(function)
 
-    Left to itself LLVM may keep a large one apart. A kernel just compiled then calls the helper's own first version,
-    one that was kept on disk its copy, which was optimised twice: sums in another order, other bits.
+
+def device_inlined(function: Callable) -> Callable:
+    """The same for a helper so large that LLVM would keep it apart from the kernel, and whose sums it may reorder.
+
+    A kernel just compiled calls such a helper's own first version, and one that was kept on disk calls its copy,
+    which was optimised twice: other bits. For every helper this would double the time to compile.
     """
     return njit(error_model="numpy", fastmath=FASTMATH, forceinline=True, **FROM_KERNELS)(function)
 
 
-def device_apart(function: Callable) -> Callable:
-    """Compile a helper that may stay apart, which makes kernels quicker to compile.
-
-    It moves numbers, or sums them on the register tile, in the one order that is written there.
-    """
-    return njit(error_model="numpy", **FROM_KERNELS)(function)
-
-
 def device_in_order(function: Callable) -> Callable:
-    """The same for arithmetic that is written in the only order in which it works."""
-    return njit(
-        error_model="numpy", fastmath=FASTMATH - {"reassoc", "arcp"}, forceinline=True, **FROM_KERNELS
-    )(function)
+    """As `device`, for arithmetic that is written in the only order in which it works."""
+    return njit(error_model="numpy", fastmath=FASTMATH - {"reassoc", "arcp"}, **FROM_KERNELS)(function)
 
 
 def kernel(function: Callable) -> Callable:

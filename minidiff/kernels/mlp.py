@@ -22,7 +22,7 @@ from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import device, device_apart, device_in_order, kernel
+from .jit import device, device_inlined, device_in_order, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
 
@@ -73,7 +73,7 @@ def _sigmoid(x):
     return _f(1) / (_f(1) + power)
 
 
-@device_apart
+@device
 def _pack_transposed(w, width, column, lanes, out):
     """The panel of a transpose: out[i, lane] = w[column + lane, i], read along the rows of w."""
     for lane in range(LANES):
@@ -86,7 +86,7 @@ def _pack_transposed(w, width, column, lanes, out):
                 out[i, lane] = 0
 
 
-@device_apart
+@device
 def _prepare(layers, width, outputs, transposed, panels, w_last):
     """The inner weights, or their transposes, as panels; the last weights transposed, (outputs, width)."""
     for layer in range(panels.shape[0]):
@@ -104,14 +104,14 @@ def _prepare(layers, width, outputs, transposed, panels, w_last):
             w_last[o, c] = w[c * outputs + o]
 
 
-@device_apart
+@device
 def _rows_from(address, count, width, out):
     """Where `count` rows of `width` numbers begin; the tile reads whole ROWS, so the last one fills up."""
     for r in range(BLOCK):
         out[0, r] = address + min(r, count - 1) * width * FLOAT
 
 
-@device_apart
+@device
 def _product(addresses, count, width, panels, start, out, at, spare):
     """out[at + r · width + column] = start[column] + (row r) · (the matrix in `panels`)."""
     for panel in range(panels.shape[0]):
@@ -122,7 +122,7 @@ def _product(addresses, count, width, panels, start, out, at, spare):
         )
 
 
-@device
+@device_inlined
 def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z):
     (batch, inputs), outputs, depth = x.shape, y.shape[1], layers.shape[0] - 1
     row_bytes = width * FLOAT
@@ -178,7 +178,7 @@ def _forward(x, layers, tables, width, y, z):
         _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
 
 
-@device
+@device_inlined
 def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, part):
     """Rows begin … end − 1, block after block, into one partial sum."""
     (batch, inputs), outputs, depth = x.shape, g.shape[1], layers.shape[0] - 1

@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from . import memory
-from .jit import device, device_apart, kernel
+from .jit import device, kernel
 from .math32 import exp
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
@@ -17,7 +17,7 @@ from .tile import FLOAT, LANES, ROWS, address_of
 SERIAL_BELOW = 1_000_000  # multiplications; fewer are done before the other threads have woken
 
 
-@device_apart
+@device
 def _rows_of(array, at, stride, rows):
     """A table of addresses: rows of an array that begin `stride` numbers apart, filled up with the first."""
     table = np.empty((1, (rows + ROWS - 1) // ROWS * ROWS), np.int64)
@@ -26,7 +26,7 @@ def _rows_of(array, at, stride, rows):
     return table
 
 
-@device_apart
+@device
 def _times(a, a_at, a_stride, rows, run, b, b_at, b_row, b_lane, columns, out, at, stride):
     """out[at + r · stride + c] = Σ_i a[a_at + r · a_stride + i] · b[b_at + i · b_row + c · b_lane], i < run."""
     addresses = _rows_of(a, a_at, a_stride, rows)
@@ -38,7 +38,7 @@ def _times(a, a_at, a_stride, rows, run, b, b_at, b_row, b_lane, columns, out, a
         multiply(addresses, rows, run, panel, start, out, at + column, width, stride, spare)
 
 
-@device_apart
+@device
 def _transposed_times(a, a_stride, rows, depth, b, b_at, b_stride, columns, out, at, stride):
     """out[at + r · stride + c] += Σ_j a[j · a_stride + r] · b[b_at + j · b_stride + c], j < depth.
 

@@ -9,14 +9,14 @@ import numpy as np
 from numba import prange
 
 from . import memory
-from .jit import device, device_apart, kernel
+from .jit import device, kernel
 from .tile import FLOAT, ROWS, WIDTH, address_of, dots_tile
 from .windows import BLOCK, OUTSIDE, find
 
 FEW = 4  # channels of the output
 
 
-@device_apart
+@device
 def _dots(first, count, x, image_bytes, zeros, offsets, run, w, bias, out, columns):
     """out[n, o] of `count` windows from the first; w (columns, taps · run)."""
     taps = offsets.shape[0]

@@ -9,7 +9,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from . import memory
-from .jit import device, kernel
+from .jit import device, device_inlined, kernel
 from .math32 import sigmoid
 
 ROWS = 32  # pixels summed in float32 before they join the float64 total
@@ -125,7 +125,7 @@ def _forward(x, gamma, beta, eps, silu, y, mean, inverse_deviation, threads):
             _normalise(np.int64(index), splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
 
 
-@device
+@device_inlined
 def _differentiate(job, splits, g, x, gamma, beta, means, inverse_deviations, silu, dx, dgammas, dbetas):
     image, low, high, first, last, size, begin, end = _share(job, splits, x, means)
     pixels, mean, inverse_deviation = (

@@ -6,13 +6,13 @@ their rows filled up to a multiple of ROWS.
 
 import numpy as np
 
-from .jit import device_apart
+from .jit import device
 from .tile import FLOAT, LANES, ROWS, address_of, columns_tile, copy_lanes, rows_tile
 
 REACH = 288  # rows of a panel that are used on all rows of A before the next: they stay in the L1 cache
 
 
-@device_apart
+@device
 def pack(source, at, row_step, lane_step, rows, width, out):
     """out[i, lane] = source[at + i · row_step + lane · lane_step]; zeros from lane = width on."""
     for i in range(rows):
@@ -25,7 +25,7 @@ def pack(source, at, row_step, lane_step, rows, width, out):
                 row[lane] = source[begin + lane * lane_step] if lane < width else np.float32(0)
 
 
-@device_apart
+@device
 def multiply(addresses, count, run, panel, start, out, at, width, stride, spare):
     """out[at + r · stride + lane] = start[lane] + Σ_tap,i A[tap, r][i] · panel[tap · run + i, lane], r < count.
 
@@ -52,7 +52,7 @@ def multiply(addresses, count, run, panel, start, out, at, width, stride, spare)
             out[at + r * stride + lane] = spare[r, lane]
 
 
-@device_apart
+@device
 def add_transposed(addresses, offset, count, panel, out, at, rows, width, stride, spare):
     """out[at + p · stride + lane] += Σ_j A[j][p] · panel[j, lane], j < count, for p < rows and lane < width.
 

@@ -17,7 +17,7 @@ from numba import get_num_threads, prange
 
 from . import memory
 from .frozen import keep, kept
-from .jit import device_apart, kernel
+from .jit import device, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of, load_float
 
@@ -27,7 +27,7 @@ DEPTH = 192  # windows that `transposed_product` sums before it adds to memory; 
 SERIAL_BELOW = 1_000_000  # multiplications; fewer are done before the other threads have woken
 
 
-@device_apart
+@device
 def find(x, image_bytes, zeros, offsets, first, count, addresses):
     """addresses[tap, r] = where tap `tap` of window `first + r` begins, r < count; from there on zeros."""
     pixels = offsets.shape[1]
@@ -49,7 +49,7 @@ def find(x, image_bytes, zeros, offsets, first, count, addresses):
             row[r] = nothing
 
 
-@device_apart
+@device
 def _pack_weights(w, taps, run, columns, transposed, panel, out):
     """out[tap · run + i, lane] = w[tap, i, column], or w[tap, column, i] if transposed, for one panel's columns."""
     column = panel * LANES
@@ -60,7 +60,7 @@ def _pack_weights(w, taps, run, columns, transposed, panel, out):
         pack(w, at, row_step, lane_step, run, width, out[tap * run : (tap + 1) * run])
 
 
-@device_apart
+@device
 def _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns):
     """BLOCK windows times one panel."""
     first = job // panels.shape[0] * BLOCK
@@ -106,7 +106,7 @@ def _product(
             _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns)
 
 
-@device_apart
+@device
 def _gather(addresses, count, run, first, rows, gathered, gathered_addresses):
     """gathered[j, p] = number `first + p` of window j, its taps' channels in a row; zeros from p = rows on."""
     for j in range(count):
@@ -121,7 +121,7 @@ def _gather(addresses, count, run, first, rows, gathered, gathered_addresses):
                 gathered[j, p] = np.float32(0)
 
 
-@device_apart
+@device
 def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns):
     """A job's share of the tiles of the transposed product, counted down one panel of columns after another."""
     length = offsets.shape[0] * run

@@ -25,7 +25,7 @@ from numba import get_num_threads, prange
 
 from . import memory
 from .frozen import keep, kept
-from .jit import device_apart, kernel
+from .jit import device, kernel
 from .panels import pack
 from .tile import FLOAT, LANES, ROWS, VECTORS, WIDTH, address_of, columns_tile, copy_lanes, rows_tile
 from .transform import both_sides
@@ -71,7 +71,7 @@ _to_z = both_sides(_BUTTERFLY.T, _A.T)  # A dY Aᵀ
 _to_dw = both_sides(_G.T, _BUTTERFLY.T)  # Gᵀ dU G
 
 
-@device_apart
+@device
 def _find(images, shape, grid, patch, shift, side, outside, table):
     """table[i · side + j] = address of pixel (i, j) of a patch; the address `outside` beyond the image.
 
@@ -89,14 +89,14 @@ def _find(images, shape, grid, patch, shift, side, outside, table):
             table[i * side + j] = address_of(images) + at * FLOAT if inside else outside
 
 
-@device_apart
+@device
 def _spread(first, step, table):
     """table[e] = the address `first` plus e times `step` numbers."""
     for e in range(table.size):
         table[e] = first + e * step * FLOAT
 
 
-@device_apart
+@device
 def _prepare(panel, w, inputs, outputs, turned, packed, u):
     """U (36, inputs, LANES) of one panel of outputs: w (9, inputs, outputs), or if turned (9, outputs, inputs)."""
     sources, targets = np.empty(TAPS, np.int64), np.empty(POINTS, np.int64)
@@ -115,7 +115,7 @@ def _prepare(panel, w, inputs, outputs, turned, packed, u):
         _to_u(address_of(sources), row, address_of(targets), row, VECTORS)
 
 
-@device_apart
+@device
 def _convolve_share(share, shares, x, shape, grid, shift, u, bias, residual, y, y_shape, v, m, spare):
     """This share's blocks of patches, each through all three stages.
 
@@ -179,7 +179,7 @@ def _convolve(
         )  # fmt: skip
 
 
-@device_apart
+@device
 def _transform_share(share, shares, first, count, x, shape, g, g_shape, grid, shift, v, z, nothing):
     """This share of a chunk's patches to V, and their gradients to Z, as panels: (O / LANES, 36, CHUNK, LANES)."""
     inputs, outputs = shape[3], g_shape[3]
@@ -198,7 +198,7 @@ def _transform_share(share, shares, first, count, x, shape, g, g_shape, grid, sh
             _to_z(address_of(pixels), 0, address_of(to_z), j * LANES * FLOAT, VECTORS)
 
 
-@device_apart
+@device
 def _sum_share(share, shares, first, count, inputs, outputs, v, z, du, rows):
     """This share of the 36 · O / LANES matrices dU[e] += V[e]ᵀ Z[e] of a chunk."""
     v_step, z_step, u_step = CHUNK * inputs + LINE, CHUNK * LANES + LINE, inputs * LANES + LINE
@@ -212,7 +212,7 @@ def _sum_share(share, shares, first, count, inputs, outputs, v, z, du, rows):
             columns_tile(address_of(rows), at, count, panel, out + i * LANES * FLOAT, LANES * FLOAT)
 
 
-@device_apart
+@device
 def _finish(panel, du, inputs, outputs, dw):
     """dw = Gᵀ dU G for one panel of outputs."""
     step = inputs * LANES + LINE
