@@ -28,6 +28,7 @@ from .tile import FLOAT, LANES, ROWS, address_of
 
 BLOCK = 64  # rows that go through the layers together: a multiple of every tile's rows
 PARTS = 8  # partial sums of the weights' gradients
+SERIAL_BELOW = 32_768  # numbers that are scattered; fewer are done before the other threads have woken
 
 
 @intrinsic
@@ -287,10 +288,6 @@ def _add_rows(out, g, index):
         _add_columns(g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs, g, index, out)
 
 
-SERIAL_BELOW = 32_768  # numbers; fewer are done before the other threads have woken
-NO_SUMS = np.zeros(0, np.float32)
-
-
 def _addresses(*columns: list[np.ndarray]) -> np.ndarray:
     """(layers, columns): where each array begins."""
     return np.array([[addressof(c_char.from_buffer(a)) for a in row] for row in zip(*columns, strict=True)])
@@ -307,7 +304,7 @@ def perceptron(
     width, outputs = weights[-1].shape
     y = np.empty((len(x), outputs), np.float32)
     z = np.empty((len(weights) - 1, len(x), width), np.float32) if keep else None
-    flat = NO_SUMS if z is None else z.reshape(-1)
+    flat = np.empty(0, np.float32) if z is None else z.reshape(-1)
     if x.size:
         layers = _addresses(weights, biases, *([*kind, weights[-1]] for kind in tables))  # the last has none
         _forward(x, layers, index.astype(np.int64, copy=False), width, y, flat)
