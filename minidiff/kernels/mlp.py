@@ -22,7 +22,7 @@ from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import device, device_inlined, device_in_order, kernel
+from .jit import device, device_in_order, device_inlined, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
 
