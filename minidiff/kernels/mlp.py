@@ -22,6 +22,7 @@ from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import memory
 from .jit import device, device_in_order, device_inlined, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
@@ -302,8 +303,8 @@ def perceptron(
     keep: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     width, outputs = weights[-1].shape
-    y = np.empty((len(x), outputs), np.float32)
-    z = np.empty((len(weights) - 1, len(x), width), np.float32) if keep else None
+    y = memory.empty((len(x), outputs))
+    z = memory.empty((len(weights) - 1, len(x), width)) if keep else None
     flat = np.empty(0, np.float32) if z is None else z.reshape(-1)
     if x.size:
         layers = _addresses(weights, biases, *([*kind, weights[-1]] for kind in tables))  # the last has none
@@ -316,8 +317,8 @@ def perceptron_backward(
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     inputs, (width, outputs), depth = x.shape[1], weights[-1].shape, len(weights) - 1
     sizes = [inputs * width] + [width * width] * (depth - 1) + [outputs * width] + [width] * depth + [outputs]
-    dx = np.empty_like(x)
-    parts = np.empty((min(PARTS, max(1, -(-len(x) // BLOCK))), sum(sizes)), np.float32)
+    dx = memory.empty(x.shape)
+    parts = memory.empty((min(PARTS, max(1, -(-len(x) // BLOCK))), sum(sizes)))
     _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, parts)
     total = parts[0] if len(parts) == 1 else parts.sum(axis=0)
     sums = [total[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
