@@ -20,6 +20,7 @@ MATHEMATICS = {
     "noising": {"schedules"},
     "oracles": {"noising", "schedules"},
     "denoiser": {"noising", "schedules"},
+    "guidance": {"denoiser", "noising", "schedules"},
     "samplers": {"denoiser", "oracles", "noising", "schedules"},
     "likelihood": {"denoiser", "oracles", "noising", "schedules"},
 }
