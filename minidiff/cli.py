@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import datasets, evaluation, files, generation, presets, samplers, schedules
+from minidiff.denoiser import PREDICTIONS
 from minidiff.nn import NETWORKS
-from minidiff.objectives import TIMES
+from minidiff.objectives import LOSS_AWARE, TIMES, WEIGHTINGS, Objective
 from minidiff.progress import Progress
 from minidiff.runs import Run, Settings, schedule_of
 from minidiff.training import Diverged
@@ -212,15 +213,27 @@ def _settings(options: argparse.Namespace, data: datasets.Dataset) -> Settings:
             if name not in takes:
                 raise UsageError(f"train: the {schedule['name']} schedule takes no {name}")
             schedule[name] = getattr(options, name)
-    asked = {name: getattr(options, name) for name in ("batch", "lr", "times", "seed")}
+    if options.zero_terminal_snr:
+        schedule["zero_terminal_snr"] = True
+    names = ("batch", "lr", "times", "prediction", "weighting", "seed")
+    asked = {name: getattr(options, name) for name in names}
     try:
-        schedule_of(schedule)
-        net = presets.network(data, options.net, schedule["T"], options.width)
+        Objective(schedule_of(schedule), options.prediction or "eps")
+        net = presets.network(
+            data,
+            options.net,
+            schedule["T"],
+            options.width,
+            bool(options.classes),
+            bool(options.learn_variance),
+        )
     except ValueError as error:
         raise UsageError(f"train: {error}") from error
     named = options.data in datasets.NAMES
     source = options.data if named else str(Path(options.data).expanduser().resolve())
     given = {name: value for name, value in asked.items() if value is not None}
+    if options.classes:
+        given["label_drop"] = presets.LABEL_DROP
     return Settings(source, net, schedule, **presets.TRAINING[net["kind"]] | given)
 
 
@@ -228,13 +241,18 @@ _SETTINGS = (
     "data",
     "net",
     "width",
+    "classes",
     "batch",
     "lr",
     "schedule",
     "T",
     "beta_start",
     "beta_end",
+    "zero_terminal_snr",
     "times",
+    "prediction",
+    "weighting",
+    "learn_variance",
     "seed",
     "out",
 )
@@ -322,6 +340,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--minutes", type=_positive, help="how long to train, now; fractions are fine")
     add("--net", choices=NETWORKS, help="the kind of network; by default what suits the data")
     add("--width", type=_whole, help="its channels: 128 for the MLP, 32 for the U-Net, if not given")
+    add(
+        "--classes",
+        action="store_true",
+        default=None,
+        help="tell the network the labels, so that it can be sampled by class and guided",
+    )
     add("--batch", type=_whole, help="samples in a step: 512 for the MLP, 64 for the U-Net, if not given")
     add(
         "--lr",
@@ -332,7 +356,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--T", type=_whole, help="its number of times (1000)")
     add("--beta-start", type=float, help="its first β, where it has one (0.0001)")
     add("--beta-end", type=float, help="its last β, where it has one (0.02)")
-    add("--times", choices=TIMES, help="how the time of each sample is drawn (antithetic)")
+    add(
+        "--zero-terminal-snr",
+        action="store_true",
+        default=None,
+        help="change the schedule so that nothing is left of the data at T; not for --prediction eps",
+    )
+    add("--times", choices=(*TIMES, LOSS_AWARE), help="how the time of each sample is drawn (antithetic)")
+    add("--prediction", choices=PREDICTIONS, help="what the network says of a noisy sample (eps)")
+    add("--weighting", choices=WEIGHTINGS, help="what an error counts at each time (simple)")
+    add(
+        "--learn-variance",
+        action="store_true",
+        default=None,
+        help="learn the variance of the step back too",
+    )
     add("--seed", type=_seed, help="of everything that is drawn (0)")
     add("--out", type=Path, metavar="RUN", help="the folder to make (runs/DATA)")
     add("--resume", type=Path, metavar="RUN", help="go on with this run instead")

@@ -34,7 +34,8 @@ class Settings:
     """All that decides what a run learns.
 
     net: a description as `nn.build` takes. schedule: {'name': …, 'T': …, …} as `schedule_of` takes. seed: of
-    the weights' start, the data's order, times and noise. The other fields are those of `Trainer`.
+    the weights' start, the data's order, times and noise. The other fields are those of `Trainer`; labels are
+    told where the net has classes.
     """
 
     data: str
@@ -47,12 +48,20 @@ class Settings:
     decay: float = 0.9999
     times: str = "antithetic"
     seed: int = 0
+    prediction: str = "eps"
+    weighting: str = "simple"
+    label_drop: float = 0.0
 
 
 def schedule_of(description: dict[str, object]) -> schedules.Schedule:
-    """The schedule {'name': …} of `schedules.SCHEDULES` with the description's other entries as arguments."""
-    arguments = {key: value for key, value in description.items() if key != "name"}
-    return schedules.SCHEDULES[description["name"]](**arguments)
+    """The schedule {'name': …} of `schedules.SCHEDULES` with the description's other entries as arguments.
+
+    An entry 'zero_terminal_snr', if true, changes it as `schedules.zero_terminal_snr` does.
+    """
+    arguments = dict(description)
+    name, to_zero = arguments.pop("name"), arguments.pop("zero_terminal_snr", False)
+    schedule = schedules.SCHEDULES[name](**arguments)
+    return schedules.zero_terminal_snr(schedule) if to_zero else schedule
 
 
 class Run:
@@ -174,7 +183,8 @@ class Run:
 
     def denoiser(self) -> Denoiser:
         """The network as a sampler sees it; x̂₀ of images is held to their range."""
-        return Denoiser(self.net, self.schedule, clip=(-1, 1) if len(self.shape) == 3 else None)
+        clip = (-1, 1) if len(self.shape) == 3 else None
+        return Denoiser(self.net, self.schedule, self.settings.prediction, clip)
 
     def draw(self, seed: int = 0) -> list[Path]:
         """Write loss.png, samples.png and animation.gif, and say which files those are."""
@@ -212,6 +222,9 @@ def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
         clip=settings.clip,
         decay=settings.decay,
         times=settings.times,
+        prediction=settings.prediction,
+        weighting=settings.weighting,
+        label_drop=settings.label_drop,
     )
 
 
