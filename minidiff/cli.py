@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import datasets, evaluation, files, generation, presets, samplers, schedules
-from minidiff.denoiser import PREDICTIONS
+from minidiff.denoiser import PREDICTIONS, Denoiser
 from minidiff.nn import NETWORKS
 from minidiff.objectives import LOSS_AWARE, TIMES, WEIGHTINGS, Objective
 from minidiff.progress import Progress
@@ -119,20 +119,20 @@ def _train(run: Run, steps: int | None, minutes: float | None) -> int:
 def sample(options: argparse.Namespace) -> int:
     """Draw new samples from a run."""
     run, recipe = _open(options)
+    denoiser = _denoiser(run, options)
     out = options.out or run.folder / "samples.png"
     if out.suffix not in (".png", ".npz", ".gif"):
         raise UsageError(f"sample: --out must end in .png, .npz or .gif, got {out}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into")
     rng = np.random.default_rng(options.seed)
-    denoiser = run.denoiser()
     if out.suffix == ".gif":
         from minidiff import plots
 
         states = generation.trajectory(denoiser, run.shape, options.count, rng, recipe)
         plots.animate([plots.picture(state.x, run.units) for state in states], out)
     else:
-        x = _generate(run, recipe, options.count, rng)
+        x = _generate(run, denoiser, recipe, options.count, rng)
         if out.suffix == ".npz":
             content = io.BytesIO()
             np.savez(content, samples=run.units.to_units(x))
@@ -145,14 +145,16 @@ def sample(options: argparse.Namespace) -> int:
     return 0
 
 
-def _generate(run: Run, recipe: generation.Recipe, count: int, rng: np.random.Generator) -> np.ndarray:
+def _generate(
+    run: Run, denoiser: Denoiser, recipe: generation.Recipe, count: int, rng: np.random.Generator
+) -> np.ndarray:
     bar = Progress(f"{recipe.sampler} step", sys.stderr)
 
     def report(done: int, total: int) -> None:
         bar.total = total
         bar.update(done)
 
-    samples = generation.generate(run.denoiser(), run.shape, count, rng, recipe, report)
+    samples = generation.generate(denoiser, run.shape, count, rng, recipe, report)
     bar.finish(f"{count} samples")
     return samples
 
@@ -165,7 +167,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _evaluate(run: Run, recipe: generation.Recipe, count: int, seed: int) -> int:
     data = datasets.load(run.settings.data, run.settings.seed)
-    samples = _generate(run, recipe, count, np.random.default_rng(seed))
+    samples = _generate(run, run.denoiser(), recipe, count, np.random.default_rng(seed))
     report = evaluation.evaluate(samples, data, seed)
     print(f"{count} samples of {run.folder} after {run.step} steps, beside {len(data.held_out)} held out:")
     print(evaluation.table(report))
@@ -278,6 +280,16 @@ def _open(options: argparse.Namespace) -> tuple[Run, generation.Recipe]:
     return run, recipe
 
 
+def _denoiser(run: Run, options: argparse.Namespace) -> Denoiser:
+    """The run's denoiser for the class asked for; a class that the run does not know is a UsageError."""
+    if options.label is None and options.guidance is not None:
+        raise UsageError("--guidance leads to a class: say which, with --class")
+    try:
+        return run.denoiser(options.label, 1.0 if options.guidance is None else options.guidance)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def _free_folder(name: str) -> Path:
     """runs/NAME, or runs/NAME-2 and so on where that is taken."""
     folder, number = Path("runs") / name, 1
@@ -386,9 +398,15 @@ def _parser() -> argparse.ArgumentParser:
         add("--seed", type=_seed, default=0, help="of everything that is drawn (0)")
         return added
 
-    sampling(sample).add_argument(
-        "--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)"
+    add = sampling(sample).add_argument
+    add("--class", dest="label", type=_seed, metavar="N", help="the class to draw, counted from 0 (any)")
+    add(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="how strongly towards it: 0 any class, 1 (default) as learned",
     )
+    add("--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")
     sampling(evaluate)
     command(info, "run")
     command(data)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff import checkpoints, datasets, files, generation, nn, schedules
+from minidiff import checkpoints, datasets, files, generation, guidance, nn, schedules
 from minidiff.datasets import Dataset, Units
 from minidiff.denoiser import Denoiser
 from minidiff.training import Diverged, Step, Trainer, fill
@@ -181,10 +181,25 @@ class Run:
 
     # ---- sampling
 
-    def denoiser(self) -> Denoiser:
-        """The network as a sampler sees it; x̂₀ of images is held to their range."""
+    def denoiser(self, label: int | None = None, scale: float = 1.0) -> Denoiser:
+        """The network as a sampler sees it; x̂₀ of images is held to their range.
+
+        label: the class to draw, guided with `scale` (`guidance.classifier_free`); None: any. Raises ValueError for a
+        class that the network was not trained on.
+        """
         clip = (-1, 1) if len(self.shape) == 3 else None
-        return Denoiser(self.net, self.schedule, self.settings.prediction, clip)
+        denoiser = Denoiser(self.net, self.schedule, self.settings.prediction, clip)
+        if label is None:
+            return denoiser
+        if not self.net.classes:
+            raise ValueError(f"{self.folder} was trained without classes; train one with --classes")
+        if not 0 <= label < self.net.classes:
+            raise ValueError(f"{self.folder} knows the classes 0…{self.net.classes - 1}, not {label}")
+        if scale != 1 and not self.settings.label_drop:
+            raise ValueError(
+                f"{self.folder} always knew the class in training, so it can be guided only with scale 1"
+            )
+        return guidance.classifier_free(denoiser, label, self.net.classes, scale)
 
     def draw(self, seed: int = 0) -> list[Path]:
         """Write loss.png, samples.png and animation.gif, and say which files those are."""

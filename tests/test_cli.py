@@ -72,6 +72,13 @@ def of_digits(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def by_class(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "classes"
+    assert call("train", "digits", "--classes", "--steps", 3, "--T", 20, *QUICK, "--out", folder) == 0
+    return folder
+
+
 @pytest.fixture
 def run(of_points, tmp_path):
     """A copy of the run on points that a test may change."""
@@ -307,6 +314,31 @@ def test_a_picture_of_a_single_point_is_drawn_without_complaint(of_points, tmp_p
         assert call("sample", of_points, "--count", 1, "--out", tmp_path / "s.png") == 0
 
 
+def test_a_class_is_drawn_and_guidance_leads_away_from_the_others(by_class, tmp_path):
+    assert Run.open(by_class).settings.label_drop == presets.LABEL_DROP
+
+    def samples(*words):
+        assert call("sample", by_class, "--count", 4, *words, "--out", tmp_path / "s.npz") == 0
+        return np.load(tmp_path / "s.npz")["samples"]
+
+    any_class, seven = samples(), samples("--class", 7)
+    np.testing.assert_array_equal(samples("--class", 7, "--guidance", 1), seven)
+    np.testing.assert_array_equal(samples("--class", 7, "--guidance", 0), any_class)
+    assert (samples("--class", 7, "--guidance", 2) != seven).any() and (seven != any_class).any()
+
+
+def test_what_is_learned_and_how_is_a_matter_of_words(data, tmp_path):
+    words = ["--prediction", "v", "--weighting", "min-snr", "--times", "loss-aware", "--learn-variance"]
+    words += ["--zero-terminal-snr", "--schedule", "cosine", "--T", 7, *QUICK]
+    assert call("train", data, "--steps", 2, *words, "--out", tmp_path / "run") == 0
+    run = Run.open(tmp_path / "run")
+    settings = run.settings
+    assert (settings.prediction, settings.weighting, settings.times) == ("v", "min-snr", "loss-aware")
+    assert run.schedule.alpha_bar[-1] == 0 and run.denoiser().prediction == "v"
+    assert run.denoiser()(np.ones((2, 2)), 7).log_variance.shape == (2, 2)
+    assert call("train", "--resume", tmp_path / "run", "--steps", 4) == 0
+
+
 def test_sampling_leaves_the_run_as_it_is(of_points, tmp_path):
     before = contents(of_points)
     assert call("sample", of_points, "--out", tmp_path / "s.npz") == 0
@@ -393,6 +425,17 @@ def test_a_console_that_knows_no_greek_is_no_reason_to_fail(data, tmp_path, monk
         (["train", "DATA", "--schedule", "cosine", "--beta-end", "0.1"], "cosine.*beta.end"),
         (["train", "DATA", "--times", "sometimes"], "sometimes.*antithetic"),
         (["train", "DATA", "--mood", "good"], "--mood"),
+        (["train", "DATA", "--classes"], "no labels"),
+        (["train", "DATA", "--prediction", "noise"], "noise.*eps.*x0.*v"),
+        (["train", "DATA", "--weighting", "heavy"], "heavy.*min-snr"),
+        (["train", "DATA", "--zero-terminal-snr"], "v or x0"),
+        (["train", "--resume", "RUN", "--classes"], "classes"),
+        (["sample", "RUN", "--class", "7"], "without classes"),
+        (["sample", "RUN", "--class", "-7"], "class.*-7"),
+        (["sample", "RUN", "--guidance", "2"], "--class"),
+        (["sample", "CLASSES", "--class", "10"], "0…9, not 10"),
+        (["sample", "CLASSES", "--class", "7", "--guidance", "nan"], "finite"),
+        (["sample", "CLASSES", "--class", "seven"], "seven"),
         (["train", "DATA", "--resume", "RUN"], "data"),
         (["train", "--resume", "RUN", "--lr", "0.1", "--seed", "0"], "lr, seed"),
         (["train", "--resume", "RUN", "--out", "elsewhere"], "out"),
@@ -416,11 +459,13 @@ def test_a_console_that_knows_no_greek_is_no_reason_to_fail(data, tmp_path, monk
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_words_that_make_no_sense_end_with_2_and_one_line(
-    words, said, run, data, tmp_path, monkeypatch, capsys
+    words, said, run, by_class, data, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     before = contents(tmp_path)
-    line = refusal(capsys, 2, *[{"DATA": data, "RUN": run}.get(word, word) for word in words])
+    line = refusal(
+        capsys, 2, *[{"DATA": data, "RUN": run, "CLASSES": by_class}.get(word, word) for word in words]
+    )
     assert re.search(said, line), line
     assert contents(tmp_path) == before
 
