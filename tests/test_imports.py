@@ -22,6 +22,7 @@ MATHEMATICS = {
     "denoiser": {"noising", "schedules"},
     "guidance": {"denoiser", "noising", "schedules"},
     "samplers": {"denoiser", "oracles", "noising", "schedules"},
+    "probability_flow": {"denoiser", "noising", "schedules"},
     "likelihood": {"denoiser", "oracles", "noising", "schedules"},
 }
 ENGINE = {
