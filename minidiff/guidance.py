@@ -54,21 +54,25 @@ def by_classifier(
     """
     _check_scale(scale)
     schedule = denoiser.schedule
-    signal, sigma = np.sqrt(schedule.alpha_bar), np.sqrt(schedule.one_minus_alpha_bar)
-    with np.errstate(divide="ignore"):
-        # What −σ g added to ε̂ (δ) is in each: x̂_0 − σ δ/√ᾱ by R5, and v̂ + δ/√ᾱ.
-        factor = {"eps": -sigma, "x0": sigma**2 / signal, "v": -sigma / signal}[denoiser.prediction]
-    factor = np.where(signal > 0, scale * factor, 0.0)
+
+    def amount(t: np.ndarray) -> np.ndarray:
+        """What the gradient counts in the answer: ε̂ + δ with δ = −w σ g is x̂_0 − σ δ/√ᾱ (R5) and v̂ + δ/√ᾱ."""
+        index = np.searchsorted(schedule.times, t) if t.dtype.kind in "iu" else t
+        level = schedule.at(index)
+        signal, sigma = np.sqrt(level.alpha_bar), np.sqrt(level.one_minus_alpha_bar)
+        with np.errstate(divide="ignore"):
+            factor = {"eps": -sigma, "x0": sigma**2 / signal, "v": -sigma / signal}[denoiser.prediction]
+        return np.where(signal > 0, scale * factor, 0.0)
 
     def net(x: np.ndarray, t: np.ndarray, *label: np.ndarray) -> np.ndarray:
         answer = np.array(denoiser.net(x, t, *label))
-        amount = factor[np.searchsorted(schedule.times, t)]
-        if not amount.any():
+        factor = amount(t)
+        if not factor.any():
             return answer
         slope = np.asarray(gradient(x, t), dtype=x.dtype)
         if slope.shape != x.shape:
             raise ValueError(f"expected a gradient of the shape of x, {x.shape}, got {slope.shape}")
-        answer[..., : x.shape[-1]] += noising.shaped(amount, x) * slope
+        answer[..., : x.shape[-1]] += noising.shaped(factor, x) * slope
         return answer
 
     return replace(denoiser, net=net)

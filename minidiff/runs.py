@@ -3,7 +3,7 @@
     settings.json    what was asked for, to be read by people
     metrics.jsonl    a line of JSON every few steps: step, loss, norm, lr, seconds
     checkpoint.npz   all that sampling and resuming need
-    loss.png  samples.png  animation.gif
+    loss.png  samples.png  animation.gif  way.png
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made.
 """
@@ -181,6 +181,11 @@ class Run:
 
     # ---- sampling
 
+    @property
+    def variance(self) -> str:
+        """Which σ² its steps have in the bound: the learned one where there is one, else β."""
+        return "learned" if self.net.answers == 2 else "large"
+
     def denoiser(self, label: int | None = None, scale: float = 1.0) -> Denoiser:
         """The network as a sampler sees it; x̂₀ of images is held to their range.
 
@@ -202,7 +207,7 @@ class Run:
         return guidance.classifier_free(denoiser, label, self.net.classes, scale)
 
     def draw(self, seed: int = 0) -> list[Path]:
-        """Write loss.png, samples.png and animation.gif, and say which files those are."""
+        """Write loss.png, samples.png, animation.gif and way.png, and say which files those are."""
         from minidiff import plots  # here, since matplotlib takes a while to come
 
         written = []
@@ -218,6 +223,12 @@ class Run:
         written += [self.folder / "samples.png", self.folder / "animation.gif"]
         plots.save(frames[-1], written[-2])
         plots.animate(frames, written[-1])
+        written.append(self.folder / "way.png")
+        if len(self.shape) == 3:
+            few = [state._replace(x=state.x[:6], x0=state.x0[:6]) for state in way]
+            plots.save(plots.strip(few), written[-1])
+        else:
+            plots.save(plots.trajectories(way, self.units, data), written[-1])
         return written
 
 

@@ -23,6 +23,7 @@ MATHEMATICS = {
     "guidance": {"denoiser", "noising", "schedules"},
     "samplers": {"denoiser", "oracles", "noising", "schedules"},
     "probability_flow": {"denoiser", "noising", "schedules"},
+    "editing": {"samplers", "denoiser", "noising", "schedules"},
     "likelihood": {"denoiser", "oracles", "noising", "schedules"},
 }
 ENGINE = {
