@@ -42,7 +42,7 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> Non
     ax.loglog(steps, _running_mean(np.asarray(losses)), color=ACCENT, linewidth=1.6)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}")
-    ax.set(xlabel="step", ylabel="L_simple")
+    ax.set(xlabel="step", ylabel="loss")
     save(frame_of(drawn), path)
 
 

@@ -6,12 +6,13 @@ In x̄ = x/√ᾱ and σ̄ = √((1−ᾱ)/ᾱ) the law q_t is that of x_0 + σ�
 
 It is one to one, so a density is carried by the change of volume:
 
-    log p_0(x_0) = log p_T(x̄_T) + ∫ div_x̄ ε̂ dσ̄,        p_T: x_T ~ N(0, I), hence x̄_T ~ N(0, I/ᾱ_T).
+    log p_0(x_0) = log p_T(x̄_T) + ∫ g dσ̄/σ̄,    g = σ̄ div_x̄ ε̂,    p_T: x_T ~ N(0, I), hence x̄_T ~ N(0, I/ᾱ_T).
 
 div_x̄ ε̂ is √ᾱ times the trace of ∂ε̂/∂x. In few dimensions it is taken entry by entry; in many estimated as the mean
 of vᵀ(∂ε̂/∂x)v over random signs v (Hutchinson), which needs only the vector–Jacobian product of the network. The steps
-are Heun's, from whole time to whole time, of second order in their length in σ̄. At t = 0 the slope is 0: where there
-is no noise none can be seen.
+are Heun's, from whole time to whole time, and of second order in their length. The volume is summed along log σ̄, since
+g levels off at the number of dimensions while σ̄ may grow a thousandfold in the last step. At t = 0 the slope is 0:
+where there is no noise none can be seen; from there on it grows like σ̄, and g like σ̄².
 """
 
 from collections.abc import Callable, Sequence
@@ -83,14 +84,15 @@ def _log_likelihood(
     signal = np.sqrt(schedule.alpha_bar)
 
     x = x0.astype(np.float64)  # x̄
-    slope, divergence, log_volume = np.zeros_like(x), np.zeros(len(x)), np.zeros(len(x))
+    slope, g, log_volume = np.zeros_like(x), np.zeros(len(x)), np.zeros(len(x))
     for s, t in pairwise(times[::-1]):
         h = sigma[t] - sigma[s]
         guess = x + h * slope
         x = x + h / 2 * (slope + denoiser(signal[t] * guess, t).eps)
         slope = denoiser(signal[t] * x, t).eps
-        before, divergence = divergence, signal[t] * _trace(denoiser, signal[t] * x, t, vjp, probes, share)
-        log_volume += h / 2 * (before + divergence)
+        before, g = g, sigma[t] * signal[t] * _trace(denoiser, signal[t] * x, t, vjp, probes, share)
+        # Of g ∝ σ̄², as in the first step, ∫ g dσ̄/σ̄ is half of what it ends at.
+        log_volume += (before + g) / 2 * (np.log(sigma[t] / sigma[s]) if s > 0 else 1.0)
     x_T = signal[-1] * x
     log_prior = -((x_T**2).reshape(len(x), -1).sum(axis=1) + dim * np.log(2 * np.pi)) / 2
     return log_prior + dim * np.log(signal[-1]) + log_volume
