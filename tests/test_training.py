@@ -208,6 +208,20 @@ def test_each_image_meets_its_own_label():
         np.testing.assert_array_equal(labels, nearest % 3)
 
 
+def test_times_drawn_by_their_loss_count_the_less_the_more_often_they_come(monkeypatch):
+    trainer = on_points(times="loss-aware", batch=50)
+    for _ in range(10):
+        trainer.draw_times.record(np.arange(1, 7), np.arange(1.0, 7))
+    weigh, seen = trainer.draw_times.weights, {}
+    monkeypatch.setattr(trainer.draw_times, "weights", lambda t: seen.setdefault("weights", weigh(t)))
+    monkeypatch.setattr(trainer.draw_times, "record", lambda t, losses: seen.update(t=t, losses=losses))
+    (step,) = trainer.run(1)
+    assert np.ptp(seen["weights"]) > 1 and seen["losses"].shape == (50,)
+    assert step.loss == pytest.approx((seen["weights"] * seen["losses"]).mean(), rel=1e-5)
+    p = np.arange(1, 7) / 21
+    np.testing.assert_allclose(seen["weights"], 1 / (6 * (0.999 * p + 0.001 / 6))[seen["t"] - 1], rtol=1e-12)
+
+
 def test_labels_are_dropped_as_often_as_is_asked():
     seen = []
     for drop in (0.0, 0.3, 1.0):
