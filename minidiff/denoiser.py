@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidiff import noising
+from minidiff.noising import Time
 from minidiff.schedules import Schedule
 
 
@@ -51,15 +52,17 @@ class Denoiser:
         if self.clip is not None and not (len(self.clip) == 2 and self.clip[0] < self.clip[1]):
             raise ValueError(f"expected clip as (low, high) with low < high, got {self.clip}")
 
-    def __call__(self, x: np.ndarray, t: int | np.ndarray) -> Prediction:
+    def __call__(self, x: np.ndarray, t: Time) -> Prediction:
         """What the network says of x (B, …) at t, in 1…T of the schedule: one for all, or (B,) of them.
+
+        A real t lies between the steps, with ᾱ_t as `Schedule.at` says; the network is asked at t itself.
 
         Raises:
             TypeError: x is no float array.
-            ValueError: t out of range; an answer that has not the shape of x; ε predicted where ᾱ_t = 0.
+            ValueError: t out of range, or real on a respaced schedule; an answer that has not the shape of x;
+                ε predicted where ᾱ_t = 0.
         """
-        index = noising.time_index(self.schedule, t, x, first=1)
-        answer = self._ask(x, np.full(len(x), self.schedule.times[index]))
+        answer = self._ask(x, np.full(len(x), self._network_time(x, t)))
         if self.prediction == "eps":
             x0, eps = noising.x0_from_eps(self.schedule, x, answer, t), answer
         elif self.prediction == "x0":
@@ -71,6 +74,15 @@ class Denoiser:
             return Prediction(x0, eps)
         x0 = np.clip(x0, *self.clip)
         return Prediction(x0, noising.eps_from_x0(self.schedule, x, x0, t))
+
+    def _network_time(self, x: np.ndarray, t: Time) -> np.ndarray:
+        """The original time behind a time of the schedule, which may be real unless it is a respaced one."""
+        t = noising.time_index(self.schedule, t, x, first=1, whole=False)
+        if t.dtype.kind != "f":
+            return self.schedule.times[t]
+        if self.schedule.times[-1] != self.schedule.T:
+            raise ValueError("a respaced schedule has no times between its own: sample the original one")
+        return t
 
     def _ask(self, x: np.ndarray, times: np.ndarray) -> np.ndarray:
         if self.label is None:
