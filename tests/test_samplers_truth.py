@@ -122,8 +122,8 @@ def test_ddim_is_eulers_step_of_the_ode_in_sigma_over_signal():
 def law_along_the_way(sampler, options, oracle, times, monkeypatch, schedule=PAPER):
     """(t, mean, variance) of x_t at each time, with no sampling, from the law q_T of the data noised.
 
-    On normal data every step is affine in x_T and all noise drawn. So a run from the mean without noise is the mean, and
-    runs off it by one deviation of each of these in turn say how much of that comes through.
+    On normal data every step is affine in x_T and all noise drawn. So a run from the mean without noise is the mean,
+    and runs off it by one deviation of each of these in turn say how much of that comes through.
     """
     denoiser, drawn = Denoiser(oracle.network(schedule), schedule), []
 

@@ -54,7 +54,7 @@ def karras(schedule: Schedule, steps: int, rho: float = 7.0) -> Times:
 
     def level(part: np.ndarray, least: float, most: float) -> np.ndarray:
         low, high = (np.exp(-log_snr / (2 * rho)) for log_snr in (most, least))  # σ̃^(1/ρ)
-        return -2 * rho * np.log(high + part * (low - high))
+        return -2 * rho * np.log((1 - part) * high + part * low)
 
     return _by_level(schedule, steps, level)
 
