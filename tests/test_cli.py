@@ -327,7 +327,9 @@ def test_the_words_for_a_sampler_s_options_are_what_it_is_given(of_points, tmp_p
     run = Run.open(of_points)
     expected = generation.generate(run.denoiser(), (2,), 9, np.random.default_rng(0), said)
     np.testing.assert_array_equal(np.load(tmp_path / "s.npz")["samples"], run.units.to_units(expected))
-    plain = generation.generate(run.denoiser(), (2,), 9, np.random.default_rng(0), generation.Recipe(recipe[0]))
+    plain = generation.generate(
+        run.denoiser(), (2,), 9, np.random.default_rng(0), generation.Recipe(recipe[0])
+    )
     assert (plain != expected).any()
 
 

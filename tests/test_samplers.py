@@ -512,6 +512,16 @@ def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_goes_to_a_whole_time(
         wanted = (1 + min(churn, np.sqrt(2) - 1)) * sigma[500]
         assert isinstance(above, int)
         assert above == np.abs(sigma - wanted).argmin()
+    ended = schedules.zero_terminal_snr(PAPER)
+    states = heun(
+        Listening(Denoiser(shrink, ended, "x0")),
+        np.ones((1, 1)),
+        np.random.default_rng(0),
+        (1000, 999, 998, 0),
+        9.0,
+    )
+    asked.clear()
+    assert np.isfinite(final(states)).all() and asked == [1000, 999, 998, 998]
     at_T = heun(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), (20, 0), 9.0)
     assert np.array_equal(
         final(at_T), final(ddim(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), (20, 0)))

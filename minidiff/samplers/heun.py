@@ -66,8 +66,9 @@ def heun(
 
 
 def _raised(schedule: Schedule, t: float, gamma: float) -> float:
-    """The whole time nearest to where σ̃ is 1 + γ times that of t; t itself where there is none above it."""
-    snr = float(schedule.at(t).snr) / (1 + gamma) ** 2
-    if gamma == 0 or snr <= schedule.snr[-1]:
-        return schedule.T if gamma > 0 and schedule.snr[-1] > 0 else t
+    """The whole time nearest to where σ̃ is 1 + γ times that of t; the last with any signal if that is beyond it."""
+    if gamma == 0:
+        return t
+    lowest = schedule.snr[schedule.snr > 0].min()
+    snr = max(schedule.at(t).snr / (1 + gamma) ** 2, lowest)
     return max(t, round(float(schedule.time_of(snr))))
