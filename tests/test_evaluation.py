@@ -127,7 +127,10 @@ def test_held_out_images_without_labels_are_not_called_all_wrong(quick_judge):
 
 
 def test_samplers_are_compared_at_numbers_of_evaluations_that_are_kept_to():
-    """With the exact ε: more evaluations come closer to the data, and twenty of a second-order sampler close to it."""
+    """With the exact ε: more evaluations come closer, and of a second-order sampler twenty do.
+
+    1000 samples beside 1000: their shares of the three peaks alone make distances up to about 0.03.
+    """
     data, schedule, asked = points("mixture1d"), schedules.linear(120, 1e-3, 0.15), []
     offset, scale = data.units.offset[0], data.units.scale[0]
     scaled = Mixture(
@@ -147,9 +150,9 @@ def test_samplers_are_compared_at_numbers_of_evaluations_that_are_kept_to():
     for by_evaluations in found.samplers.values():
         assert list(by_evaluations) == [5, 10, 20, 50, 100, 120]
         assert by_evaluations[5] > 2 * by_evaluations[120]
-        assert by_evaluations[120] < 0.02
-    assert found.samplers["dpmpp_2m"][20] < 0.02
-    assert 0 < found.floor < 0.02
+        assert by_evaluations[120] < 0.045
+    assert found.samplers["dpmpp_2m"][20] < 0.045
+    assert 0 < found.floor < 0.045
 
 
 def test_labelled_images_are_compared_by_a_classifier_s_features(quick_judge):
