@@ -1,5 +1,4 @@
-"""DPM-Solver++(2M) (Lu et al. 2022): the ODE, or the SDE, in λ = ½ log SNR, where its linear part is solved
-exactly.
+"""DPM-Solver++(2M) (Lu et al. 2022): the ODE, or the SDE, in λ = ½ log SNR, its linear part solved exactly.
 
 With h = λ_s − λ_t the exact step from t to s is an average of x̂_0 along the way. Taken as constant it is
 DDIM; taken as a line through the last two x̂_0, with h' = λ_t − λ_r of the step before (from r),
@@ -8,8 +7,8 @@ DDIM; taken as a line through the last two x̂_0, with h' = λ_t − λ_r of the
     x_s = √((1−ᾱ_s)/(1−ᾱ_t)) x_t + √ᾱ_s (1−e^(−h)) D                                    the ODE
     x_s = √((1−ᾱ_s)/(1−ᾱ_t)) e^(−h) x_t + √ᾱ_s (1−e^(−2h)) D + √(1−ᾱ_s) √(1−e^(−2h)) z     the SDE
 
-both of second order in h, at one evaluation a step. At the first step, and at the last, to λ = ∞, D = x̂_0:
-with the SDE that is DDPM's step with variance β̃.
+at one evaluation a step; the ODE's is of second order in h. At the first step, and at the last, to λ = ∞,
+D = x̂_0, which for the SDE is DDPM's step with variance β̃.
 """
 
 from collections.abc import Iterator, Sequence

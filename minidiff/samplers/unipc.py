@@ -1,5 +1,4 @@
-"""UniPC (Zhao et al. 2023): a multistep predictor, and a corrector that reuses the evaluation of the step to
-come.
+"""UniPC (Zhao et al. 2023): a multistep predictor, and a corrector that costs no evaluation of its own.
 
 As DPM-Solver++ it solves the linear part of the ODE in λ = ½ log SNR exactly. With h = λ_s − λ_t, what x̂_0
 was at earlier times gives differences D_m = x̂_0(λ_m) − x̂_0 at r_m = (λ_m − λ_t)/h, and
@@ -8,9 +7,12 @@ was at earlier times gives differences D_m = x̂_0(λ_m) − x̂_0 at r_m = (λ_
 
 UniP-p, the predictor, takes p−1 of them, all in the past (r_m < 0), and is of order p. UniC-p, the corrector,
 asks at the predicted x_s, takes that difference too (r = 1), and is of order p + 1; what it asked serves as
-x̂_0 of the next step, so a step costs one evaluation all the same. The weights solve Σ_m r_m^(i−1) a_m = i!
-ψ_i(−h)/(e^(−h)−1), ψ_i(z) = Σ_{k≥1} z^k/(k+i)!, which makes the step exact for polynomials; a single one is ½
-(the paper's B(h) = e^h − 1). UniP-2 is DPM-Solver++(2M).
+x̂_0 of the next step, so a step costs one evaluation all the same. The weights solve
+
+    Σ_m r_m^(i−1) a_m = i! ψ_i(−h)/(e^(−h)−1),  i = 1, 2, …,      ψ_i(z) = Σ_{k≥1} z^k/(k+i)!
+
+which makes the step exact where x̂_0 is a polynomial of λ; a single weight is ½, which is near enough (the
+paper's B(h) = e^h − 1). UniP-2 is DPM-Solver++(2M).
 
 The first steps, with less of a past, are of lower order; the last, to λ = ∞, and one from pure noise, are
 DDIM's.
@@ -34,10 +36,9 @@ def unipc(
     order: int = 2,
     corrector: bool = True,
 ) -> Iterator[State]:
-    """UniPC-p of p = `order` from x_T (B, …), float32 or float64, over `timesteps` falling to 0 (None: all);
-    real ones too.
+    """UniPC from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all); real ones too.
 
-    order: 1, 2 or 3. corrector: False is UniP-p alone.
+    order: p, which is 1, 2 or 3. corrector: False is UniP-p alone.
 
     Yields a State after each step, whose arrays are the receiver's own. Draws nothing: `rng` is there since
     every sampler has it. Raises ValueError (at the first step) for bad times or another order.
