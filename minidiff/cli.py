@@ -24,10 +24,27 @@ from minidiff.nn import NETWORKS
 from minidiff.objectives import LOSS_AWARE, TIMES, WEIGHTINGS, Objective
 from minidiff.progress import Progress
 from minidiff.runs import Run, Settings, schedule_of
+from minidiff.samplers.ancestral import VARIANCES
 from minidiff.training import Diverged
 
 PARTS = ("top", "bottom", "left", "right", "middle")  # of an image
 EDIT_STEPS = 100  # of the commands that work on images, or T if that is less
+# How the options that samplers take are said here: an argument of the parser, and what it means.
+YES, NO = ({"action": "store_const", "const": value} for value in (True, False))
+SAMPLER_OPTIONS = {
+    "variance": (
+        {"choices": VARIANCES},
+        "ddpm: σ² of its steps, β̃ (small, default), β, or as it was learned",
+    ),
+    "eta": ({"type": float}, "ddim: share of fresh noise, 0 (default) none, 1 as ddpm"),
+    "sigma_hat": (YES, "ddim with --eta 1: the larger noise of ddpm with --variance large"),
+    "sde": (YES, "dpmpp_2m: with fresh noise at each step"),
+    "churn": ({"type": float}, "heun: noise added on the way, 0 (default) none"),
+    "order": ({"type": int, "choices": (1, 2, 3)}, "unipc: its order p (2)"),
+    "corrector": (NO, "unipc: leave out the corrector"),
+    "corrections": ({"type": int}, "pc: Langevin steps at each time (1)"),
+    "r": ({"type": float}, "pc: how long those are (0.16)"),
+}
 
 
 class UsageError(Exception):
@@ -157,9 +174,37 @@ def _generate(
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure a run's samples beside real data."""
+    """Measure a run's samples beside real data; or, with --compare, samplers beside each other."""
     run, recipe = _open(options)
-    return _evaluate(run, recipe, options.count, options.seed)
+    if options.compare is None:
+        return _evaluate(run, recipe, options.count, options.seed)
+    if recipe != generation.Recipe():
+        raise UsageError(
+            "evaluate --compare takes each sampler as it is by default: say no --steps or the like"
+        )
+    return _compare(run, options.compare or list(samplers.SAMPLERS), options.count, options.seed)
+
+
+def _compare(run: Run, names: list[str], count: int, seed: int) -> int:
+    from minidiff import plots
+
+    data = datasets.load(run.settings.data, run.settings.seed)
+    bar = Progress("measurement", sys.stderr)
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done)
+
+    found = evaluation.compare(run.denoiser(), data, names, count, seed, report)
+    bar.finish()
+    print(f"{found.distance} of {count} samples by each sampler, against evaluations of the network:")
+    print(evaluation.comparison_table(found))
+    path, picture = run.folder / "comparison.json", run.folder / "comparison.png"
+    figures = {"step": run.step, "count": count, **found._asdict()}
+    files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
+    plots.distances(found.samplers, found.floor, found.distance, picture)
+    print(f"wrote {path}\nwrote {picture}")
+    return 0
 
 
 def _evaluate(run: Run, recipe: generation.Recipe, count: int, seed: int) -> int:
@@ -383,7 +428,9 @@ def _open(options: argparse.Namespace) -> tuple[Run, generation.Recipe]:
     """The run and how to sample from it; what the options cannot mean for this run is a UsageError."""
     run = Run.open(options.run)
     try:
-        recipe = generation.Recipe(options.sampler, options.steps, options.spacing, options.eta)
+        given = {name: value for name, value in vars(options).items() if name in SAMPLER_OPTIONS}
+        given = {name: value for name, value in given.items() if value is not None}
+        recipe = generation.Recipe(options.sampler, options.steps, options.spacing, given)
         recipe.check(run.schedule)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -500,10 +547,14 @@ def _parser() -> argparse.ArgumentParser:
     def sampling(function) -> argparse.ArgumentParser:
         added = command(function, "run")
         add = added.add_argument
-        add("--sampler", choices=samplers.SAMPLERS, default="ddim", help="ddim (default) or ddpm")
-        add("--steps", type=_whole, help="how many steps: 50 for ddim, all T for ddpm, if not given")
-        add("--spacing", choices=samplers.SPACINGS, help="how the steps' times are spread over 1…T")
-        add("--eta", type=float, help="ddim: share of fresh noise, 0 (default) none, 1 as ddpm")
+        add(
+            "--sampler", choices=samplers.SAMPLERS, default="ddim", help="how to go from noise to data (ddim)"
+        )
+        add("--steps", type=_whole, help="how many steps: all T for ddpm and pc, 25 or 50 else, if not given")
+        add("--spacing", choices=samplers.SPACING_NAMES, help="how the steps' times are spread over 1…T")
+        for name, (kind, what) in SAMPLER_OPTIONS.items():
+            flag = f"no-{name}" if kind is NO else name.replace("_", "-")
+            add(f"--{flag}", dest=name, **kind, help=what)
         add("--count", type=_whole, default=64 if function is sample else 1000, help="how many samples")
         add("--seed", type=_seed, default=0, help="of everything that is drawn (0)")
         return added
@@ -517,7 +568,13 @@ def _parser() -> argparse.ArgumentParser:
         help="how strongly towards it: 0 any class, 1 (default) as learned",
     )
     add("--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")
-    sampling(evaluate)
+    sampling(evaluate).add_argument(
+        "--compare",
+        choices=samplers.SAMPLERS,
+        nargs="*",
+        metavar="SAMPLER",
+        help="distance against 5, 10, 20, 50, 100 and T evaluations, of these samplers (all)",
+    )
 
     def editing_of_images(function, what: str, count: int) -> argparse.ArgumentParser:
         added = command(function, "run")

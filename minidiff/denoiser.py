@@ -67,12 +67,14 @@ class Denoiser:
     def __call__(self, x: np.ndarray, t: Time) -> Prediction:
         """What the network says of x (B, …) at t, in 1…T of the schedule: one for all, or (B,) of them.
 
+        A real t lies between the steps, with ᾱ_t as `Schedule.at` says; the network is asked at t itself.
+
         Raises:
             TypeError: x is no float array.
-            ValueError: t out of range; an answer of another shape; ε predicted where ᾱ_t = 0.
+            ValueError: t out of range, or real on a respaced schedule; an answer of another shape; ε predicted
+                where ᾱ_t = 0.
         """
-        index = noising.time_index(self.schedule, t, x, first=1)
-        answer, place = _halves(self._ask(x, np.full(len(x), self.schedule.times[index])), x)
+        answer, place = _halves(self._ask(x, np.full(len(x), self._network_time(x, t))), x)
         if self.prediction == "eps":
             x0, eps = noising.x0_from_eps(self.schedule, x, answer, t), answer
         elif self.prediction == "x0":
@@ -80,11 +82,22 @@ class Denoiser:
         else:
             x0 = noising.x0_from_v(self.schedule, x, answer, t)
             eps = noising.eps_from_v(self.schedule, x, answer, t)
-        log_variance = None if place is None else learned_log_variance(self.schedule, place, t)
+        whole = np.asarray(t).dtype.kind != "f"  # a variance is learned for steps between whole times
+        learned = place is not None and whole
+        log_variance = learned_log_variance(self.schedule, place, t) if learned else None
         if self.clip is None:
             return Prediction(x0, eps, log_variance)
         x0 = self.clip(x0) if callable(self.clip) else np.clip(x0, *self.clip)
         return Prediction(x0, noising.eps_from_x0(self.schedule, x, x0, t), log_variance)
+
+    def _network_time(self, x: np.ndarray, t: Time) -> np.ndarray:
+        """The original time behind a time of the schedule, which may be real unless it is a respaced one."""
+        t = noising.time_index(self.schedule, t, x, first=1, whole=False)
+        if t.dtype.kind != "f":
+            return self.schedule.times[t]
+        if self.schedule.times[-1] != self.schedule.T:
+            raise ValueError("a respaced schedule has no times between its own: sample the original one")
+        return t
 
     def _ask(self, x: np.ndarray, times: np.ndarray) -> np.ndarray:
         if self.label is None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import numpy as np
 
-from minidiff import classifier, likelihood, metrics, noising, samplers
+from minidiff import classifier, generation, likelihood, metrics, noising, samplers
 from minidiff.datasets import Dataset
 from minidiff.denoiser import Denoiser
 
 Report = dict[str, object]
+Distance = Callable[[np.ndarray, np.ndarray], float]
+EVALUATIONS = (5, 10, 20, 50, 100)  # of the network, for each sample; and T of them
 
 
 def evaluate(samples: np.ndarray, data: Dataset, seed: int = 0) -> Report:
@@ -122,6 +127,64 @@ def _beside_floor(distances: dict, samples: np.ndarray, real: np.ndarray, held_o
         report[name] = float(distance(samples, held_out))
         report[f"{name}_floor"] = float(distance(real, held_out))
     return report
+
+
+class Comparison(NamedTuple):
+    """A distance to held-out data, by sampler and number of evaluations, and that of real data."""
+
+    distance: str
+    samplers: dict[str, dict[int, float]]
+    floor: float
+
+
+def compare(
+    denoiser: Denoiser,
+    data: Dataset,
+    samplers: Sequence[str],
+    count: int,
+    seed: int = 0,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
+    """What each sampler, as its defaults have it, makes of 5, 10, 20, 50, 100 and T evaluations of the network.
+
+    Each begins from the same `count` draws of noise. Where data has labels the distance is that of Fréchet between the
+    features of a classifier, else that of Wasserstein. report(done, total) is called after each measurement.
+    """
+    if data.held_out is None:
+        raise ValueError(f"{data.name} has nothing held out to compare with")
+    name, distance = _one_distance(data, seed)
+    T = denoiser.schedule.T
+    budgets = [*(budget for budget in EVALUATIONS if budget < T), T]
+    found: dict[str, dict[int, float]] = {sampler: {} for sampler in samplers}
+    for i, sampler in enumerate(samplers):
+        for j, budget in enumerate(budgets, 1):
+            recipe = generation.within(budget, denoiser.schedule, sampler)
+            x = generation.generate(denoiser, data.x.shape[1:], count, np.random.default_rng(seed), recipe)
+            found[sampler][budget] = distance(x, data.held_out)
+            report(i * len(budgets) + j, len(samplers) * len(budgets))
+    real = data.x[np.random.default_rng(seed).permutation(len(data.x))[:count]]
+    return Comparison(name, found, distance(real, data.held_out))
+
+
+def _one_distance(data: Dataset, seed: int) -> tuple[str, Distance]:
+    """The name of the distance that tells most of a kind of data, and the distance itself."""
+    if data.x.ndim == 2:
+        along = metrics.wasserstein1 if data.x.shape[1] == 1 else _sliced
+        name = "wasserstein1" if data.x.shape[1] == 1 else "sliced_wasserstein"
+        return name, lambda a, b: float(along(data.units.to_units(a), data.units.to_units(b)))
+    if data.held_out_labels is None:
+        return "sliced_wasserstein", _sliced
+    judge = classifier.fit(data.x, data.labels, data.classes, seed)
+    return "frechet_distance", lambda a, b: metrics.frechet_distance(judge.features(a), judge.features(b))
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """A line a sampler, a column a number of evaluations, and the figure of real data."""
+    budgets = list(next(iter(comparison.samplers.values())))
+    lines = ["  evaluations  " + "".join(f"{budget:>9}" for budget in budgets)]
+    for sampler, found in comparison.samplers.items():
+        lines.append(f"  {sampler:13}" + "".join(f"{value:9.4f}" for value in found.values()))
+    return "\n".join([*lines, f"  real data    {comparison.floor:9.4f}"])
 
 
 def table(report: Report) -> str:

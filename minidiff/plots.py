@@ -7,7 +7,7 @@ write a file, whose suffix says its format, or return a frame: (height, width, 3
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from minidiff.datasets import Units
 from minidiff.samplers import State
 
 INK, ACCENT, PAPER = "#1f2933", "#d1495b", "#fbfaf7"
+COLOURS = ("#1f2933", "#d1495b", "#edae49", "#00798c", "#6a4c93", "#66a182", "#8d6a4f")  # of lines told apart
 
 
 def figure(width: float, height: float, columns: int = 1, rows: int = 1, **options: object):
@@ -52,6 +53,23 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     end = np.arange(1, len(values) + 1)
     begin = end - np.maximum(1, end // 10)
     return (total[end] - total[begin]) / (end - begin)
+
+
+def distances(found: Mapping[str, Mapping[int, float]], floor: float, name: str, path: Path) -> None:
+    """A distance against the number of evaluations, on logarithmic axes: a line a sampler, and that of real data."""
+    drawn, ax = figure(6, 4)
+    for i, (sampler, by_evaluations) in enumerate(found.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        ax.loglog(
+            *zip(*by_evaluations.items(), strict=True), color=colour, marker="o", markersize=3, label=sampler
+        )
+    ax.axhline(floor, color=INK, linestyle=":", linewidth=1, label="real data")
+    ticks = sorted({evaluations for line in found.values() for evaluations in line})
+    ax.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel="evaluations of the network", ylabel=name.replace("_", " "))
+    ax.legend(frameon=False, fontsize=8)
+    save(frame_of(drawn), path)
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) -> np.ndarray:

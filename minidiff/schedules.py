@@ -14,6 +14,7 @@ and a sampler that starts from pure noise starts from something the network has 
 does what it is told; `repr` shows the ᾱ_T that came of it. `cosine` fits any T.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -90,13 +91,15 @@ class Schedule:
         beta = self.beta[1:]
         return f"Schedule(T={self.T}, β {beta[0]:.4g}…{beta[-1]:.4g}, ᾱ_T {self.alpha_bar[-1]:.4g})"
 
-    def kernel(self, s: int, t: int) -> tuple[float, float]:
-        """α = ᾱ_t/ᾱ_s and β = 1−α of q(x_t | x_s) = N(√α x_s, β I), 0 ≤ s < t ≤ T (F3).
+    def kernel(self, s: float, t: float) -> tuple[float, float]:
+        """α = ᾱ_t/ᾱ_s and β = 1−α of q(x_t | x_s) = N(√α x_s, β I), 0 ≤ s < t ≤ T (F3), whole or real as in `at`.
 
         Summed over just those steps, since the difference of two large log ᾱ would lose a small β.
         """
+        whole = np.arange(math.floor(s) + 1, math.ceil(t) + 1)
+        passed = np.minimum(whole, t) - np.maximum(whole - 1, s)  # of each step: 1, or a part at either end
         with np.errstate(divide="ignore"):
-            log_alpha = np.log1p(-self.beta[s + 1 : t + 1]).sum()
+            log_alpha = (passed * np.log1p(-self.beta[whole])).sum()
         return float(np.exp(log_alpha)), float(-np.expm1(log_alpha))
 
     def at(self, t: float | np.ndarray) -> Level:

@@ -300,7 +300,15 @@ def test_without_out_the_samples_picture_of_the_run_is_renewed(run, capsys):
     [
         ["--sampler", "ddpm"],
         ["--sampler", "ddpm", "--steps", 2],
+        ["--sampler", "ddpm", "--variance", "large"],
         ["--sampler", "ddim", "--steps", 3, "--spacing", "leading", "--eta", 0.5],
+        ["--eta", 1, "--sigma-hat", "--spacing", "karras"],
+        ["--sampler", "plms", "--steps", 4],
+        ["--sampler", "dpmpp_2m", "--sde", "--spacing", "logsnr"],
+        ["--sampler", "heun", "--churn", 3],
+        ["--sampler", "unipc", "--order", 3],
+        ["--sampler", "unipc", "--no-corrector"],
+        ["--sampler", "pc", "--corrections", 2, "--r", 0.1],
     ],
     ids=str,
 )
@@ -313,6 +321,40 @@ def test_the_same_seed_gives_the_same_samples_and_the_first_n_whatever_the_count
     np.testing.assert_array_equal(samples("--count", 150), many)
     np.testing.assert_array_equal(samples("--count", 2), many[:2])
     assert (samples("--count", 150, "--seed", 1) != many).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        (["--sampler", "ddpm", "--variance", "large"], ("ddpm", {"variance": "large"})),
+        (["--eta", 1, "--sigma-hat"], ("ddim", {"eta": 1.0, "sigma_hat": True})),
+        (["--sampler", "dpmpp_2m", "--sde"], ("dpmpp_2m", {"sde": True})),
+        (["--sampler", "heun", "--churn", 3], ("heun", {"churn": 3.0})),
+        (["--sampler", "unipc", "--order", 3, "--no-corrector"], ("unipc", {"order": 3, "corrector": False})),
+        (["--sampler", "pc", "--corrections", 2, "--r", 0.1], ("pc", {"corrections": 2, "r": 0.1})),
+    ],
+    ids=str,
+)
+def test_the_words_for_a_sampler_s_options_are_what_it_is_given(of_points, tmp_path, words, recipe):
+    assert call("sample", of_points, *words, "--count", 9, "--out", tmp_path / "s.npz") == 0
+    said = generation.Recipe(recipe[0], options=recipe[1])
+    run = Run.open(of_points)
+    expected = generation.generate(run.denoiser(), (2,), 9, np.random.default_rng(0), said)
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npz")["samples"], run.units.to_units(expected))
+    plain = generation.generate(
+        run.denoiser(), (2,), 9, np.random.default_rng(0), generation.Recipe(recipe[0])
+    )
+    assert (plain != expected).any()
+
+
+def test_every_option_that_a_sampler_takes_has_its_words():
+    taken = {option for options in generation.OPTIONS.values() for option in options}
+    assert cli.SAMPLER_OPTIONS.keys() == taken
+
+
+def test_a_variance_that_the_run_did_not_learn_is_refused(of_points, tmp_path, capsys):
+    words = ["--sampler", "ddpm", "--variance", "learned", "--out", tmp_path / "s.npz"]
+    assert "learned none" in refusal(capsys, 1, "sample", of_points, *words)
 
 
 def test_a_picture_of_a_single_point_is_drawn_without_complaint(of_points, tmp_path):
@@ -365,6 +407,20 @@ def test_evaluate_prints_a_table_and_writes_json(run, capsys):
     assert report["sliced_wasserstein"] > 0 and report["sliced_wasserstein_floor"] > 0
     assert "bits per dim" in out and "±" in out and report["bits_per_dim_error"] > 0
     assert (run / "rate_distortion.png").exists()
+
+
+@pytest.mark.parametrize("named", [[], ["ddpm", "heun"]], ids=str)
+def test_samplers_are_compared_by_evaluations(run, named, capsys):
+    assert call("evaluate", run, "--count", 40, "--compare", *named) == 0
+    out = capsys.readouterr().out
+    figures = json.loads((run / "comparison.json").read_text())
+    assert list(figures["samplers"]) == (named or list(generation.OPTIONS))
+    assert figures["distance"] == "sliced_wasserstein" and figures["floor"] > 0
+    for name, found in figures["samplers"].items():
+        assert list(found) == ["5"] and all(value > 0 for value in found.values())  # T is 5
+        assert re.search(rf"{name} +{found['5']:.4f}", out)
+    with Image.open(run / "comparison.png") as picture:
+        assert picture.size[0] > 100
 
 
 def test_info_says_what_a_run_is(of_points, data, capsys):
@@ -578,6 +634,16 @@ def test_images_that_do_not_fit_end_with_1_and_one_line(of_digits, tmp_path, cap
         (["sample", "RUN", "--sampler", "ddpm", "--eta", "0.5"], "eta"),
         (["sample", "RUN", "--eta", "-1"], "eta"),
         (["sample", "RUN", "--eta", "nan"], "eta"),
+        (["sample", "RUN", "--sampler", "heun", "--eta", "0.5"], "heun takes no eta.*ddim"),
+        (["sample", "RUN", "--churn", "1"], "ddim takes no churn.*heun"),
+        (["sample", "RUN", "--sampler", "heun", "--churn", "-1"], "churn"),
+        (["sample", "RUN", "--sampler", "unipc", "--order", "4"], "4"),
+        (["sample", "RUN", "--sampler", "pc", "--r", "0"], "r > 0"),
+        (["sample", "RUN", "--sampler", "pc", "--corrections", "-2"], "corrections"),
+        (["sample", "RUN", "--sampler", "ddpm", "--variance", "medium"], "medium.*learned"),
+        (["sample", "RUN", "--sigma-hat"], "eta = 1"),
+        (["evaluate", "RUN", "--compare", "euler"], "euler.*ddpm"),
+        (["evaluate", "RUN", "--compare", "ddpm", "--steps", "2"], "--compare"),
         (["sample", "RUN", "--spacing", "even"], "even.*trailing"),
         (["sample", "RUN", "--seed", "-1"], "-1"),
         (["evaluate", "RUN", "--seed", "-1"], "-1"),

@@ -159,5 +159,23 @@ def test_a_time_outside_is_refused(t):
         Denoiser(half, SCHEDULE)(np.ones((3, 2)), t)
 
 
+def test_between_two_times_the_network_is_asked_there_and_both_answers_make_up_x():
+    asked = []
+
+    def net(x, t):
+        asked.append(t)
+        return x / 2
+
+    x = np.random.default_rng(0).standard_normal((3, 2))
+    x0, eps, _ = Denoiser(net, SCHEDULE)(x, 41.5)
+    assert np.array_equal(asked[0], [41.5] * 3)
+    assert noising.diffuse(SCHEDULE, x0, 41.5, eps) == pytest.approx(x, rel=1e-12)
+    with pytest.raises(ValueError, match="a respaced schedule has no times between its own"):
+        Denoiser(net, schedules.respaced(SCHEDULE, (100, 40, 7, 0)))(x, 1.5)
+    for t in (0.5, 100.5, np.nan):
+        with pytest.raises(ValueError, match="expected t in 1…100"):
+            Denoiser(net, SCHEDULE)(x, t)
+
+
 def test_a_prediction_without_a_learned_variance_says_so():
     assert Prediction(1, 2) == (1, 2, None)

@@ -79,6 +79,15 @@ def test_a_density_at_time_0_where_there_is_one():
             oracle.score(SCHEDULE, x, 0)
 
 
+@every_oracle
+def test_between_two_times_an_oracle_knows_the_law_of_that_alpha_bar(name):
+    x = np.random.default_rng(0).standard_normal((5, 2))
+    only = schedules.from_alpha_bar([float(SCHEDULE.at(37.3).alpha_bar)])
+    for answer in ANSWERS:
+        ask = getattr(ORACLES[name], answer)
+        assert ask(SCHEDULE, x, 37.3) == pytest.approx(ask(only, x, 1), rel=1e-11)
+
+
 def test_a_singular_covariance_is_noised_only_along_its_own_axes():
     line = Gaussian([0.0, 0.0], [[1.0, 1.0], [1.0, 1.0]])
     x0 = line.x0(SCHEDULE, np.random.default_rng(0).standard_normal((5, 2)), 30)

@@ -123,6 +123,18 @@ def test_a_loss_curve_is_a_picture_with_a_line_in_it(tmp_path, count):
     assert count == 1 or is_red(frame).sum() > 100
 
 
+def test_distances_are_a_picture_with_a_line_for_each_sampler(tmp_path):
+    def colours(found):
+        plots.distances(found, 0.01, "wasserstein1", tmp_path / "d.png")
+        with Image.open(tmp_path / "d.png") as picture:
+            frame = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+        return {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.unique(frame, axis=0)}
+
+    line = {5: 0.5, 10: 0.2, 1000: 0.02}
+    assert plots.COLOURS[1] in colours({"ddpm": line, "heun": line | {10: 0.3}})
+    assert plots.COLOURS[1] not in colours({"ddpm": line})
+
+
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60))
 def test_the_running_mean_is_over_the_last_tenth_of_what_went_before(values):
     expected = [np.mean(values[i + 1 - max(1, (i + 1) // 10) : i + 1]) for i in range(len(values))]

@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidiff import schedules
@@ -153,6 +153,16 @@ def test_the_kernel_of_one_step_is_that_step():
     for t in range(1, 31):
         assert schedule.kernel(t - 1, t) == pytest.approx((schedule.alpha[t], schedule.beta[t]), rel=1e-14)
     assert schedule.kernel(0, 30) == (0.0, 1.0)
+
+
+@given(st.tuples(*[st.floats(0, 100)] * 3))
+def test_the_kernel_between_real_times_is_made_of_parts_and_agrees_with_at(times):
+    schedule = schedules.linear(100, 1e-3, 0.1)
+    r, s, t = sorted(times)
+    assume(r < s < t)
+    whole, first, second = (schedule.kernel(*ends)[0] for ends in ((r, t), (r, s), (s, t)))
+    assert whole == pytest.approx(first * second, rel=1e-12)
+    assert whole == pytest.approx(schedule.at(t).alpha_bar / schedule.at(r).alpha_bar, rel=1e-12)
 
 
 def test_the_kernel_keeps_a_small_beta_beside_a_large_log_alpha_bar():
