@@ -104,7 +104,7 @@ class Schedule:
 
         Where β_T = 1 log ᾱ_T is −∞, so all of (T−1, T] is pure noise. Raises ValueError outside [0, T].
         """
-        t = np.asarray(t, dtype=np.float64)
+        t = np.asarray(t)
         if not np.all((t >= 0) & (t <= self.T)):
             raise ValueError(f"expected times in [0, {self.T}], got {_brief(t)}")
         return _level(np.interp(t, np.arange(self.T + 1), self.log_alpha_bar))
@@ -149,7 +149,7 @@ def sigmoid(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> 
 
 def constant(T: int = 1000, beta: float = 0.01) -> Schedule:
     """The same β at every step, ᾱ_t = (1−β)^t."""
-    return from_betas(np.full(_count(T), beta, dtype=np.float64))
+    return from_betas(np.full(_count(T), beta))
 
 
 def cosine(T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Schedule:
@@ -268,4 +268,6 @@ def _check_betas(betas: np.ndarray) -> None:
 
 def _brief(values: Sequence | np.ndarray) -> str:
     """Values for an error message, on one line however many there are."""
-    return np.array2string(np.asarray(values), threshold=6, edgeitems=2, max_line_width=10**6, separator=", ")
+    return np.array2string(
+        np.asarray(values), threshold=6, edgeitems=2, max_line_width=np.inf, separator=", "
+    )

@@ -242,7 +242,8 @@ def test_final_is_x_of_the_last_state():
 def test_final_wants_a_sampler_that_has_steps_left():
     states = ddim(Denoiser(shrink, SHORT), np.ones((1, 1)), np.random.default_rng(0))
     final(states)
-    with pytest.raises(ValueError, match="make a new one"):
+    expected = "^expected a sampler that has steps left, got one that is already at its end: make a new one$"
+    with pytest.raises(ValueError, match=expected):
         final(states)
 
 
@@ -264,6 +265,8 @@ def test_an_eta_that_asks_for_more_noise_than_there_is_is_refused_with_the_large
     assert at_the_limit.sigma**2 == pytest.approx(SHORT.one_minus_alpha_bar[10])
     with pytest.raises(ValueError, match=rf"step 20 → 10: at most {limit:.4g}"):
         ddim_steps(SHORT, times, limit * (1 + 1e-9))
+    with pytest.raises(ValueError, match="step 2 → 1"):
+        ddim_steps(SHORT, (2, 1, 0), 1e6)
     assert ddim_steps(SHORT, (20, 0), 1e6)[0].sigma == 0  # to clean data there is no noise to ask for
 
 
