@@ -210,8 +210,11 @@ def respaced(schedule: Schedule, timesteps: Sequence[int]) -> Schedule:
     chosen times; `times` keeps the original ones, so that the network is still asked at those.
     """
     rising = falling_times(schedule.T, timesteps)[::-1]
-    betas = [schedule.kernel(s, t)[1] for s, t in pairwise(rising)]
-    return Schedule(np.array([0.0, *betas]), schedule.times[list(rising)])
+    betas = np.array([0.0, *(schedule.kernel(s, t)[1] for s, t in pairwise(rising))])
+    # A step so long that its β rounds to 1 leaves some signal nonetheless, where the original does.
+    some_left = schedule.log_alpha_bar[list(rising)] > -np.inf
+    betas[some_left] = np.minimum(betas[some_left], np.nextafter(1.0, 0.0))
+    return Schedule(betas, schedule.times[list(rising)])
 
 
 def falling_times(T: int, times: Sequence[int]) -> tuple[int, ...]:

@@ -156,6 +156,16 @@ def test_respaced_keeps_alpha_bar_and_the_original_times(betas, data):
     assert short.one_minus_alpha_bar == pytest.approx(schedule.one_minus_alpha_bar[short.times], rel=1e-12)
 
 
+def test_respaced_takes_steps_so_long_that_beta_rounds_to_1():
+    schedule = schedules.from_betas([1 - 1e-9] * 4)
+    for times in ((4, 2, 0), (4, 0), (2, 0)):
+        short = schedules.respaced(schedule, times)
+        assert np.all(short.alpha_bar > 0)
+        assert short.alpha_bar == pytest.approx(schedule.alpha_bar[short.times], abs=1e-15)
+    ended = schedules.respaced(schedules.from_betas([1 - 1e-9] * 3 + [1.0]), (4, 2, 0))
+    assert ended.beta[2] == 1 and 0 < ended.alpha_bar[1] < 1e-15 and ended.alpha_bar[2] == 0
+
+
 @given(betas)
 def test_respaced_to_all_times_is_the_schedule(betas):
     schedule = schedules.from_betas(betas)
