@@ -167,7 +167,8 @@ def _fails(module: Path, tree: ast.Module, tests: list[str]) -> bool:
         os.dup2(silence, 1)
         os.dup2(silence, 2)
         sys.meta_path.insert(0, Instead(".".join(module.with_suffix("").parts), ROOT / module, tree))
-        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
+        code = int(pytest.main([*options, *tests]))
         os._exit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)
     return os.waitpid(child, 0)[1] != 0
 
