@@ -193,7 +193,7 @@ class Run:
         class that the network was not trained on.
         """
         clip = (-1, 1) if len(self.shape) == 3 else None
-        denoiser = Denoiser(self.net, self.schedule, self.settings.prediction, clip)
+        denoiser = Denoiser(nn.frozen(self.net), self.schedule, self.settings.prediction, clip)
         if label is None:
             return denoiser
         if not self.net.classes:

@@ -107,7 +107,7 @@ class Schedule:
 
         Where β_T = 1 log ᾱ_T is −∞, so all of (T−1, T] is pure noise. Raises ValueError outside [0, T].
         """
-        t = np.asarray(t, dtype=np.float64)
+        t = np.asarray(t)
         if not np.all((t >= 0) & (t <= self.T)):
             raise ValueError(f"expected times in [0, {self.T}], got {_brief(t)}")
         return _level(np.interp(t, np.arange(self.T + 1), self.log_alpha_bar))
@@ -152,7 +152,7 @@ def sigmoid(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> 
 
 def constant(T: int = 1000, beta: float = 0.01) -> Schedule:
     """The same β at every step, ᾱ_t = (1−β)^t."""
-    return from_betas(np.full(_count(T), beta, dtype=np.float64))
+    return from_betas(np.full(_count(T), beta))
 
 
 def cosine(T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Schedule:
@@ -213,8 +213,11 @@ def respaced(schedule: Schedule, timesteps: Sequence[int]) -> Schedule:
     chosen times; `times` keeps the original ones, so that the network is still asked at those.
     """
     rising = falling_times(schedule.T, timesteps)[::-1]
-    betas = [schedule.kernel(s, t)[1] for s, t in pairwise(rising)]
-    return Schedule(np.array([0.0, *betas]), schedule.times[list(rising)])
+    betas = np.array([0.0, *(schedule.kernel(s, t)[1] for s, t in pairwise(rising))])
+    # A step so long that its β rounds to 1 leaves some signal nonetheless, where the original does.
+    some_left = schedule.log_alpha_bar[list(rising)] > -np.inf
+    betas[some_left] = np.minimum(betas[some_left], np.nextafter(1.0, 0.0))
+    return Schedule(betas, schedule.times[list(rising)])
 
 
 def falling_times(T: int, times: Sequence[int]) -> tuple[int, ...]:
@@ -271,4 +274,6 @@ def _check_betas(betas: np.ndarray) -> None:
 
 def _brief(values: Sequence | np.ndarray) -> str:
     """Values for an error message, on one line however many there are."""
-    return np.array2string(np.asarray(values), threshold=6, edgeitems=2, max_line_width=10**6, separator=", ")
+    return np.array2string(
+        np.asarray(values), threshold=6, edgeitems=2, max_line_width=np.inf, separator=", "
+    )

@@ -2,13 +2,14 @@
 
 Profiles: `quick` (default), `ci` and `thorough`; choose with --hypothesis-profile=NAME. With MINIDIFF_KERNELS=reference
 in the environment the suite runs on plain NumPy, whose sums have their order from BLAS and their width from float32:
-a test of what that cannot give is marked `compiled`, and skipped there.
+a test of what that cannot give is marked `compiled`, and skipped there. `mutants` is `quick` without a search for the
+simplest failure: whoever only asks whether a test fails need not wait.
 """
 
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 for name, examples in (("quick", 25), ("ci", 100), ("thorough", 1000)):
     settings.register_profile(
@@ -18,6 +19,12 @@ for name, examples in (("quick", 25), ("ci", 100), ("thorough", 1000)):
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
+settings.register_profile(
+    "mutants",
+    settings.get_profile("quick"),
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
+)
 settings.load_profile("quick")
 
 

@@ -90,8 +90,10 @@ def test_labels_for_another_number_of_samples_are_refused():
 def test_the_dtype_is_that_of_x_whatever_the_network_answers_in(said, dtype):
     x = np.ones((2, 4, 4, 1), dtype)
     x.setflags(write=False)
-    x0, eps, _ = Denoiser(lambda x, t: x * np.float64(0.5), SCHEDULE, said, (-1, 1))(x, 3)
-    assert x0.dtype == eps.dtype == dtype and x0.shape == eps.shape == x.shape
+    for label in (None, 1):
+        net = lambda x, t, label=None: x.astype(np.float64) * 0.5  # noqa: E731
+        x0, eps, _ = Denoiser(net, SCHEDULE, said, (-1, 1), label)(x, 3)
+        assert x0.dtype == eps.dtype == dtype and x0.shape == eps.shape == x.shape
 
 
 def test_where_only_noise_is_left_eps_is_refused_and_the_others_are_not():

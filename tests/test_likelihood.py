@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from minidiff import likelihood, schedules
+from minidiff import likelihood, noising, schedules
 from minidiff.denoiser import Denoiser
 from minidiff.oracles import Gaussian
+
+# An infinite weight is meant where it comes, and nobody is warned of it.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 SCHEDULE = schedules.cosine(12)
 SHAPES = [(3,), (4, 4, 1)]
@@ -194,7 +197,18 @@ def test_the_standard_error_is_the_deviation_over_the_root_of_the_number():
     assert np.isnan(likelihood.mean_and_error(np.ones(1))[1])
 
 
-@pytest.mark.parametrize("variance", ["tiny", np.ones(12), np.zeros(13)])
+def test_the_bound_takes_its_last_term_from_the_decoder_that_it_is_told():
+    x0, rng = some((3,)), np.random.default_rng(0)
+    terms = likelihood.bound(denoiser(), x0, rng, "large", "levels", times=[2])
+    rng = np.random.default_rng(0)
+    rng.standard_normal(x0.shape)
+    x_1 = noising.diffuse(SCHEDULE, x0, 1, rng.standard_normal(x0.shape))
+    for decoder in ("levels", "gaussian"):
+        alone = likelihood.data_term(denoiser(), x0, x_1, "large", decoder)
+        assert np.array_equal(alone, terms.data) == (decoder == "levels")
+
+
+@pytest.mark.parametrize("variance", ["tiny", np.ones(12), np.zeros(13), np.array([1.0, 0.0] + [1.0] * 11)])
 def test_variances_that_are_none_are_refused(variance):
     with pytest.raises(ValueError, match="expected"):
         likelihood.step_variances(SCHEDULE, variance)
@@ -216,3 +230,44 @@ def test_only_float_data_of_one_shape_is_taken():
         likelihood.step_term(denoiser(), some((3,)), some((3,))[:, :1], 5)
     with pytest.raises(ValueError, match="one shape"):
         likelihood.data_term(denoiser(), some((3,)), some((3,))[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), times=[]),
+            ValueError,
+            "expected at least one t of 2…T at which to compute L_{t−1}, got none",
+        ),
+        (
+            lambda: likelihood.step_variances(SCHEDULE, np.ones(12)),
+            ValueError,
+            "expected σ² of shape (13,), positive from t = 1 on, got (12,)",
+        ),
+        (
+            lambda: likelihood.step_variances(schedules.constant(1), "small"),
+            ValueError,
+            "one step has no β̃_2 for σ_1²: give the σ² as an array, or take T ≥ 2",
+        ),
+        (
+            lambda: likelihood.log_level_mass(np.full((1, 1), 0.5), np.zeros((1, 1)), 0.1),
+            ValueError,
+            "expected images whose every pixel is one of the 256 levels −1 + 2k/255, got others",
+        ),
+        (
+            lambda: likelihood.prior_term(SCHEDULE, np.ones((2, 3), np.int32)),
+            TypeError,
+            "expected a float array (B, …), got int32",
+        ),
+        (
+            lambda: likelihood.prior_term(SCHEDULE, [[0.5]]),
+            TypeError,
+            "expected a float array (B, …), got list",
+        ),
+    ],
+)
+def test_an_error_says_what_was_expected_and_what_came(call, error, message):
+    with pytest.raises(error) as raised:
+        call()
+    assert str(raised.value) == message

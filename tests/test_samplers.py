@@ -212,6 +212,24 @@ def test_noise_of_a_smaller_batch_is_the_start_of_that_of_a_larger(few, many, sh
         assert np.array_equal(a(), b()[:few])
 
 
+@pytest.mark.parametrize(
+    ("shape", "block"),
+    [((3, 5000), 1), ((10, 3000), 1), ((5000,), 4096), ((4097, 1), 4096), ((7, 2, 700), 2), ((2, 0), 4096)],
+)
+def test_a_block_of_samples_has_a_stream_of_its_own_from_the_one_child_that_is_taken(shape, block):
+    rng, again = np.random.default_rng(3), np.random.default_rng(3)
+    got = NoiseSource(rng, shape, np.float32)()
+    streams = again.spawn(1)[0].spawn(-(-shape[0] // block))
+    drawn = [stream.standard_normal((block, *shape[1:]), np.float32) for stream in streams]
+    assert np.array_equal(got, np.concatenate(drawn)[: shape[0]])
+    assert rng.spawn(1)[0].random() == again.spawn(1)[0].random()
+
+
+def test_noise_for_no_batch_is_refused():
+    with pytest.raises(ValueError, match=r"^expected a shape \(B, …\), a batch of samples, got \(\)$"):
+        initial_noise(np.random.default_rng(0), ())
+
+
 def test_noise_is_standard_normal_and_new_at_each_call_and_in_each_block():
     """400 000 numbers: five standard errors, a false alarm in about 1 of 600 000 seeds."""
     source = NoiseSource(np.random.default_rng(0), (50_000, 4), np.float64)
@@ -315,7 +333,8 @@ def test_final_is_x_of_the_last_state():
 def test_final_wants_a_sampler_that_has_steps_left():
     states = ddim(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0))
     final(states)
-    with pytest.raises(ValueError, match="make a new one"):
+    expected = "^expected a sampler that has steps left, got one that is already at its end: make a new one$"
+    with pytest.raises(ValueError, match=expected):
         final(states)
 
 
@@ -340,6 +359,8 @@ def test_an_eta_that_asks_for_more_noise_than_there_is_is_refused_with_the_large
     assert at_the_limit.sigma**2 == pytest.approx(SHORT.one_minus_alpha_bar[10])
     with pytest.raises(ValueError, match=rf"step 20 → 10: at most {limit:.4g}"):
         ddim_steps(SHORT, times, limit * (1 + 1e-9))
+    with pytest.raises(ValueError, match="step 2 → 1"):
+        ddim_steps(SHORT, (2, 1, 0), 1e6)
     assert ddim_steps(SHORT, (20, 0), 1e6)[0].sigma == 0  # to clean data there is no noise to ask for
 
 
