@@ -324,5 +324,9 @@ def mse(a, b):
     if not np.size(a):
         raise ValueError(f"mse: there is no mean of nothing, got two of shape {np.shape(a)}")
     difference = a - b
-    doubled = difference * (2 / difference.size)
-    return np.mean(difference * difference), lambda g: g * doubled, lambda g: -g * doubled
+    share = 2 / difference.size
+    return (
+        np.mean(difference * difference),
+        lambda g: difference * (g * share),
+        lambda g: difference * (g * -share),
+    )

@@ -261,6 +261,7 @@ def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, par
 
 @kernel
 def _backward(g, x, layers, width, z, dx, parts):
+    """The sum of all parts is left in the first."""
     panels = np.empty((layers.shape[0] - 2, (width + LANES - 1) // LANES, width, LANES), np.float32)
     w_last = np.empty((g.shape[1], width), np.float32)
     _prepare(layers, width, g.shape[1], True, panels, w_last)
@@ -270,6 +271,10 @@ def _backward(g, x, layers, width, z, dx, parts):
         job = np.int64(index)
         begin, end = blocks * job // jobs * BLOCK, min(batch, blocks * (job + 1) // jobs * BLOCK)
         _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, parts[job])
+    for job in range(1, jobs):
+        total, part = parts[0], parts[job]
+        for i in range(total.size):
+            total[i] += part[i]
 
 
 @device
@@ -320,8 +325,7 @@ def perceptron_backward(
     dx = memory.empty(x.shape)
     parts = memory.empty((min(PARTS, max(1, -(-len(x) // BLOCK))), sum(sizes)))
     _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, parts)
-    total = parts[0] if len(parts) == 1 else parts.sum(axis=0)
-    sums = [total[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
+    sums = [parts[0, end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
     dw, db = sums[: depth + 1], sums[depth + 1 :]
     dw = [d.reshape(w.shape) for d, w in zip(dw[:-1], weights, strict=False)]
     return dx, [*dw, sums[depth].reshape(outputs, width).T], db

@@ -71,6 +71,9 @@ class MLP(Network):
         """Row t − 1 of an embedding's table belongs to time t; there is none for time 0, clean data."""
         if t.dtype.kind not in "iu":
             raise ValueError(f"an embedding knows only the integer times 1…{self.T}; got t of {t.dtype}")
-        if t.size and not 1 <= t.min() <= t.max() <= self.T:
+        row = t - 1
+        if (
+            row.size and row.astype(np.uint64).max() >= self.T
+        ):  # what is negative becomes huge: one pass is enough
             raise ValueError(f"times run 1…{self.T}, got {t.min()}…{t.max()}")
-        return t - 1
+        return row
