@@ -18,7 +18,7 @@ from ctypes import addressof, c_char
 from itertools import accumulate
 
 import numpy as np
-from numba import carray, prange, types
+from numba import carray, get_num_threads, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -168,16 +168,26 @@ def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
             y[first + r, o] = total + b_last[o]
 
 
-@kernel
-def _forward(x, layers, tables, width, y, z):
+@device
+def _forward_share(begin, end, x, layers, tables, width, y, z):
+    """Blocks begin … end − 1. Each thread packs the weights anew: to fetch them from another's cache takes longer."""
     panels = np.empty((layers.shape[0] - 2, (width + LANES - 1) // LANES, width, LANES), np.float32)
     w_last = np.empty((y.shape[1], width), np.float32)
     _prepare(layers, width, y.shape[1], False, panels, w_last)
-    batch = x.shape[0]
-    for index in prange((batch + BLOCK - 1) // BLOCK):
-        first = np.int64(index) * BLOCK
-        count = min(BLOCK, batch - first)
+    for block in range(begin, end):
+        first = block * BLOCK
+        count = min(BLOCK, x.shape[0] - first)
         _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
+
+
+@kernel
+def _forward(x, layers, tables, width, y, z, threads):
+    blocks = (x.shape[0] + BLOCK - 1) // BLOCK
+    jobs = min(blocks, threads)
+    for index in prange(jobs):
+        job = np.int64(index)
+        begin, end = blocks * job // jobs, blocks * (job + 1) // jobs
+        _forward_share(begin, end, x, layers, tables, width, y, z)
 
 
 @device_inlined
@@ -259,22 +269,32 @@ def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, par
                         dx[first + r, i] = total
 
 
-@kernel
-def _backward(g, x, layers, width, z, dx, parts):
-    """The sum of all parts is left in the first."""
+@device
+def _backward_share(begin, end, g, x, layers, width, z, dx, parts):
+    """Partial sums begin … end − 1, each of its own blocks."""
     panels = np.empty((layers.shape[0] - 2, (width + LANES - 1) // LANES, width, LANES), np.float32)
     w_last = np.empty((g.shape[1], width), np.float32)
     _prepare(layers, width, g.shape[1], True, panels, w_last)
-    jobs, batch = parts.shape[0], x.shape[0]
+    batch, count = x.shape[0], parts.shape[0]
     blocks = (batch + BLOCK - 1) // BLOCK
+    for part in range(begin, end):
+        first, last = blocks * part // count * BLOCK, min(batch, blocks * (part + 1) // count * BLOCK)
+        _backward_blocks(first, last, g, x, layers, width, panels, w_last, z, dx, parts[part])
+
+
+@kernel
+def _backward(g, x, layers, width, z, dx, parts, threads):
+    """The sum of all parts is left in the first."""
+    count = parts.shape[0]
+    jobs = min(count, threads)
     for index in prange(jobs):
         job = np.int64(index)
-        begin, end = blocks * job // jobs * BLOCK, min(batch, blocks * (job + 1) // jobs * BLOCK)
-        _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, parts[job])
-    for job in range(1, jobs):
-        total, part = parts[0], parts[job]
+        begin, end = count * job // jobs, count * (job + 1) // jobs
+        _backward_share(begin, end, g, x, layers, width, z, dx, parts)
+    for part in range(1, count):
+        total, more = parts[0], parts[part]
         for i in range(total.size):
-            total[i] += part[i]
+            total[i] += more[i]
 
 
 @device
@@ -313,7 +333,7 @@ def perceptron(
     flat = np.empty(0, np.float32) if z is None else z.reshape(-1)
     if x.size:
         layers = _addresses(weights, biases, *([*kind, weights[-1]] for kind in tables))  # the last has none
-        _forward(x, layers, index.astype(np.int64, copy=False), width, y, flat)
+        _forward(x, layers, index.astype(np.int64, copy=False), width, y, flat, get_num_threads())
     return y, z
 
 
@@ -324,7 +344,7 @@ def perceptron_backward(
     sizes = [inputs * width] + [width * width] * (depth - 1) + [outputs * width] + [width] * depth + [outputs]
     dx = memory.empty(x.shape)
     parts = memory.empty((min(PARTS, max(1, -(-len(x) // BLOCK))), sum(sizes)))
-    _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, parts)
+    _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, parts, get_num_threads())
     sums = [parts[0, end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
     dw, db = sums[: depth + 1], sums[depth + 1 :]
     dw = [d.reshape(w.shape) for d, w in zip(dw[:-1], weights, strict=False)]
