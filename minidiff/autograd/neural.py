@@ -220,8 +220,8 @@ def attention(q, k, v, *, heads: int = 1):
             f"attention: expected q (B, N, C), k and v (B, M, C), C a multiple of {heads} heads, M ≥ 1; "
             f"got {q.shape}, {k.shape}, {v.shape}"
         )
-    out, weights = kernels.attention(q, k, v, heads)
-    return out, *jointly(3, lambda g: kernels.attention_backward(g, q, k, v, weights))
+    out = kernels.attention(q, k, v, heads)
+    return out, *jointly(3, lambda g: kernels.attention_backward(g, q, k, v, heads))
 
 
 # ---- resolution
@@ -238,7 +238,12 @@ def upsample_nearest(x, *, factor: int = 2):
     split = batch, rows, factor, columns, factor, channels
     joined = batch, rows * factor, columns * factor, channels
     copies = np.broadcast_to(x[:, :, None, :, None, :], split).reshape(joined)
-    return copies, lambda g: g.reshape(split).sum(axis=(2, 4))
+
+    def vjp(g):  # line on line first, where what is added up lies side by side
+        lines = g.reshape(batch, rows, factor, -1 if g.size else 0).sum(axis=2)
+        return lines.reshape(batch, rows, columns, factor, channels).sum(axis=3)
+
+    return copies, vjp
 
 
 @rule
