@@ -6,7 +6,7 @@ import numpy as np
 import works
 
 from minidiff import autograd as ag
-from minidiff import nn, objectives, optim, schedules
+from minidiff import kernels, nn, objectives, optim, schedules
 from minidiff.autograd import Tensor
 
 
@@ -32,12 +32,16 @@ def work(name: str) -> Callable[[], None]:
     """The work of a name, prepared."""
     network, what, batch = works.parse(name)
     rng = np.random.default_rng(0)
+    if network == "product":
+        a, b = rng.standard_normal((2, batch, batch), dtype=np.float32)
+        return lambda: kernels.linear(a, b, np.zeros(batch, np.float32))
     if network == "mlp":
         return _mlp(what, batch, rng)
     net = unet(network, rng)
     shape = (batch, net.shape[0], net.shape[1], net.shape[2])
     x, t = rng.standard_normal(shape, dtype=np.float32), rng.integers(1, works.T + 1, batch)
     if what == "forward":
+        net = nn.frozen(net)
         return lambda: net(x, t)
     eps = rng.standard_normal(shape, dtype=np.float32)
     parameters = nn.ParameterVector(net)

@@ -37,26 +37,51 @@ def linear(x, w, b):
 
 
 @rule
-def conv2d(x, w, b, *, stride: int = 1, padding: Padding = ((0, 0), (0, 0))):
-    """Correlate x (B, H, W, C) with w (kh, kw, C, O), add b (O,) → (B, H', W', O).
-
-    padding: zeros ((top, bottom), (left, right)); H' = (H + top + bottom − kh) // stride + 1.
-    """
-    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2] or b.shape != w.shape[3:]:
+def _conv2d(x, w, b, residual, *, stride, padding):
+    if (
+        x.ndim != 4
+        or w.ndim != 4
+        or x.shape[3] != w.shape[2]
+        or b.shape not in (w.shape[3:], (len(x), w.shape[3]))
+    ):
         raise ValueError(
-            f"conv2d: expected x (B, H, W, C), w (kh, kw, C, O), b (O,); got {x.shape}, {w.shape}, {b.shape}"
+            f"conv2d: expected x (B, H, W, C), w (kh, kw, C, O), b (O,) or (B, O); "
+            f"got {x.shape}, {w.shape}, {b.shape}"
         )
     kernel, size = w.shape[:2], x.shape[1:3]
     if stride < 1 or min(padding[0] + padding[1]) < 0:
         raise ValueError(f"conv2d: stride must be ≥ 1 and padding ≥ 0, got {stride} and {padding}")
     if any(n + sum(p) < k for n, p, k in zip(size, padding, kernel, strict=True)):
         raise ValueError(f"conv2d: a kernel {kernel} does not fit into {size} padded by {padding}")
+    out = tuple((n + sum(p) - k) // stride + 1 for n, p, k in zip(size, padding, kernel, strict=True))
+    if residual is not None and residual.shape != (len(x), *out, w.shape[3]):
+        raise ValueError(
+            f"conv2d: the result has shape {(len(x), *out, w.shape[3])}, the residual {residual.shape}"
+        )
     return (
-        kernels.conv2d(x, w, b, stride, padding),
+        kernels.conv2d(x, w, b, stride, padding, residual),
         lambda g: kernels.conv2d_backward_input(g, w, size, stride, padding),
         lambda g: kernels.conv2d_backward_weight(x, g, kernel, stride, padding),
-        lambda g: kernels.sum_rows(g.reshape(-1, len(b))),
+        lambda g: kernels.sum_rows(g.reshape(-1, w.shape[3])) if b.ndim == 1 else g.sum(axis=(1, 2)),
+        lambda g: g,
     )
+
+
+def conv2d(
+    x: object,
+    w: object,
+    b: object,
+    residual: object = None,
+    *,
+    stride: int = 1,
+    padding: Padding = ((0, 0), (0, 0)),
+) -> Tensor:
+    """Correlate x (B, H, W, C) with w (kh, kw, C, O), add b → (B, H', W', O).
+
+    b: (O,), or (B, O) with one for each image; residual: of the result's shape, added to it in the same pass.
+    padding: zeros ((top, bottom), (left, right)); H' = (H + top + bottom − kh) // stride + 1.
+    """
+    return _conv2d(x, w, b, residual, stride=stride, padding=padding)
 
 
 def _row_numbers(index: np.ndarray, rows: int) -> np.ndarray:
@@ -195,8 +220,8 @@ def attention(q, k, v, *, heads: int = 1):
             f"attention: expected q (B, N, C), k and v (B, M, C), C a multiple of {heads} heads, M ≥ 1; "
             f"got {q.shape}, {k.shape}, {v.shape}"
         )
-    out, weights = kernels.attention(q, k, v, heads)
-    return out, *jointly(3, lambda g: kernels.attention_backward(g, q, k, v, weights))
+    out = kernels.attention(q, k, v, heads)
+    return out, *jointly(3, lambda g: kernels.attention_backward(g, q, k, v, heads))
 
 
 # ---- resolution
@@ -213,7 +238,12 @@ def upsample_nearest(x, *, factor: int = 2):
     split = batch, rows, factor, columns, factor, channels
     joined = batch, rows * factor, columns * factor, channels
     copies = np.broadcast_to(x[:, :, None, :, None, :], split).reshape(joined)
-    return copies, lambda g: g.reshape(split).sum(axis=(2, 4))
+
+    def vjp(g):  # line on line first, where what is added up lies side by side
+        lines = g.reshape(batch, rows, factor, -1 if g.size else 0).sum(axis=2)
+        return lines.reshape(batch, rows, columns, factor, channels).sum(axis=3)
+
+    return copies, vjp
 
 
 @rule

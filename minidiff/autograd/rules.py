@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minidiff import kernels
-from minidiff.autograd.tensor import Tensor, rule
+from minidiff.autograd.tensor import Tensor, plus, rule
 
 Axis = int | tuple[int, ...] | None
 
@@ -41,7 +41,7 @@ def _fit(like: object) -> Callable[[np.ndarray], np.ndarray]:
 @rule
 def add(a, b):
     """a + b."""
-    return a + b, _fit(a), _fit(b)
+    return plus(a, b), _fit(a), _fit(b)
 
 
 @rule
@@ -252,9 +252,13 @@ def getitem(a, *, index):
 def concatenate(*parts, axis: int = 0):
     """The parts one after the other along `axis`."""
     ends = np.cumsum([p.shape[axis] for p in parts])
-    cut = [slice(end - p.shape[axis], end) for p, end in zip(parts, ends, strict=True)]
+    cuts = [slice(end - p.shape[axis], end) for p, end in zip(parts, ends, strict=True)]
     before = (slice(None),) * (axis % parts[0].ndim)
-    return np.concatenate(parts, axis=axis), *(lambda g, c=c: g[(*before, c)] for c in cut)
+
+    def part_of(cut):  # copied: whoever takes it further would copy it for itself
+        return lambda g: np.ascontiguousarray(g[(*before, cut)])
+
+    return np.concatenate(parts, axis=axis), *map(part_of, cuts)
 
 
 @rule

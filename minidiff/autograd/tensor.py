@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from minidiff import kernels
+
 VJP = Callable[[np.ndarray], np.ndarray]
 
 _numbers = itertools.count()
@@ -154,10 +156,16 @@ def _walk_back(root: Node, gradient: np.ndarray) -> None:
             if isinstance(parent, Tensor):
                 parent.accumulate(contribution)
             elif parent.number in pending:
-                pending[parent.number] = parent, pending[parent.number][1] + contribution
+                pending[parent.number] = parent, plus(pending[parent.number][1], contribution)
             else:
                 pending[parent.number] = parent, contribution
                 heapq.heappush(latest_first, -parent.number)
+
+
+def plus(a: object, b: object) -> object:
+    """a + b: for two arrays of one shape and dtype by the kernel, on all threads and on memory used before."""
+    alike = isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape
+    return kernels.add(a, b) if alike and a.dtype == b.dtype and a.dtype.kind == "f" else a + b
 
 
 def rule(function: Callable) -> Callable[..., Tensor]:

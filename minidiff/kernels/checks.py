@@ -6,13 +6,61 @@ for dtypes, ValueError for shapes and settings, IndexError for an index out of r
 The compiled kernels compute with bare addresses: a shape that does not fit would read where nothing is.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
+from numbers import Integral, Real
+from typing import get_args, get_origin
 
 import numpy as np
 
 from .reference import Padding
 
 _KINDS = (np.dtype(np.float32), np.dtype(np.float64))
+_SCALARS = {
+    int: (Integral, "an integer"),
+    float: (Real, "a number"),
+    bool: ((bool, np.bool_), "True or False"),
+}
+
+
+def taker(name: str, kind: type) -> Callable:
+    """A function that takes an argument annotated as `kind`: it gives it back plain, or raises TypeError.
+
+    Numbers become Python's own (Numba would compile a kernel anew for each of NumPy's), lists of them tuples.
+    """
+
+    def array(value):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array, not {type(value).__name__}")
+        return value
+
+    def scalar(value):
+        if type(value) is kind:
+            return value
+        family, words = _SCALARS[kind]
+        if not isinstance(value, family):
+            raise TypeError(f"{name} must be {words}, not {value!r}")
+        return kind(value)
+
+    def several(value):
+        try:
+            return tuple(take(part) for take, part in zip(parts, value, strict=True))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be like {form}, not {value!r}") from error
+
+    if kind is np.ndarray:
+        return array
+    if kind in _SCALARS:
+        return scalar
+    if get_origin(kind) is tuple:
+        parts, form = [taker(name, part) for part in get_args(kind)], _form(kind)
+        return several
+    return lambda value: value
+
+
+def _form(kind: type) -> str:
+    """An example of nested tuples of integers."""
+    return f"({', '.join(map(_form, get_args(kind)))})" if get_origin(kind) is tuple else "1"
 
 
 def _dtype(*arrays: np.ndarray) -> np.dtype:
@@ -77,13 +125,23 @@ def _windows(
     return height, width
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.dtype:
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    stride: int,
+    padding: Padding,
+    residual: np.ndarray | None = None,
+) -> np.dtype:
     _dimensions("x", x, "(B, H, W, C)", 4)
     _dimensions("w", w, "(kh, kw, C, O)", 4)
     _shape("x", x, (*x.shape[:3], w.shape[2]))
-    _shape("b", b, (w.shape[3],))
-    _windows(x.shape[1:3], w.shape[:2], stride, padding)
-    return _dtype(x, w, b)
+    _shape("b", b, (w.shape[3],) if b.ndim == 1 else (x.shape[0], w.shape[3]))
+    size = _windows(x.shape[1:3], w.shape[:2], stride, padding)
+    if residual is None:
+        return _dtype(x, w, b)
+    _shape("residual", residual, (x.shape[0], *size, w.shape[3]))
+    return _dtype(x, w, b, residual)
 
 
 def conv2d_backward_input(
@@ -133,6 +191,11 @@ def group_norm_backward(
     return _dtype(g, x, gamma, beta, mean, inverse_deviation)
 
 
+def add(a: np.ndarray, b: np.ndarray) -> np.dtype:
+    _shape("b", b, a.shape)
+    return _dtype(a, b)
+
+
 def silu(x: np.ndarray) -> np.dtype:
     return _dtype(x)
 
@@ -154,14 +217,10 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.dty
     return _dtype(q, k, v)
 
 
-def attention_backward(
-    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
-) -> np.dtype:
-    _dimensions("weights", weights, "(B, heads, N, M)", 4)
-    attention(q, k, v, weights.shape[1])
+def attention_backward(g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.dtype:
+    attention(q, k, v, heads)
     _shape("g", g, q.shape)
-    _shape("weights", weights, (q.shape[0], weights.shape[1], q.shape[1], k.shape[1]))
-    return _dtype(g, q, k, v, weights)
+    return _dtype(g, q, k, v)
 
 
 def _index(index: np.ndarray, rows: int) -> None:
@@ -186,7 +245,7 @@ def add_rows(out: np.ndarray, g: np.ndarray, index: np.ndarray) -> np.dtype:
     _shape("g", g, (g.shape[0], out.shape[1]))
     _shape("index", index, g.shape[:1])
     _index(index, len(out))
-    _changeable(out)
+    _changeable((out,), (g, index))
     return _dtype(out, g)
 
 
@@ -236,7 +295,7 @@ def perceptron_backward(g: np.ndarray, x: np.ndarray, weights: list[np.ndarray],
     depth, width = _layers(x, weights)
     _shape("g", g, (len(x), weights[-1].shape[1]))
     _shape("z", z, (depth, len(x), width))
-    _changeable(z)
+    _changeable((z,), (g, x))
     return _dtype(g, x, *weights, z)
 
 
@@ -248,9 +307,14 @@ def _flat(*vectors: np.ndarray) -> np.dtype:
     return _dtype(*vectors)
 
 
-def _changeable(*arrays: np.ndarray) -> None:
-    if not all(array.flags.carray for array in arrays):
-        raise ValueError("what is changed in place must be contiguous and not read-only")
+def _changeable(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...]) -> None:
+    for i, vector in enumerate(changed):
+        if not vector.flags.carray:
+            raise ValueError(
+                "what is changed in place must be contiguous, aligned in memory and not read-only"
+            )
+        if any(np.may_share_memory(vector, other) for other in (*changed[:i], *others)):
+            raise ValueError("what is changed in place must not share memory with another argument")
 
 
 def adam(
@@ -269,10 +333,9 @@ def adam(
 ) -> np.dtype:
     if step < 1:
         raise ValueError(f"step counts from 1, and is {step}")
-    vectors = [parameter, gradient, first, second] + ([] if average is None else [average])
-    kind = _flat(*vectors)
-    _changeable(*vectors)
-    return kind
+    changed = (parameter, gradient, first, second) + (() if average is None else (average,))
+    _changeable(changed, ())
+    return _flat(*changed)
 
 
 def squared_norm(vector: np.ndarray) -> np.dtype:

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from . import memory
 from .tile import FLOAT
 from .windows import BLOCK, NO_BIAS, product, transposed_product
 
@@ -16,11 +17,11 @@ def _rows(width: int) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return product(x, *_rows(w.shape[0]), w, b, np.empty((len(x), w.shape[1]), np.float32))
+    return product(x, *_rows(w.shape[0]), w, b, memory.empty((len(x), w.shape[1])))
 
 
 def linear_backward_input(g: np.ndarray, w: np.ndarray) -> np.ndarray:
-    out = np.empty((len(g), w.shape[0]), np.float32)
+    out = memory.empty((len(g), w.shape[0]))
     return product(g, *_rows(w.shape[1]), w, NO_BIAS, out, transposed=True)
 
 

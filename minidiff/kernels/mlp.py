@@ -22,7 +22,8 @@ from numba import carray, get_num_threads, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import device, device_in_order, kernel
+from . import memory
+from .jit import device, device_in_order, device_inlined, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
 
@@ -123,7 +124,7 @@ def _product(addresses, count, width, panels, start, out, at, spare):
         )
 
 
-@device
+@device_inlined
 def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z):
     (batch, inputs), outputs, depth = x.shape, y.shape[1], layers.shape[0] - 1
     row_bytes = width * FLOAT
@@ -184,17 +185,13 @@ def _forward_share(begin, end, x, layers, tables, width, y, z):
 def _forward(x, layers, tables, width, y, z, threads):
     blocks = (x.shape[0] + BLOCK - 1) // BLOCK
     jobs = min(blocks, threads)
-    if jobs == 1:
-        for job in range(jobs):  # not the literal 0, for which Numba would compile it again
-            _forward_share(job, blocks, x, layers, tables, width, y, z)
-    else:
-        for index in prange(jobs):
-            job = np.int64(index)
-            begin, end = blocks * job // jobs, blocks * (job + 1) // jobs
-            _forward_share(begin, end, x, layers, tables, width, y, z)
+    for index in prange(jobs):
+        job = np.int64(index)
+        begin, end = blocks * job // jobs, blocks * (job + 1) // jobs
+        _forward_share(begin, end, x, layers, tables, width, y, z)
 
 
-@device
+@device_inlined
 def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, part):
     """Rows begin … end − 1, block after block, into one partial sum."""
     (batch, inputs), outputs, depth = x.shape, g.shape[1], layers.shape[0] - 1
@@ -293,14 +290,10 @@ def _backward(g, x, layers, width, z, dx, parts, threads):
     """The sum of all parts is left in the first."""
     count = parts.shape[0]
     jobs = min(count, threads)
-    if jobs == 1:
-        for job in range(jobs):
-            _backward_share(job, count, g, x, layers, width, z, dx, parts)
-    else:
-        for index in prange(jobs):
-            job = np.int64(index)
-            begin, end = count * job // jobs, count * (job + 1) // jobs
-            _backward_share(begin, end, g, x, layers, width, z, dx, parts)
+    for index in prange(jobs):
+        job = np.int64(index)
+        begin, end = count * job // jobs, count * (job + 1) // jobs
+        _backward_share(begin, end, g, x, layers, width, z, dx, parts)
     for part in range(1, count):
         total, more = parts[0], parts[part]
         for i in range(total.size):
@@ -318,13 +311,10 @@ def _add_columns(begin, end, g, index, out):
 
 @kernel
 def _add_rows(out, g, index):
-    width = g.shape[1]
-    if g.size < SERIAL_BELOW:
-        _add_columns(np.int64(0), width, g, index, out)
-    else:
-        for job in prange((width + LANES - 1) // LANES):
-            begin = np.int64(job) * LANES
-            _add_columns(begin, min(width, begin + LANES), g, index, out)
+    jobs = 1 if g.size < SERIAL_BELOW else (g.shape[1] + LANES - 1) // LANES
+    for number in prange(jobs):
+        job = np.int64(number)
+        _add_columns(g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs, g, index, out)
 
 
 def _addresses(*columns: list[np.ndarray]) -> np.ndarray:
@@ -341,8 +331,8 @@ def perceptron(
     keep: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     width, outputs = weights[-1].shape
-    y = np.empty((len(x), outputs), np.float32)
-    z = np.empty((len(weights) - 1, len(x), width), np.float32) if keep else None
+    y = memory.empty((len(x), outputs))
+    z = memory.empty((len(weights) - 1, len(x), width)) if keep else None
     flat = np.empty(0, np.float32) if z is None else z.reshape(-1)
     if x.size:
         layers = _addresses(weights, biases, *([*kind, weights[-1]] for kind in tables))  # the last has none
@@ -355,8 +345,8 @@ def perceptron_backward(
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     inputs, (width, outputs), depth = x.shape[1], weights[-1].shape, len(weights) - 1
     sizes = [inputs * width] + [width * width] * (depth - 1) + [outputs * width] + [width] * depth + [outputs]
-    dx = np.empty_like(x)
-    parts = np.empty((min(PARTS, max(1, -(-len(x) // BLOCK))), sum(sizes)), np.float32)
+    dx = memory.empty(x.shape)
+    parts = memory.empty((min(PARTS, max(1, -(-len(x) // BLOCK))), sum(sizes)))
     _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, parts, get_num_threads())
     sums = [parts[0, end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
     dw, db = sums[: depth + 1], sums[depth + 1 :]

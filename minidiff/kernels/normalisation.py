@@ -1,176 +1,229 @@
 """Group norm with SiLU in the same pass, forward and backward.
 
-A job is some whole groups of one image. Channels lie side by side, so sums are kept for every channel, where
-the loops are vectors, and only then joined to groups. Mean first and then the centred squares: the
-one-pass formula E x² − (E x)² loses everything where the mean is large. How groups are dealt to jobs changes no sum.
+Channels lie side by side, so sums are kept for every channel, where the loops are vectors, and only then joined to
+groups. Mean first and then the centred squares: the one-pass formula E x² − (E x)² loses everything where the mean is
+large. Loops over few channels are too short to be worth vectors: then several pixels make one *line*, and the sums
+of a channel in all of them are joined at the end (`fold`).
+
+A job is an image or, where there are fewer images than threads, some whole groups of it, which changes no sum: lines
+first … last − 1 of an array (lines, pixels of a line · channels), and of each the numbers low … high − 1. They are
+cut out line by line: Numba knows of a slice of one line that it is contiguous, of a block it does not.
 """
 
 import numpy as np
 from numba import get_num_threads, prange
 
-from .jit import device, kernel
+from . import memory
+from .jit import device, device_inlined, kernel
 from .math32 import sigmoid
+from .rows import fold
 
-ROWS = 32  # pixels summed in float32 before they join the float64 total
+LINES = 32  # lines summed in float32 before they join the float64 total
 SERIAL_BELOW = 16_384  # numbers; fewer are done before the other threads have woken
 
 
 @device
-def _add_rows(x, first, last, low, high, totals):
-    """totals[c] += Σ x[r, low + c], first ≤ r < last."""
-    for begin in range(first, last, ROWS):
-        sums = np.zeros(high - low, np.float32)
-        end = min(last, begin + ROWS)
-        r = begin
-        while r + 4 <= end:
-            r0, r1, r2, r3 = x[r, low:high], x[r + 1, low:high], x[r + 2, low:high], x[r + 3, low:high]
-            for c in range(high - low):
-                sums[c] += (r0[c] + r1[c]) + (r2[c] + r3[c])
-            r += 4
-        while r < end:
-            row = x[r, low:high]
-            for c in range(high - low):
+def _add_lines(x, first, last, low, high, sums, totals):
+    """totals[c] += Σ_line x[line, low + c]."""
+    for begin in range(first, last, LINES):
+        end = min(last, begin + LINES)
+        sums[:] = 0
+        for line in range(begin, end - 3, 4):
+            x0, x1 = x[line, low:high], x[line + 1, low:high]
+            x2, x3 = x[line + 2, low:high], x[line + 3, low:high]
+            for c in range(sums.size):
+                sums[c] += (x0[c] + x1[c]) + (x2[c] + x3[c])
+        for line in range(end - (end - begin) % 4, end):
+            row = x[line, low:high]
+            for c in range(sums.size):
                 sums[c] += row[c]
-            r += 1
-        for c in range(high - low):
+        for c in range(sums.size):
             totals[c] += sums[c]
 
 
 @device
-def _add_squares(x, first, last, low, high, mean, totals):
-    """totals[c] += Σ (x[r, low + c] − mean[c])², first ≤ r < last."""
-    for begin in range(first, last, ROWS):
-        sums = np.zeros(high - low, np.float32)
-        end = min(last, begin + ROWS)
-        for r in range(begin, end):
-            row = x[r, low:high]
-            for c in range(high - low):
-                sums[c] += (row[c] - mean[c]) * (row[c] - mean[c])
-        for c in range(high - low):
+def _add_squares(x, first, last, low, high, centre, sums, totals):
+    """totals[c] += Σ_line (x[line, low + c] − centre[c])²."""
+    for begin in range(first, last, LINES):
+        sums[:] = 0
+        for line in range(begin, min(last, begin + LINES)):
+            row = x[line, low:high]
+            for c in range(sums.size):
+                sums[c] += (row[c] - centre[c]) * (row[c] - centre[c])
+        for c in range(sums.size):
             totals[c] += sums[c]
 
 
 @device
-def _join(totals, size, count, out, spread):
-    """out[group] = Σ totals over the group's `size` channels / count; spread[c] = that of c's group."""
-    for group in range(out.size):
-        total = 0.0
-        for c in range(group * size, (group + 1) * size):
+def _mean_of_group(totals, first, size, channels, count):
+    """Σ totals over a group's `size` channels from `first` on, in all pixels of the line, / count."""
+    total = 0.0
+    for pixel in range(first, totals.size, channels):
+        for c in range(pixel, pixel + size):
             total += totals[c]
-        out[group] = total / count
-        for c in range(group * size, (group + 1) * size):
-            spread[c] = total / count
+    return total / count
 
 
 @device
-def _share(job, splits, x, means):
-    """A job's image, its channels low … high − 1, rows first … last − 1 of x, a group's size, and its groups."""
-    images, groups = means.shape
-    pixels, size = x.shape[0] // images, x.shape[1] // groups
+def _spread(value, first, size, channels, out):
+    """The opposite: the group's value to all its channels in all pixels of the line."""
+    for pixel in range(first, out.size, channels):
+        for c in range(pixel, pixel + size):
+            out[c] = value
+
+
+@device
+def _repeat(values, out):
+    """out = values, values, …: those of the channels for every pixel of the line."""
+    for pixel in range(0, out.size, values.size):
+        for c in range(values.size):
+            out[pixel + c] = values[c]
+
+
+@device
+def _share(job, splits, x, groups_of_images, channels):
+    """A job's image, its groups begin … end − 1, its lines first … last − 1, its numbers low … high − 1 of a line."""
+    images, groups = groups_of_images.shape
     image, split = job // splits, job % splits
     begin, end = groups * split // splits, groups * (split + 1) // splits
-    return image, begin * size, end * size, image * pixels, (image + 1) * pixels, size, begin, end
+    lines, size = x.shape[0] // images, channels // groups
+    high = x.shape[1] if splits == 1 else end * size
+    return image, begin, end, image * lines, (image + 1) * lines, begin * size, high
 
 
-@device
-def _normalise(job, splits, x, gamma, beta, eps, silu, y, means, inverse_deviations):
-    image, low, high, first, last, size, begin, end = _share(job, splits, x, means)
-    pixels, mean, inverse_deviation = (
-        last - first,
-        means[image, begin:end],
-        inverse_deviations[image, begin:end],
-    )
-    totals = np.zeros(high - low)
-    centre = np.empty(high - low, np.float32)
-    scale = np.empty(high - low, np.float32)
-    _add_rows(x, first, last, low, high, totals)
-    _join(totals, size, pixels * size, mean, centre)
+@device_inlined
+def _normalise(
+    x, first, last, low, high, gamma, beta, eps, silu, y, mean, inverse_deviation, scratch, totals
+):
+    """One job, with its own channels' gamma and beta, its own groups' mean and inverse_deviation."""
+    channels, size = gamma.size, gamma.size // mean.size
+    count = (last - first) * (high - low) // mean.size
+    centre, scale, shift, sums = scratch[0], scratch[1], scratch[2], scratch[3]
     totals[:] = 0
-    _add_squares(x, first, last, low, high, centre, totals)
-    _join(totals, size, pixels * size, inverse_deviation, scale)
+    _add_lines(x, first, last, low, high, sums, totals)
     for group in range(mean.size):
-        inverse_deviation[group] = 1 / np.sqrt(np.float64(inverse_deviation[group]) + eps)
-    for c in range(high - low):
-        scale[c] = inverse_deviation[c // size] * gamma[low + c]
-    shift = beta[low:high]
-    for r in range(first, last):
-        row, out = x[r, low:high], y[r, low:high]
+        value = np.float32(_mean_of_group(totals, group * size, size, channels, count))
+        mean[group] = value
+        _spread(value, group * size, size, channels, centre)
+    totals[:] = 0
+    _add_squares(x, first, last, low, high, centre, sums, totals)
+    _repeat(gamma, shift)
+    for group in range(mean.size):
+        variance = _mean_of_group(totals, group * size, size, channels, count)
+        value = np.float32(1 / np.sqrt(variance + eps))
+        inverse_deviation[group] = value
+        _spread(value, group * size, size, channels, scale)
+    for c in range(scale.size):
+        scale[c] *= shift[c]
+    _repeat(beta, shift)
+    for line in range(first, last):
+        row, out = x[line, low:high], y[line, low:high]
         if silu:
-            for c in range(high - low):
+            for c in range(row.size):
                 z = (row[c] - centre[c]) * scale[c] + shift[c]
                 out[c] = z * sigmoid(z)
         else:
-            for c in range(high - low):
+            for c in range(row.size):
                 out[c] = (row[c] - centre[c]) * scale[c] + shift[c]
 
 
 @device
-def _splits(mean, threads):
-    """How many jobs share an image, so that a batch smaller than the threads still feeds them all."""
-    images, groups = mean.shape
-    return min(groups, (threads + images - 1) // max(images, 1))
+def _normalise_share(share, shares, splits, x, gamma, beta, eps, silu, y, means, inverse_deviations):
+    jobs, size = means.shape[0] * splits, gamma.size // means.shape[1]
+    for job in range(jobs * share // shares, jobs * (share + 1) // shares):
+        image, begin, end, first, last, low, high = _share(job, splits, x, means, gamma.size)
+        scratch, totals = np.empty((4, high - low), np.float32), np.empty(high - low)
+        own = slice(begin * size, end * size)
+        _normalise(
+            x, first, last, low, high, gamma[own], beta[own], eps, silu, y,
+            means[image, begin:end], inverse_deviations[image, begin:end], scratch, totals,
+        )  # fmt: skip
 
 
 @kernel
-def _forward(x, gamma, beta, eps, silu, y, mean, inverse_deviation, threads):
-    """x and y (images · pixels, channels); mean and inverse_deviation (images, groups)."""
-    splits = _splits(mean, threads)
-    jobs = mean.shape[0] * splits
-    if threads == 1:
-        for job in range(jobs):
-            _normalise(job, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
-    else:
-        for index in prange(jobs):
-            _normalise(np.int64(index), splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
+def _forward(x, gamma, beta, eps, silu, y, mean, inverse_deviation, splits, threads):
+    """x and y (lines, pixels of a line · channels); mean and inverse_deviation (images, groups)."""
+    for share in prange(threads):
+        _normalise_share(
+            np.int64(share), threads, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation
+        )
+
+
+@device_inlined
+def _differentiate(
+    g, x, first, last, low, high, gamma, beta, mean, inverse_deviation, silu, dx, dgamma, dbeta, scratch, totals
+):  # fmt: skip
+    """One job; dgamma and dbeta are what it adds to them."""
+    channels, size = gamma.size, gamma.size // mean.size
+    count = (last - first) * (high - low) // mean.size
+    centre, scale, weight, shift = scratch[0], scratch[1], scratch[2], scratch[3]
+    along, plain, along_totals, plain_totals = scratch[4], scratch[5], totals[0], totals[1]
+    for group in range(mean.size):
+        _spread(mean[group], group * size, size, channels, centre)
+        _spread(inverse_deviation[group], group * size, size, channels, scale)
+    _repeat(gamma, weight)
+    _repeat(beta, shift)
+    totals[:] = 0
+    for begin in range(first, last, LINES):
+        along[:] = 0
+        plain[:] = 0
+        for line in range(begin, min(last, begin + LINES)):
+            row, grow, out = x[line, low:high], g[line, low:high], dx[line, low:high]
+            if silu:
+                for c in range(row.size):
+                    normal = (row[c] - centre[c]) * scale[c]
+                    z = normal * weight[c] + shift[c]
+                    s = sigmoid(z)
+                    slope = grow[c] * (s * (np.float32(1) + z * (np.float32(1) - s)))
+                    out[c] = slope
+                    along[c] += slope * normal
+                    plain[c] += slope
+            else:
+                for c in range(row.size):
+                    out[c] = grow[c]
+                    along[c] += grow[c] * ((row[c] - centre[c]) * scale[c])
+                    plain[c] += grow[c]
+        for c in range(along.size):
+            along_totals[c] += along[c]
+            plain_totals[c] += plain[c]
+    for c in range(channels):
+        a, b = 0.0, 0.0
+        for pixel in range(c, along.size, channels):
+            a += along_totals[pixel]
+            b += plain_totals[pixel]
+        dgamma[c], dbeta[c] = a, b
+    for c in range(along.size):
+        along_totals[c] *= weight[c]
+        plain_totals[c] *= weight[c]
+    for group in range(mean.size):
+        a = _mean_of_group(along_totals, group * size, size, channels, count)
+        b = _mean_of_group(plain_totals, group * size, size, channels, count)
+        _spread(np.float32(a), group * size, size, channels, along)
+        _spread(np.float32(b), group * size, size, channels, plain)
+    for c in range(along.size):
+        weight[c] *= scale[c]
+        plain[c] *= scale[c]
+        along[c] *= scale[c] * scale[c]
+    for line in range(first, last):
+        row, out = x[line, low:high], dx[line, low:high]
+        for c in range(row.size):
+            out[c] = out[c] * weight[c] - plain[c] - (row[c] - centre[c]) * along[c]
 
 
 @device
-def _differentiate(job, splits, g, x, gamma, beta, means, inverse_deviations, silu, dx, dgammas, dbetas):
-    image, low, high, first, last, size, begin, end = _share(job, splits, x, means)
-    pixels, mean, inverse_deviation = (
-        last - first,
-        means[image, begin:end],
-        inverse_deviations[image, begin:end],
-    )
-    width, dgamma, dbeta = high - low, dgammas[image, low:high], dbetas[image, low:high]
-    centre, scale = np.empty(width, np.float32), np.empty(width, np.float32)
-    for c in range(width):
-        centre[c], scale[c] = mean[c // size], inverse_deviation[c // size]
-    weight, shift = gamma[low:high], beta[low:high]
-    along, plain = np.zeros(width), np.zeros(width)
-    for begin in range(first, last, ROWS):
-        a, b = np.zeros(width, np.float32), np.zeros(width, np.float32)
-        for r in range(begin, min(last, begin + ROWS)):
-            row, grow, out = x[r, low:high], g[r, low:high], dx[r, low:high]
-            for c in range(width):
-                normal = (row[c] - centre[c]) * scale[c]
-                slope = grow[c]
-                if silu:
-                    z = normal * weight[c] + shift[c]
-                    s = sigmoid(z)
-                    slope = slope * (s * (np.float32(1) + z * (np.float32(1) - s)))
-                out[c] = slope
-                a[c] += slope * normal
-                b[c] += slope
-        for c in range(width):
-            along[c] += a[c]
-            plain[c] += b[c]
-    for c in range(width):
-        dgamma[c], dbeta[c] = along[c], plain[c]
-        along[c] *= weight[c]
-        plain[c] *= weight[c]
-    groups, spread_along, spread_plain = (
-        np.empty(mean.size),
-        np.empty(width, np.float32),
-        np.empty(width, np.float32),
-    )
-    _join(along, size, pixels * size, groups, spread_along)
-    _join(plain, size, pixels * size, groups, spread_plain)
-    for r in range(first, last):
-        row, out = x[r, low:high], dx[r, low:high]
-        for c in range(width):
-            normal = (row[c] - centre[c]) * scale[c]
-            out[c] = (out[c] * weight[c] - spread_plain[c] - normal * spread_along[c]) * scale[c]
+def _differentiate_share(
+    share, shares, splits, g, x, gamma, beta, means, inverse_deviations, silu, dx, dgammas, dbetas
+):
+    jobs, size = means.shape[0] * splits, gamma.size // means.shape[1]
+    for job in range(jobs * share // shares, jobs * (share + 1) // shares):
+        image, begin, end, first, last, low, high = _share(job, splits, x, means, gamma.size)
+        scratch, totals = np.empty((6, high - low), np.float32), np.empty((2, high - low))
+        own = slice(begin * size, end * size)
+        _differentiate(
+            g, x, first, last, low, high, gamma[own], beta[own],
+            means[image, begin:end], inverse_deviations[image, begin:end], silu, dx,
+            dgammas[image, own], dbetas[image, own], scratch, totals,
+        )  # fmt: skip
 
 
 @device
@@ -185,33 +238,33 @@ def _sum_images(parts, out):
 
 
 @kernel
-def _backward(g, x, gamma, beta, mean, inverse_deviation, silu, dx, dgamma, dbeta, threads):
-    splits = _splits(mean, threads)
-    images, channels = mean.shape[0], x.shape[1]
-    along, plain = np.empty((images, channels), np.float32), np.empty((images, channels), np.float32)
-    jobs = images * splits
-    if threads == 1:
-        for job in range(jobs):
-            _differentiate(job, splits, g, x, gamma, beta, mean, inverse_deviation, silu, dx, along, plain)
-    else:
-        for index in prange(jobs):
-            job = np.int64(index)
-            _differentiate(job, splits, g, x, gamma, beta, mean, inverse_deviation, silu, dx, along, plain)
+def _backward(g, x, gamma, beta, mean, inverse_deviation, silu, dx, dgamma, dbeta, splits, threads):
+    along = np.empty((mean.shape[0], gamma.size), np.float32)
+    plain = np.empty((mean.shape[0], gamma.size), np.float32)
+    for share in prange(threads):
+        _differentiate_share(
+            np.int64(share), threads, splits, g, x, gamma, beta, mean, inverse_deviation, silu, dx, along, plain
+        )  # fmt: skip
     _sum_images(along, dgamma)
     _sum_images(plain, dbeta)
 
 
-def _threads(x: np.ndarray) -> int:
-    return 1 if x.size < SERIAL_BELOW else get_num_threads()
+def _plan(x: np.ndarray, groups: int) -> tuple[tuple[int, int], int, int]:
+    """The form (lines, width) of x, into how many jobs an image is split, and on how many threads."""
+    images, channels = len(x), x.shape[-1]
+    pixels = x.size // max(images * channels, 1)
+    together = fold(pixels, channels)
+    threads = 1 if x.size < SERIAL_BELOW else get_num_threads()
+    splits = 1 if images >= threads or together > 1 else min(groups, threads)
+    return (images * pixels // together, together * channels), splits, threads
 
 
 def group_norm(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, silu: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y = np.empty_like(x)
-    mean, inverse_deviation = np.empty((len(x), groups), np.float32), np.empty((len(x), groups), np.float32)
-    rows = (-1, x.shape[-1])
-    _forward(x.reshape(rows), gamma, beta, eps, silu, y.reshape(rows), mean, inverse_deviation, _threads(x))
+    y, mean, inverse_deviation = (memory.empty(s) for s in (x.shape, (len(x), groups), (len(x), groups)))
+    form, *plan = _plan(x, groups)
+    _forward(x.reshape(form), gamma, beta, eps, silu, y.reshape(form), mean, inverse_deviation, *plan)
     return y, mean, inverse_deviation
 
 
@@ -224,10 +277,10 @@ def group_norm_backward(
     inverse_deviation: np.ndarray,
     silu: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dx, dgamma, dbeta = np.empty_like(x), np.empty_like(gamma), np.empty_like(beta)
-    rows = (-1, x.shape[-1])
+    dx, dgamma, dbeta = (memory.empty(a.shape) for a in (x, gamma, beta))
+    form, *plan = _plan(x, mean.shape[1])
     _backward(
-        g.reshape(rows), x.reshape(rows), gamma, beta, mean, inverse_deviation, silu,
-        dx.reshape(rows), dgamma, dbeta, _threads(x),
+        g.reshape(form), x.reshape(form), gamma, beta, mean, inverse_deviation, silu,
+        dx.reshape(form), dgamma, dbeta, *plan,
     )  # fmt: skip
     return dx, dgamma, dbeta

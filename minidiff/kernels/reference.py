@@ -38,12 +38,22 @@ def _windows(x: np.ndarray, kernel: tuple[int, int], stride: int, padding: Paddi
     return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    stride: int,
+    padding: Padding,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
     """x (B, H, W, C), w (kh, kw, C, O), b (O,) → (B, H', W', O): correlation, as every framework has it.
 
-    H' = (H + top + bottom − kh) // stride + 1, and W' likewise.
+    H' = (H + top + bottom − kh) // stride + 1, and W' likewise. b may be (B, O), one for each image; a residual of
+    the result's shape is added to it.
     """
-    return np.tensordot(_windows(x, w.shape[:2], stride, padding), w, axes=3) + b
+    out = np.tensordot(_windows(x, w.shape[:2], stride, padding), w, axes=3)
+    out += b if b.ndim == 1 else b[:, None, None, :]
+    return out if residual is None else out + residual
 
 
 def conv2d_backward_input(
@@ -114,6 +124,11 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-x))
 
 
+def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a + b, of one shape: two gradients of one value, or a residual."""
+    return a + b
+
+
 def silu(x: np.ndarray) -> np.ndarray:
     """x · sigmoid(x)."""
     return x * _sigmoid(x)
@@ -125,28 +140,33 @@ def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
     return g * s * (1 + x * (1 - s))
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled dot-product attention: q (B, N, C), k and v (B, M, C) → (B, N, C), and the weights (B, heads, N, M).
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
+    """Scaled dot-product attention: q (B, N, C), k and v (B, M, C) → (B, N, C).
 
     Head h owns the channels h·d … (h+1)·d − 1 with d = C / heads; scores are q·k / √d.
     """
     q, k, v = (_split_heads(a, heads) for a in (q, k, v))
-    scores = q @ k.swapaxes(2, 3) / math.sqrt(q.shape[-1])
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return _join_heads(weights @ v), weights
+    return _join_heads(_attention_weights(q, k) @ v)
 
 
 def attention_backward(
-    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
+    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of `attention` in q, k and v, from that of its output and the weights it kept."""
-    g, q, k, v = (_split_heads(a, weights.shape[1]) for a in (g, q, k, v))
+    """Gradients of `attention` in q, k and v, from that of its output; the weights are made again."""
+    g, q, k, v = (_split_heads(a, heads) for a in (g, q, k, v))
+    weights = _attention_weights(q, k)
     dv = weights.swapaxes(2, 3) @ g
     dweights = g @ v.swapaxes(2, 3)
     dscores = weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))
     dscores /= math.sqrt(q.shape[-1])
     return _join_heads(dscores @ k), _join_heads(dscores.swapaxes(2, 3) @ q), _join_heads(dv)
+
+
+def _attention_weights(q: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """softmax(q kᵀ / √d) over the keys: (B, heads, N, d), (B, heads, M, d) → (B, heads, N, M)."""
+    scores = q @ k.swapaxes(2, 3) / math.sqrt(q.shape[-1])
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def _split_heads(a: np.ndarray, heads: int) -> np.ndarray:

@@ -15,6 +15,8 @@ class MLP(Network):
 
     time: 'embedding', a learned vector for each t = 1…T and hidden layer; t must be an integer. Or
     'sinusoidal', sines and cosines of t and a linear layer: fewer parameters, and t may be any number.
+
+    answers: how many numbers it gives for each coordinate; with 2 the result is (B, 2·dim).
     """
 
     def __init__(
@@ -26,11 +28,15 @@ class MLP(Network):
         T: int = 1000,
         time: str = "embedding",
         classes: int = 0,
+        answers: int = 1,
     ) -> None:
         if time not in ("embedding", "sinusoidal"):
             raise ValueError(f"time must be 'embedding' or 'sinusoidal', got {time!r}")
-        self.settings = dict(dim=dim, width=width, depth=depth, T=T, time=time, classes=classes)
-        self.dim, self.width, self.T, self.time, self.classes = dim, width, T, time, classes
+        self.settings = dict(
+            dim=dim, width=width, depth=depth, T=T, time=time, classes=classes, answers=answers
+        )
+        self.dim, self.width, self.T, self.time = dim, width, T, time
+        self.classes, self.answers = classes, answers
         self.hidden = [Linear(dim if i == 0 else width, width, rng) for i in range(depth)]
         if time == "embedding":
             self.times = [Embedding(T, width, rng) for _ in range(depth)]
@@ -38,7 +44,7 @@ class MLP(Network):
             self.times = [Linear(width, width, rng) for _ in range(depth)]
         if classes:
             self.labels = [Embedding(classes + 1, width, rng) for _ in range(depth)]
-        self.last = Linear(width, dim, rng)
+        self.last = Linear(width, answers * dim, rng)
 
     def forward(
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None

@@ -349,10 +349,19 @@ def convolutions(draw):
     padding = draw(st.tuples(st.tuples(width, width), st.tuples(width, width)))
     size = [draw(st.integers(max(1, k - sum(p)), 5)) for k, p in zip(kernel, padding, strict=True)]
     batch, channels, outputs = (draw(st.integers(1, 2)) for _ in range(3))
-    shapes = (batch, *size, channels), (*kernel, channels, outputs), (outputs,)
+    bias = draw(st.sampled_from([(outputs,), (batch, outputs)]))
+    shapes = [(batch, *size, channels), (*kernel, channels, outputs), bias]
+    if draw(st.booleans()):
+        after = [(n + sum(p) - k) // stride + 1 for n, p, k in zip(size, padding, kernel, strict=True)]
+        shapes.append((batch, *after, outputs))
+
+    def plain(x, w, b, residual=0.0):
+        each = b if b.ndim == 1 else b[:, None, None, :]
+        return plain_conv2d(x, w, np.zeros(outputs), stride, padding) + each + residual
+
     return Example(
-        lambda x, w, b: ag.conv2d(x, w, b, stride=stride, padding=padding),
-        lambda x, w, b: plain_conv2d(x, w, b, stride, padding),
+        lambda *arrays: ag.conv2d(*arrays, stride=stride, padding=padding),
+        plain,
         tuple(normal(draw, *s) for s in shapes),
     )
 

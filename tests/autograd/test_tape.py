@@ -94,6 +94,32 @@ def test_a_gradient_shared_by_two_branches_is_not_changed_for_the_other():
     np.testing.assert_array_equal(b.grad, [1, 1])
 
 
+def test_gradients_of_two_dtypes_are_added_where_a_graph_mixes_them():
+    x = leaf(1.0, 2.0, dtype=np.float32)
+    y = x * 1.0
+    (y * np.array([1.0, 2.0]) + y * np.array([3.0, 4.0], np.float32)).sum().backward()
+    np.testing.assert_array_equal(x.grad, [4, 6])
+
+
+def test_large_gradients_are_added_into_an_array_of_their_own():
+    x = Tensor(np.ones((200, 300), np.float32), requires_grad=True)
+    seen = []
+
+    @rule
+    def watched(a):
+        def vjp(g):
+            seen.append((g, g.copy()))
+            return g
+
+        return a, vjp
+
+    y = x * 1.0
+    (watched(y) + watched(y) * 2.0 + watched(y) * 3.0).sum().backward()
+    np.testing.assert_array_equal(x.grad, 6)
+    for g, at_the_time in seen:
+        np.testing.assert_array_equal(g, at_the_time)
+
+
 def test_gradients_reach_inputs_as_well_as_parameters_and_nothing_else():
     x, w, constant = leaf(1.0, 2.0), leaf(3.0, 4.0), Tensor(np.array([5.0, 6.0]))
     y = x * w * constant

@@ -67,6 +67,30 @@ def test_silu_passes_nan_and_the_infinities_as_the_reference_does():
         np.testing.assert_array_equal(kernels.silu(x), reference.silu(x))
 
 
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (128, 16, 9), (3, 50, 201)])
+def test_add_has_the_bits_of_numpy_and_memory_of_its_own(shape):
+    a, b = draw(0, *shape), draw(1, *shape)
+    total = kernels.add(a, b)
+    np.testing.assert_array_equal(total, a + b)
+    assert not np.shares_memory(total, a) and not np.shares_memory(total, b)
+
+
+def test_add_stretches_nothing():
+    with pytest.raises(ValueError, match="b must have shape"):
+        kernels.add(draw(0, 4, 3), draw(1, 3))
+
+
+@pytest.mark.parametrize("shape", [(8192, 32), (1000, 3), (6, 200), (4099, 1)])
+def test_neither_threads_nor_luck_change_a_bit_of_sum_rows(shape):
+    g, before = draw(0, *shape), numba.get_num_threads()
+    total = kernels.sum_rows(g)
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_array_equal(kernels.sum_rows(g), total)
+    finally:
+        numba.set_num_threads(before)
+
+
 @given(st.integers(0, 1200), st.sampled_from([1, 3, 16, 17, 40]), st.integers(0, 99))
 def test_sum_rows_matches_the_reference(rows, channels, seed):
     assert_product_close(kernels.sum_rows, "sum_rows", draw(seed, rows, channels))

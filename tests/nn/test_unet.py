@@ -79,7 +79,7 @@ class WrittenOut:
         batch, rows, columns, channels = x.shape
         pixels = self.norm(f"{name}.norm", x, silu=False).reshape(batch, rows * columns, channels)
         q, k, v = (self.linear(f"{name}.{part}", pixels) for part in "qkv")
-        mixed = reference.attention(q, k, v, self.heads)[0]
+        mixed = reference.attention(q, k, v, self.heads)
         return x + self.linear(f"{name}.project", mixed).reshape(x.shape)
 
     def stage(self, name, x, time):
@@ -149,6 +149,11 @@ def test_the_network_is_wired_as_its_docstring_says(settings):
     levels = [settings["size"] >> i for i in range(len(settings["multipliers"]))]
     assert attended == 1 + sum(n in settings["attention"] for n in levels) * (2 * settings["depth"] + 1)
     np.testing.assert_allclose(net(x, t, label), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_two_answers_are_twice_the_channels():
+    net = UNet(np.random.default_rng(0), size=4, channels=3, width=8, multipliers=(1,), groups=4, answers=2)
+    assert net(np.ones((2, 4, 4, 3), np.float32), np.full(2, 7)).shape == (2, 4, 4, 6)
 
 
 @pytest.mark.parametrize(
