@@ -4,13 +4,21 @@
     python benchmarks/compare.py digits/step/128    these works;  --peers torch   these peers
     python benchmarks/compare.py --peer-python PY   peers run by another interpreter, where they are installed
 
-Prints a table and writes it as JSON (--json FILE, benchmarks/figures.json if not given): medians in milliseconds, peak
-memory of the process in MB, and how many times faster minidiff is than the fastest peer.
+Prints a table and writes it as JSON (--json FILE, benchmarks/figures.json if not given). For each framework the
+median in milliseconds, the least, and the spread of the rounds; then how many times faster minidiff is than the fastest
+peer, both in the same rounds; the share of the machine's arithmetic that minidiff reaches; and peak memory of the
+process in MB. The arithmetic's limit is the product of two matrices of 1024², in minidiff's kernel or NumPy's,
+whichever is faster, measured in the same rounds; works are counted in plain multiplications, so a convolution
+that does with fewer may pass 100 %.
+
+torch.compile takes minutes for a U-Net and is asked for the MLP alone; --compile-all asks it for everything. A
+peer that needs longer than --patience seconds for an answer is left out of that work.
 """
 
 import argparse
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -20,16 +28,22 @@ import works
 
 HERE = Path(__file__).parent
 ROUNDS, ROUND_SECONDS = 7, 0.5
+YARDSTICK = "product/whole/1024"
 
 
 class Worker:
-    """A process of `worker.py`; `missing` says why it cannot work."""
+    """A process of `worker.py`, which is started anew after it took too long."""
 
-    def __init__(self, framework: str, python: str) -> None:
+    def __init__(self, framework: str, python: str = sys.executable, patience: float = 600) -> None:
+        self.framework, self.python, self.patience = framework, python, patience
+        self.process, self.missing = None, None
+        self._start()
+
+    def _start(self) -> None:
         paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "2"}
         self.process = subprocess.Popen(
-            [python, HERE / "worker.py", framework],
+            [self.python, HERE / "worker.py", self.framework],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -39,29 +53,86 @@ class Worker:
         self.missing = self._answer().get("missing")
 
     def _answer(self) -> dict:
+        if not select.select([self.process.stdout], [], [], self.patience)[0]:
+            self.process.kill()
+            self.process.wait()
+            return {"missing": f"no answer in {self.patience:.0f} s"}
         line = self.process.stdout.readline()
         return json.loads(line) if line else {"missing": "the process ended"}
 
     def run(self, work: str, repeat: int) -> dict:
         """Do a work `repeat` times; 0 prepares it."""
+        if self.process.poll() is not None:
+            self._start()
         print(json.dumps({"work": work, "repeat": repeat}), file=self.process.stdin, flush=True)
         return self._answer()
 
 
-def compare(work: str, workers: dict[str, Worker]) -> dict[str, dict]:
-    """Framework → median milliseconds and peak memory, all measured in turn."""
-    able = {}
+def able(work: str, workers: dict[str, Worker]) -> dict[str, int]:
+    """Who can do a work, and how often in a round; the reason of the others is printed."""
+    repeats = {}
     for name, worker in workers.items():
-        if "missing" not in worker.run(work, 0):
-            once = worker.run(work, 1)["seconds"][0]
-            able[name] = worker, max(1, min(200, int(ROUND_SECONDS / once)))
-    seconds, memory = {name: [] for name in able}, {}
+        answer = worker.run(work, 0)
+        once = answer if "missing" in answer else worker.run(work, 1)
+        if "missing" in once:
+            if not once["missing"].startswith("KeyError"):  # which says that it was not written for this one
+                print(f"{work}: {name} is left out: {once['missing']}")
+            continue
+        repeats[name] = max(1, min(200, int(ROUND_SECONDS / once["seconds"][0])))
+    return repeats
+
+
+def compare(work: str, workers: dict[str, Worker], yardsticks: dict[str, Worker]) -> dict[str, dict]:
+    """Framework → its figures, all measured in turn; "limit" → the multiplications a second of the yardstick."""
+    repeats = able(work, workers)
+    rounds, memory = {name: [] for name in repeats}, {}
+    products, least = [], dict.fromkeys(repeats, float("inf"))
     for _ in range(ROUNDS):
-        for name, (worker, repeat) in able.items():
-            answer = worker.run(work, repeat)
-            seconds[name].append(median(answer["seconds"]))
+        for name, repeat in repeats.items():
+            answer = workers[name].run(work, repeat)
+            rounds[name].append(1e3 * median(answer["seconds"]))
+            least[name] = min(least[name], 1e3 * min(answer["seconds"]))
             memory[name] = answer["megabytes"]
-    return {name: {"ms": 1e3 * median(seconds[name]), "MB": memory[name]} for name in able}
+        products.append(min(median(worker.run(YARDSTICK, 5)["seconds"]) for worker in yardsticks.values()))
+    limit = works.multiplications(YARDSTICK) / median(products)
+    figures = {"limit": limit}
+    for name, times in rounds.items():
+        middle = median(times)
+        figures[name] = {
+            "ms": middle,
+            "least ms": least[name],
+            "spread": (max(times) - min(times)) / middle,
+            "share": works.multiplications(work) / (1e-3 * middle) / limit,
+            "MB": memory[name],
+            "rounds ms": times,
+        }
+    return figures
+
+
+def beside(figures: dict[str, dict]) -> tuple[str, float] | None:
+    """The fastest peer, and the median over the rounds of its time through ours; None without a peer or us."""
+    peers = {name: row["ms"] for name, row in figures.items() if name not in ("minidiff", "limit")}
+    if not peers or "minidiff" not in figures:
+        return None
+    fastest = min(peers, key=peers.get)
+    pairs = zip(figures[fastest]["rounds ms"], figures["minidiff"]["rounds ms"], strict=True)
+    return fastest, median(theirs / ours for theirs, ours in pairs)
+
+
+def cell(figure: dict) -> str:
+    """Median, least and half the spread of one framework."""
+    return f"{figure['ms']:.2f} ({figure['least ms']:.2f}) ±{50 * figure['spread']:.0f}%"
+
+
+def row(work: str, names: list[str], figures: dict[str, dict]) -> str:
+    """A line of the table."""
+    cells = [cell(figures[name]) if name in figures else "–" for name in names]
+    line = f"{work:20}" + "".join(f"{cell:>26}" for cell in cells)
+    found = beside(figures)
+    line += f"{found[1]:8.2f}" if found else f"{'–':>8}"
+    if "minidiff" in figures:
+        line += f"{figures['minidiff']['share']:8.0%}{figures['minidiff']['MB']:14}"
+    return line + (f"{figures[found[0]]['MB']:18}" if found else "")
 
 
 def main() -> None:
@@ -70,32 +141,35 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("works", nargs="*", default=works.NAMES, metavar="WORK")
-    parser.add_argument("--peers", nargs="+", default=["torch", "torch-compile", "jax"])
+    parser.add_argument("--peers", nargs="*", default=["torch", "torch-compile", "jax"])
     parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--compile-all", action="store_true")
+    parser.add_argument("--patience", type=float, default=300)
     parser.add_argument("--json", type=Path, default=HERE / "figures.json")
     options = parser.parse_args()
-    workers = {"minidiff": Worker("minidiff", sys.executable)}
-    workers |= {peer: Worker(peer, options.peer_python) for peer in options.peers}
+    workers = {"minidiff": Worker("minidiff")}
+    workers |= {peer: Worker(peer, options.peer_python, options.patience) for peer in options.peers}
     for name, worker in list(workers.items()):
         if worker.missing:
             print(f"{name} is left out: {worker.missing}")
             del workers[name]
-    columns = "".join(f"{name + ' ms':>18}" for name in workers)
-    print(f"{'work':20}{columns}{'ratio':>9}{'MB, minidiff':>14}{'MB, fastest peer':>18}")
-    figures = {}
+    yardsticks = {name: Worker(name) for name in ("minidiff", "numpy")}
+    for worker in yardsticks.values():
+        worker.run(YARDSTICK, 0)
+    heads = "".join(f"{name + ' ms':>26}" for name in workers)
+    print(f"{'work':20}{heads}{'ratio':>8}{'share':>8}{'MB, minidiff':>14}{'MB, fastest peer':>18}")
+    table = {}
     for work in options.works:
-        measured = figures[work] = compare(work, workers)
-        peers = {name: row for name, row in measured.items() if name != "minidiff"}
-        times = "".join(
-            f"{measured[name]['ms']:18.2f}" if name in measured else f"{'–':>18}" for name in workers
-        )
-        end = ""
-        if peers:
-            fastest = min(peers.values(), key=lambda row: row["ms"])
-            measured["ratio"] = fastest["ms"] / measured["minidiff"]["ms"]
-            end = f"{measured['ratio']:9.2f}{measured['minidiff']['MB']:14}{fastest['MB']:18}"
-        print(f"{work:20}{times}{end}", flush=True)
-    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        asked = {
+            name: worker
+            for name, worker in workers.items()
+            if name != "torch-compile" or options.compile_all or work.startswith("mlp")
+        }
+        figures = table[work] = compare(work, asked, yardsticks)
+        print(row(work, list(workers), figures), flush=True)
+        if found := beside(figures):
+            figures["fastest peer"], figures["ratio"] = found
+        options.json.write_text(json.dumps(table, indent=2) + "\n")
 
 
 if __name__ == "__main__":

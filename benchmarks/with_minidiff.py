@@ -6,7 +6,7 @@ import numpy as np
 import works
 
 from minidiff import autograd as ag
-from minidiff import nn, optim, schedules, training
+from minidiff import kernels, nn, objectives, optim, schedules
 from minidiff.autograd import Tensor
 
 
@@ -32,19 +32,22 @@ def work(name: str) -> Callable[[], None]:
     """The work of a name, prepared."""
     network, what, batch = works.parse(name)
     rng = np.random.default_rng(0)
+    if network == "product":
+        a, b = rng.standard_normal((2, batch, batch), dtype=np.float32)
+        return lambda: kernels.linear(a, b, np.zeros(batch, np.float32))
     if network == "mlp":
         return _mlp(what, batch, rng)
     net = unet(network, rng)
     shape = (batch, net.shape[0], net.shape[1], net.shape[2])
     x, t = rng.standard_normal(shape, dtype=np.float32), rng.integers(1, works.T + 1, batch)
     if what == "forward":
+        net = nn.frozen(net)
         return lambda: net(x, t)
     eps = rng.standard_normal(shape, dtype=np.float32)
     parameters = nn.ParameterVector(net)
     adam = optim.Adam(parameters.values)
 
     def step() -> None:
-        parameters.gradients.fill(0)
         ag.mse(net(Tensor(x), t), eps).backward()
         _, scale = optim.clip_scale(parameters.gradients, 1.0)
         adam.update(parameters.gradients, 2e-4, scale)
@@ -55,10 +58,7 @@ def work(name: str) -> Callable[[], None]:
 def _mlp(what: str, batch: int, rng: np.random.Generator) -> Callable[[], None]:
     net = nn.MLP(rng, dim=1, width=works.WIDTH, T=works.T)
     if what == "step":
-        data = rng.standard_normal((works.POINTS, 1), dtype=np.float32)
-        return training.Trainer(
-            net, schedules.linear(works.T), data, rng=rng, batch=batch, times="uniform"
-        ).advance
+        return _mlp_step(net, batch, rng)
 
     def sample() -> None:
         x = rng.standard_normal((batch, 1), dtype=np.float32)
@@ -67,3 +67,19 @@ def _mlp(what: str, batch: int, rng: np.random.Generator) -> Callable[[], None]:
             x = 0.9 * x - 0.1 * net(x, np.full(batch, k + 1)) + 0.01 * noise
 
     return sample
+
+
+def _mlp_step(net: nn.MLP, batch: int, rng: np.random.Generator) -> Callable[[], None]:
+    """A training step without what the peers' have not: no clipping, no moving average."""
+    schedule, data = schedules.linear(works.T), rng.standard_normal((works.POINTS, 1), dtype=np.float32)
+    parameters = nn.ParameterVector(net)
+    adam = optim.Adam(parameters.values)
+
+    def step() -> None:
+        x0 = data[rng.integers(0, works.POINTS, batch)]
+        t = objectives.uniform_times(rng, works.T, batch)
+        noise = rng.standard_normal((batch, 1), dtype=np.float32)
+        objectives.simple_loss(net, schedule, x0, t, noise).backward()
+        adam.update(parameters.gradients, 1e-3)
+
+    return step

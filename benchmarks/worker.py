@@ -1,10 +1,11 @@
-"""One process that times one framework's works when told to: `python worker.py minidiff | torch | torch-compile | jax`.
+"""One process that times one framework's works when told to: `python worker.py FRAMEWORK`.
 
 It reads a line {"work": NAME, "repeat": N} and answers {"seconds": [...], "megabytes": peak memory so far}; with
-`repeat` 0 it prepares the work and warms it up. A work that the framework does not have is answered with
-{"missing": why}. Between two lines it waits and takes no time from the others.
+`repeat` 0 it prepares the work and warms it up. A work that the framework does not have, or cannot do here, is
+answered with {"missing": why}. Between two lines it waits and takes no time from the others.
 """
 
+import importlib
 import json
 import resource
 import sys
@@ -12,18 +13,15 @@ import time
 
 
 def works_of(framework: str):
-    """The function name → callable of a framework; ImportError where it is not installed."""
-    if framework == "minidiff":
-        import with_minidiff
+    """The function name → callable of `minidiff`, `numpy`, `jax`, `torch` or `torch-compile`.
 
-        return with_minidiff.work
-    if framework == "jax":
-        import with_jax
+    ImportError where it is not installed.
+    """
+    if framework.startswith("torch"):
+        import with_torch
 
-        return with_jax.work
-    import with_torch
-
-    return lambda name: with_torch.work(name, compiled=framework == "torch-compile")
+        return lambda name: with_torch.work(name, compiled=framework == "torch-compile")
+    return importlib.import_module(f"with_{framework}").work
 
 
 def main() -> None:
@@ -44,7 +42,7 @@ def main() -> None:
                 prepared[name] = make(name)
                 for _ in range(3):
                     prepared[name]()
-        except (ImportError, KeyError) as error:
+        except Exception as error:  # a compiler that is not there, memory that does not suffice, …
             print(json.dumps({"missing": repr(error)}), flush=True)
             continue
         seconds = []

@@ -2,6 +2,7 @@
 
 Networks: `mlp`, three hidden layers of 128 with an embedding of t each, on numbers; `digits`, a U-Net on 8×8×1 of
 widths 32, 64; `grey`, one on 32×32×1 of widths 32, 64, 64; `cifar`, the DDPM paper's on 32×32×3.
+`product`, of two matrices of BATCH rows and columns, is the yardstick: what the machine can do.
 Whats: `step`, one training step (draw, forward, backward, clip for the U-Nets, Adam); `forward`, the network alone;
 `sample`, 50 calls of the network with what a sampler does between them.
 """
@@ -35,3 +36,60 @@ def parse(name: str) -> tuple[str, str, int]:
     """NETWORK, WHAT and BATCH of a name."""
     network, what, batch = name.split("/")
     return network, what, int(batch)
+
+
+def multiplications(name: str) -> int:
+    """How many a work needs, of the convolutions, linear maps and attention, done in the plain way.
+
+    A training step counts three times its forward pass, though the first layer has no gradient in its input.
+    """
+    network, what, batch = parse(name)
+    if network == "product":
+        return batch**3
+    if network == "mlp":
+        forward = 2 * WIDTH + 2 * WIDTH**2
+    else:
+        spec = UNETS[network]
+        size, widths = spec["size"], spec["widths"]
+        attended = (size >> (len(widths) - 1) if spec["many_heads"] else 16,)
+        forward = unet_multiplications(size, spec["channels"], widths, spec["depth"], attended)
+    return batch * forward * {"step": 3, "forward": 1, "sample": 50}[what]
+
+
+def unet_multiplications(
+    size: int, channels: int, widths: tuple[int, ...], depth: int, attended: tuple[int, ...]
+) -> int:
+    """Those of one image's forward pass; the linear maps of t, once an image, are counted too."""
+    time = 4 * widths[0]
+
+    def block(inputs: int, outputs: int, side: int) -> int:
+        shortcut = inputs * outputs if inputs != outputs else 0
+        convolutions = 9 * inputs * outputs + 9 * outputs * outputs + shortcut
+        return side**2 * convolutions + time * outputs
+
+    def attention(width: int, side: int) -> int:
+        return side**2 * (4 * width**2 + 2 * side**2 * width)
+
+    def stage(inputs: int, outputs: int, side: int) -> int:
+        return block(inputs, outputs, side) + (attention(outputs, side) if side in attended else 0)
+
+    total = widths[0] * time + time * time + 2 * size**2 * 9 * channels * widths[0]
+    skips, here = [widths[0]], widths[0]
+    for level, width in enumerate(widths):
+        side = size >> level
+        if level:
+            total += 9 * here * here * side**2
+            skips.append(here)
+        for _ in range(depth):
+            total += stage(here, width, side)
+            here = width
+            skips.append(here)
+    total += 2 * block(here, here, side) + attention(here, side)
+    for level, width in reversed(list(enumerate(widths))):
+        side = size >> level
+        for _ in range(depth + 1):
+            total += stage(here + skips.pop(), width, side)
+            here = width
+        if level:
+            total += 9 * here * here * (2 * side) ** 2
+    return total

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from minidiff import autograd as ag
-from minidiff import nn, optim
+from minidiff import nn, noising, optim
 from minidiff.autograd import Tensor, no_grad
 from minidiff.nn.layers import Conv2d, GroupNorm, Linear
+from minidiff.schedules import Schedule
 from minidiff.training import Batches
 
 FEATURES = 64
@@ -53,17 +54,30 @@ class Classifier(nn.Module):
         return np.concatenate(parts)
 
 
-def fit(images: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, steps: int = 1000) -> Classifier:
-    """Train a classifier on images (N, H, W, C) in [−1, 1] and labels (N,), each image shifted by up to a pixel."""
+def fit(
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    seed: int = 0,
+    steps: int = 1000,
+    schedule: Schedule | None = None,
+) -> Classifier:
+    """Train a classifier on images (N, H, W, C) in [−1, 1] and labels (N,), each image shifted by up to a pixel.
+
+    schedule: noise each image to a time of its own, for a classifier that is to guide a sampler.
+    """
     rng = np.random.default_rng(seed)
     net = Classifier(images.shape[1:], classes, rng)
     parameters = nn.ParameterVector(net)
     adam, batches = optim.Adam(parameters.values), Batches(len(images), 64, rng)
     for step in range(steps):
         index = batches.draw()
-        logits = net.logits(net.features_of(Tensor(_shifted(images[index], rng))))
+        x = _shifted(images[index], rng)
+        if schedule is not None:
+            noise = rng.standard_normal(x.shape, dtype=x.dtype)
+            x = noising.diffuse(schedule, x, rng.integers(0, schedule.T + 1, len(x)), noise)
+        logits = net.logits(net.features_of(Tensor(x)))
         loss = ag.cross_entropy(logits, labels=labels[index])
-        parameters.gradients.fill(0)
         loss.backward()
         adam.update(parameters.gradients, lr=2e-3 * (1 - step / steps))
     return net

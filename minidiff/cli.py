@@ -1,4 +1,4 @@
-"""The front door: `minidiff quickstart | train | sample | evaluate | info | data`. It parses, calls and prints.
+"""The front door: `minidiff train`, `sample`, `evaluate` and the other commands. It parses, calls and prints.
 
 Exit status: 0 done, 1 what was asked for could not be done, 2 what was asked for makes no sense, 130 interrupted.
 """
@@ -18,12 +18,33 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff import datasets, evaluation, files, generation, presets, samplers, schedules
+from minidiff import datasets, editing, evaluation, files, generation, presets, samplers, schedules
+from minidiff.denoiser import PREDICTIONS, Denoiser
 from minidiff.nn import NETWORKS
-from minidiff.objectives import TIMES
+from minidiff.objectives import LOSS_AWARE, TIMES, WEIGHTINGS, Objective
 from minidiff.progress import Progress
 from minidiff.runs import Run, Settings, schedule_of
+from minidiff.samplers.ancestral import VARIANCES
 from minidiff.training import Diverged
+
+PARTS = ("top", "bottom", "left", "right", "middle")  # of an image
+EDIT_STEPS = 100  # of the commands that work on images, or T if that is less
+# How the options that samplers take are said here: an argument of the parser, and what it means.
+YES, NO = ({"action": "store_const", "const": value} for value in (True, False))
+SAMPLER_OPTIONS = {
+    "variance": (
+        {"choices": VARIANCES},
+        "ddpm: σ² of its steps, β̃ (small, default), β, or as it was learned",
+    ),
+    "eta": ({"type": float}, "ddim: share of fresh noise, 0 (default) none, 1 as ddpm"),
+    "sigma_hat": (YES, "ddim with --eta 1: the larger noise of ddpm with --variance large"),
+    "sde": (YES, "dpmpp_2m: with fresh noise at each step"),
+    "churn": ({"type": float}, "heun: noise added on the way, 0 (default) none"),
+    "order": ({"type": int, "choices": (1, 2, 3)}, "unipc: its order p (2)"),
+    "corrector": (NO, "unipc: leave out the corrector"),
+    "corrections": ({"type": int}, "pc: Langevin steps at each time (1)"),
+    "r": ({"type": float}, "pc: how long those are (0.16)"),
+}
 
 
 class UsageError(Exception):
@@ -118,24 +139,18 @@ def _train(run: Run, steps: int | None, minutes: float | None) -> int:
 def sample(options: argparse.Namespace) -> int:
     """Draw new samples from a run."""
     run, recipe = _open(options)
-    out = options.out or run.folder / "samples.png"
-    if out.suffix not in (".png", ".npz", ".gif"):
-        raise UsageError(f"sample: --out must end in .png, .npz or .gif, got {out}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into")
+    denoiser = _denoiser(run, options)
+    out = _out(options, run, "samples.png", ".png", ".npz", ".gif")
     rng = np.random.default_rng(options.seed)
-    denoiser = run.denoiser()
     if out.suffix == ".gif":
         from minidiff import plots
 
         states = generation.trajectory(denoiser, run.shape, options.count, rng, recipe)
         plots.animate([plots.picture(state.x, run.units) for state in states], out)
     else:
-        x = _generate(run, recipe, options.count, rng)
+        x = _generate(run, denoiser, recipe, options.count, rng)
         if out.suffix == ".npz":
-            content = io.BytesIO()
-            np.savez(content, samples=run.units.to_units(x))
-            files.replace(out, content.getvalue())
+            _write_npz(out, samples=run.units.to_units(x))
         else:
             from minidiff import plots
 
@@ -144,35 +159,178 @@ def sample(options: argparse.Namespace) -> int:
     return 0
 
 
-def _generate(run: Run, recipe: generation.Recipe, count: int, rng: np.random.Generator) -> np.ndarray:
+def _generate(
+    run: Run, denoiser: Denoiser, recipe: generation.Recipe, count: int, rng: np.random.Generator
+) -> np.ndarray:
     bar = Progress(f"{recipe.sampler} step", sys.stderr)
 
     def report(done: int, total: int) -> None:
         bar.total = total
         bar.update(done)
 
-    samples = generation.generate(run.denoiser(), run.shape, count, rng, recipe, report)
+    samples = generation.generate(denoiser, run.shape, count, rng, recipe, report)
     bar.finish(f"{count} samples")
     return samples
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure a run's samples beside real data."""
+    """Measure a run's samples beside real data; or, with --compare, samplers beside each other."""
     run, recipe = _open(options)
-    return _evaluate(run, recipe, options.count, options.seed)
+    if options.compare is None:
+        return _evaluate(run, recipe, options.count, options.seed)
+    if recipe != generation.Recipe():
+        raise UsageError(
+            "evaluate --compare takes each sampler as it is by default: say no --steps or the like"
+        )
+    return _compare(run, options.compare or list(samplers.SAMPLERS), options.count, options.seed)
+
+
+def _compare(run: Run, names: list[str], count: int, seed: int) -> int:
+    from minidiff import plots
+
+    data = datasets.load(run.settings.data, run.settings.seed)
+    bar = Progress("measurement", sys.stderr)
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done)
+
+    found = evaluation.compare(run.denoiser(), data, names, count, seed, report)
+    bar.finish()
+    print(f"{found.distance} of {count} samples by each sampler, against evaluations of the network:")
+    print(evaluation.comparison_table(found))
+    path, picture = run.folder / "comparison.json", run.folder / "comparison.png"
+    figures = {"step": run.step, "count": count, **found._asdict()}
+    files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
+    plots.distances(found.samplers, found.floor, found.distance, picture)
+    print(f"wrote {path}\nwrote {picture}")
+    return 0
 
 
 def _evaluate(run: Run, recipe: generation.Recipe, count: int, seed: int) -> int:
     data = datasets.load(run.settings.data, run.settings.seed)
-    samples = _generate(run, recipe, count, np.random.default_rng(seed))
+    samples = _generate(run, run.denoiser(), recipe, count, np.random.default_rng(seed))
     report = evaluation.evaluate(samples, data, seed)
+    bits, rate, rmse = evaluation.compression(run.denoiser(), data, run.variance, seed)
+    report |= bits
     print(f"{count} samples of {run.folder} after {run.step} steps, beside {len(data.held_out)} held out:")
     print(evaluation.table(report))
     path = run.folder / "evaluation.json"
     figures = {"step": run.step, "count": count, **vars(recipe), **report}
     files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
-    print(f"wrote {path}")
+    from minidiff import plots
+
+    plots.rate_distortion(rate, rmse, run.folder / "rate_distortion.png")
+    print(f"wrote {path}\nwrote {run.folder / 'rate_distortion.png'}")
     return 0
+
+
+def invert(options: argparse.Namespace) -> int:
+    """Find the noise of images: what DDIM makes them of."""
+    run, denoiser, images, out, times = _edit(options, "inverted.png", options.count)
+    noise = samplers.final(editing.invert(denoiser, images, times))
+    again = samplers.final(samplers.ddim(denoiser, noise, np.random.default_rng(0), times))
+    error = np.sqrt(np.mean((run.units.to_units(again) - run.units.to_units(images)) ** 2))
+    print(
+        f"{len(images)} images, {len(times) - 1} steps up and down again: off by {error:.3g} (root mean square)"
+    )
+    # Three deviations of the noise fill the range of the picture.
+    return _write(out, [images, noise / 3, again], noise=noise, samples=run.units.to_units(again))
+
+
+def interpolate(options: argparse.Namespace) -> int:
+    """Draw images on the way from one to another."""
+    first, second = options.between
+    run, denoiser, images, out, times = _edit(options, "interpolation.png", None)
+    for number in options.between:
+        if number >= len(images):
+            raise UsageError(f"interpolate: there are the images 0…{len(images) - 1}, not {number}")
+    ends, shares = (images[first], images[second]), np.linspace(0, 1, options.count)
+    if options.noise is None:
+        x = editing.interpolate(denoiser, *ends, shares, times)
+    else:
+        if options.noise > run.schedule.T:
+            raise UsageError(f"interpolate: --noise is a time, 1…{run.schedule.T}, got {options.noise}")
+        below = (options.noise, *(t for t in times if t < options.noise))
+        rng = np.random.default_rng(options.seed)
+        x = editing.interpolate_by_noising(denoiser, *ends, shares, rng, below)
+    return _write(out, [x], samples=run.units.to_units(x))
+
+
+def inpaint(options: argparse.Namespace) -> int:
+    """Paint a part of images anew, and leave the rest exactly as it is."""
+    run, denoiser, images, out, times = _edit(options, "inpainted.png", options.count)
+    if options.mask is None:
+        mask = ~_part(options.hide, run.shape[:2])
+    else:
+        mask = datasets.read_mask(options.mask, run.shape[:2])
+    rng = np.random.default_rng(options.seed)
+    x_T = samplers.initial_noise(rng, images.shape)
+    kept = mask[..., None]
+    x = samplers.final(editing.inpaint(denoiser, x_T, rng, images, kept, times, options.resample))
+    return _write(out, [images, np.where(kept, images, 0), x], samples=run.units.to_units(x))
+
+
+def _part(name: str, size: tuple[int, int]) -> np.ndarray:
+    """True in a half of an image, or in its middle."""
+    height, width = size
+    rows = {"top": slice(0, height // 2), "bottom": slice(height // 2, None)}
+    columns = {"left": slice(0, width // 2), "right": slice(width // 2, None)}
+    rows["middle"], columns["middle"] = slice(height // 4, -(height // 4)), slice(width // 4, -(width // 4))
+    part = np.zeros(size, bool)
+    part[rows.get(name, slice(None)), columns.get(name, slice(None))] = True
+    return part
+
+
+def _edit(
+    options: argparse.Namespace, default: str, count: int | None
+) -> tuple[Run, Denoiser, np.ndarray, Path, tuple[int, ...]]:
+    """What the commands that work on images begin with: run, denoiser, images, where to write, the times to visit."""
+    run = Run.open(options.run)
+    denoiser = _denoiser(run, options)
+    out = _out(options, run, default, ".png", ".npz")
+    if len(run.shape) != 3:
+        raise UsageError(f"{run.folder} was trained on points; this works on images")
+    T = run.schedule.T
+    steps = min(EDIT_STEPS, T) if options.steps is None else options.steps
+    if steps > T:
+        raise UsageError(f"expected between 1 and T = {T} steps, got {steps}")
+    if options.source is not None:
+        images = datasets.read_images(options.source, run.units, run.shape)
+    else:
+        images = datasets.load(run.settings.data, run.settings.seed).held_out
+        if images is None:
+            raise ValueError(f"{run.settings.data} has no held-out images: say which to take, with --from")
+    return run, denoiser, images[:count], out, samplers.SPACINGS["trailing"](T, steps)
+
+
+def _out(options: argparse.Namespace, run: Run, default: str, *endings: str) -> Path:
+    """Where to write to, by default into the run's folder; UsageError for another ending."""
+    out = options.out or run.folder / default
+    if out.suffix not in endings:
+        ends = f"{', '.join(endings[:-1])} or {endings[-1]}"
+        raise UsageError(f"{options.command.__name__}: --out must end in {ends}, got {out}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into")
+    return out
+
+
+def _write(out: Path, rows: list[np.ndarray], **arrays: np.ndarray) -> int:
+    """A picture with the images of each row side by side, or the arrays, as the file's ending says."""
+    if out.suffix == ".npz":
+        _write_npz(out, **arrays)
+    else:
+        from minidiff import plots
+
+        plots.save(plots.image_grid(np.concatenate(rows), columns=len(rows[0])), out)
+    print(f"wrote {out}")
+    return 0
+
+
+def _write_npz(out: Path, **arrays: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    files.replace(out, content.getvalue())
 
 
 def info(options: argparse.Namespace) -> int:
@@ -212,15 +370,27 @@ def _settings(options: argparse.Namespace, data: datasets.Dataset) -> Settings:
             if name not in takes:
                 raise UsageError(f"train: the {schedule['name']} schedule takes no {name}")
             schedule[name] = getattr(options, name)
-    asked = {name: getattr(options, name) for name in ("batch", "lr", "times", "seed")}
+    if options.zero_terminal_snr:
+        schedule["zero_terminal_snr"] = True
+    names = ("batch", "lr", "times", "prediction", "weighting", "seed")
+    asked = {name: getattr(options, name) for name in names}
     try:
-        schedule_of(schedule)
-        net = presets.network(data, options.net, schedule["T"], options.width)
+        Objective(schedule_of(schedule), options.prediction or "eps")
+        net = presets.network(
+            data,
+            options.net,
+            schedule["T"],
+            options.width,
+            bool(options.classes),
+            bool(options.learn_variance),
+        )
     except ValueError as error:
         raise UsageError(f"train: {error}") from error
     named = options.data in datasets.NAMES
     source = options.data if named else str(Path(options.data).expanduser().resolve())
     given = {name: value for name, value in asked.items() if value is not None}
+    if options.classes:
+        given["label_drop"] = presets.LABEL_DROP
     return Settings(source, net, schedule, **presets.TRAINING[net["kind"]] | given)
 
 
@@ -228,13 +398,18 @@ _SETTINGS = (
     "data",
     "net",
     "width",
+    "classes",
     "batch",
     "lr",
     "schedule",
     "T",
     "beta_start",
     "beta_end",
+    "zero_terminal_snr",
     "times",
+    "prediction",
+    "weighting",
+    "learn_variance",
     "seed",
     "out",
 )
@@ -253,11 +428,23 @@ def _open(options: argparse.Namespace) -> tuple[Run, generation.Recipe]:
     """The run and how to sample from it; what the options cannot mean for this run is a UsageError."""
     run = Run.open(options.run)
     try:
-        recipe = generation.Recipe(options.sampler, options.steps, options.spacing, options.eta)
+        given = {name: value for name, value in vars(options).items() if name in SAMPLER_OPTIONS}
+        given = {name: value for name, value in given.items() if value is not None}
+        recipe = generation.Recipe(options.sampler, options.steps, options.spacing, given)
         recipe.check(run.schedule)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return run, recipe
+
+
+def _denoiser(run: Run, options: argparse.Namespace) -> Denoiser:
+    """The run's denoiser for the class asked for; a class that the run does not know is a UsageError."""
+    if options.label is None and options.guidance is not None:
+        raise UsageError("--guidance leads to a class: say which, with --class")
+    try:
+        return run.denoiser(options.label, 1.0 if options.guidance is None else options.guidance)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _free_folder(name: str) -> Path:
@@ -322,6 +509,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--minutes", type=_positive, help="how long to train, now; fractions are fine")
     add("--net", choices=NETWORKS, help="the kind of network; by default what suits the data")
     add("--width", type=_whole, help="its channels: 128 for the MLP, 32 for the U-Net, if not given")
+    add(
+        "--classes",
+        action="store_true",
+        default=None,
+        help="tell the network the labels, so that it can be sampled by class and guided",
+    )
     add("--batch", type=_whole, help="samples in a step: 512 for the MLP, 64 for the U-Net, if not given")
     add(
         "--lr",
@@ -332,7 +525,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--T", type=_whole, help="its number of times (1000)")
     add("--beta-start", type=float, help="its first β, where it has one (0.0001)")
     add("--beta-end", type=float, help="its last β, where it has one (0.02)")
-    add("--times", choices=TIMES, help="how the time of each sample is drawn (antithetic)")
+    add(
+        "--zero-terminal-snr",
+        action="store_true",
+        default=None,
+        help="change the schedule so that nothing is left of the data at T; not for --prediction eps",
+    )
+    add("--times", choices=(*TIMES, LOSS_AWARE), help="how the time of each sample is drawn (antithetic)")
+    add("--prediction", choices=PREDICTIONS, help="what the network says of a noisy sample (eps)")
+    add("--weighting", choices=WEIGHTINGS, help="what an error counts at each time (simple)")
+    add(
+        "--learn-variance",
+        action="store_true",
+        default=None,
+        help="learn the variance of the step back too",
+    )
     add("--seed", type=_seed, help="of everything that is drawn (0)")
     add("--out", type=Path, metavar="RUN", help="the folder to make (runs/DATA)")
     add("--resume", type=Path, metavar="RUN", help="go on with this run instead")
@@ -340,18 +547,86 @@ def _parser() -> argparse.ArgumentParser:
     def sampling(function) -> argparse.ArgumentParser:
         added = command(function, "run")
         add = added.add_argument
-        add("--sampler", choices=samplers.SAMPLERS, default="ddim", help="ddim (default) or ddpm")
-        add("--steps", type=_whole, help="how many steps: 50 for ddim, all T for ddpm, if not given")
-        add("--spacing", choices=samplers.SPACINGS, help="how the steps' times are spread over 1…T")
-        add("--eta", type=float, help="ddim: share of fresh noise, 0 (default) none, 1 as ddpm")
+        add(
+            "--sampler", choices=samplers.SAMPLERS, default="ddim", help="how to go from noise to data (ddim)"
+        )
+        add("--steps", type=_whole, help="how many steps: all T for ddpm and pc, 25 or 50 else, if not given")
+        add("--spacing", choices=samplers.SPACING_NAMES, help="how the steps' times are spread over 1…T")
+        for name, (kind, what) in SAMPLER_OPTIONS.items():
+            flag = f"no-{name}" if kind is NO else name.replace("_", "-")
+            add(f"--{flag}", dest=name, **kind, help=what)
         add("--count", type=_whole, default=64 if function is sample else 1000, help="how many samples")
         add("--seed", type=_seed, default=0, help="of everything that is drawn (0)")
         return added
 
-    sampling(sample).add_argument(
-        "--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)"
+    add = sampling(sample).add_argument
+    add("--class", dest="label", type=_seed, metavar="N", help="the class to draw, counted from 0 (any)")
+    add(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="how strongly towards it: 0 any class, 1 (default) as learned",
     )
-    sampling(evaluate)
+    add("--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")
+    sampling(evaluate).add_argument(
+        "--compare",
+        choices=samplers.SAMPLERS,
+        nargs="*",
+        metavar="SAMPLER",
+        help="distance against 5, 10, 20, 50, 100 and T evaluations, of these samplers (all)",
+    )
+
+    def editing_of_images(function, what: str, count: int) -> argparse.ArgumentParser:
+        added = command(function, "run")
+        add = added.add_argument
+        add(
+            "--from",
+            dest="source",
+            type=Path,
+            metavar="FILE",
+            help="images: .npz, .npy, PNG, JPEG or a folder (those held out)",
+        )
+        add("--count", type=_whole, default=count, help=f"how many {what} ({count})")
+        add("--steps", type=_whole, help=f"how many steps ({EDIT_STEPS}, or T if that is less)")
+        add(
+            "--class",
+            dest="label",
+            type=_seed,
+            metavar="N",
+            help="the class that they are of, counted from 0 (any)",
+        )
+        add(
+            "--guidance",
+            type=float,
+            metavar="W",
+            help="how strongly towards it: 0 any class, 1 (default) as learned",
+        )
+        add("--out", type=Path, metavar="FILE", help="FILE.png or .npz (into the run's folder)")
+        return added
+
+    editing_of_images(invert, "images", 8)
+    add = editing_of_images(interpolate, "images from end to end", 9).add_argument
+    add(
+        "--between",
+        type=_seed,
+        nargs=2,
+        default=(0, 1),
+        metavar=("A", "B"),
+        help="numbers of two images (0 1)",
+    )
+    add("--noise", type=_whole, metavar="T", help="mix them at this time, noised, and not by their noises")
+    add("--seed", type=_seed, default=0, help="of the noise (0)")
+    added = editing_of_images(inpaint, "images", 8)
+    add, either = added.add_argument, added.add_mutually_exclusive_group().add_argument
+    either("--hide", choices=PARTS, default="bottom", help="what to paint anew (bottom)")
+    either(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="an image or .npy of their size: what is white, or not 0, is kept",
+    )
+    add("--resample", type=_whole, default=5, help="how often each step is gone, so that new and old fit (5)")
+    add("--seed", type=_seed, default=0, help="of the noise (0)")
     command(info, "run")
     command(data)
     return parser

@@ -1,13 +1,19 @@
-"""How good a run's samples are: a report of figures, each beside what real data would get."""
+"""How good a run is: figures of its samples, each beside what real data would get, and bits/dim of held-out data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import numpy as np
 
-from minidiff import classifier, metrics
+from minidiff import classifier, generation, likelihood, metrics, noising, samplers
 from minidiff.datasets import Dataset
+from minidiff.denoiser import Denoiser
 
 Report = dict[str, object]
+Distance = Callable[[np.ndarray, np.ndarray], float]
+EVALUATIONS = (5, 10, 20, 50, 100)  # of the network, for each sample; and T of them
 
 
 def evaluate(samples: np.ndarray, data: Dataset, seed: int = 0) -> Report:
@@ -24,6 +30,57 @@ def evaluate(samples: np.ndarray, data: Dataset, seed: int = 0) -> Report:
         return _points(samples, real, data)
     report = _images(samples, real, data)
     return report if data.held_out_labels is None else report | _classes(samples, real, data, seed)
+
+
+STRATA = 64  # of times, in each of which L_{t−1} is taken at one t
+
+
+def compression(
+    denoiser: Denoiser, data: Dataset, variance: str, seed: int = 0
+) -> tuple[Report, np.ndarray, np.ndarray]:
+    """What the model pays to describe held-out data: bits/dim by term, and the rate–distortion curve (S8).
+
+    The report: the bound with its standard error, and its parts L_T (prior), Σ L_{t−1} (steps) and L_0 (data). Of
+    images L_0 is a probability where their pixels have levels in their own units, else a density in [−1, 1]; of points
+    it is a density in their own units, so that bits may be negative. The curve: the rate in bits/dim and, in the data's
+    own units, the root of the mean squared error, from noise to data.
+
+    It takes 256 images, of large ones fewer, or 2000 points. variance: as of `likelihood.bound`. Raises ValueError
+    where nothing is held out.
+    """
+    if data.held_out is None:
+        raise ValueError(f"{data.name} has nothing held out to describe")
+    rng = np.random.default_rng(seed)
+    pixels = data.held_out[0].size
+    most = 2000 if data.held_out.ndim == 2 else min(256, max(32, 65_536 // pixels))
+    x0 = data.held_out[rng.permutation(len(data.held_out))[:most]]
+    T = denoiser.schedule.T
+    spaced = samplers.SPACINGS["quadratic"](T, min(STRATA, T))
+    strata = (*(t for t in spaced if t > 1), 1)
+    costs = likelihood.chain(denoiser, x0, rng, variance, strata)
+    x_1 = noising.diffuse(denoiser.schedule, x0, 1, rng.standard_normal(x0.shape, x0.dtype))
+    scale = np.broadcast_to(data.units.scale, x0.shape[1:])
+    of_data = likelihood.data_term(denoiser, x0, x_1, variance, levels(data))
+    parts = {
+        "prior": likelihood.prior_term(denoiser.schedule, x0),
+        "steps": (costs.width[:, None] * costs.step).sum(axis=0),
+        "data": of_data if x0.ndim == 4 else of_data + np.log(scale).sum(),
+    }
+    bits = {name: likelihood.bits_per_dim(nats, x0) for name, nats in parts.items()}
+    mean, error = likelihood.mean_and_error(sum(bits.values()))
+    report = {"bits_per_dim": mean, "bits_per_dim_error": error}
+    report |= {f"bits_per_dim_{name}": float(part.mean()) for name, part in bits.items()}
+    rate, distortion = likelihood.rate_distortion(denoiser.schedule, x0, costs)
+    rmse = np.sqrt(distortion) * np.sqrt((scale**2).mean())
+    return report, likelihood.bits_per_dim(rate, x0), rmse
+
+
+def levels(data: Dataset) -> int | None:
+    """How many levels a pixel has, where those of the held-out images are whole numbers in their units; else None."""
+    if data.held_out.ndim != 4 or np.ndim(data.units.scale) or (2 * data.units.scale) % 1:
+        return None
+    pixels = data.units.to_units(data.held_out)
+    return int(2 * data.units.scale) + 1 if np.array_equal(pixels, np.round(pixels)) else None
 
 
 def _points(samples: np.ndarray, real: np.ndarray, data: Dataset) -> Report:
@@ -72,11 +129,72 @@ def _beside_floor(distances: dict, samples: np.ndarray, real: np.ndarray, held_o
     return report
 
 
+class Comparison(NamedTuple):
+    """A distance to held-out data, by sampler and number of evaluations, and that of real data."""
+
+    distance: str
+    samplers: dict[str, dict[int, float]]
+    floor: float
+
+
+def compare(
+    denoiser: Denoiser,
+    data: Dataset,
+    samplers: Sequence[str],
+    count: int,
+    seed: int = 0,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
+    """What each sampler, as its defaults have it, makes of 5, 10, 20, 50, 100 and T evaluations of the network.
+
+    Each begins from the same `count` draws of noise. Where data has labels the distance is that of Fréchet between the
+    features of a classifier, else that of Wasserstein. report(done, total) is called after each measurement.
+    """
+    if data.held_out is None:
+        raise ValueError(f"{data.name} has nothing held out to compare with")
+    name, distance = _one_distance(data, seed)
+    T = denoiser.schedule.T
+    budgets = [*(budget for budget in EVALUATIONS if budget < T), T]
+    found: dict[str, dict[int, float]] = {sampler: {} for sampler in samplers}
+    for i, sampler in enumerate(samplers):
+        for j, budget in enumerate(budgets, 1):
+            recipe = generation.within(budget, denoiser.schedule, sampler)
+            x = generation.generate(denoiser, data.x.shape[1:], count, np.random.default_rng(seed), recipe)
+            found[sampler][budget] = distance(x, data.held_out)
+            report(i * len(budgets) + j, len(samplers) * len(budgets))
+    real = data.x[np.random.default_rng(seed).permutation(len(data.x))[:count]]
+    return Comparison(name, found, distance(real, data.held_out))
+
+
+def _one_distance(data: Dataset, seed: int) -> tuple[str, Distance]:
+    """The name of the distance that tells most of a kind of data, and the distance itself."""
+    if data.x.ndim == 2:
+        along = metrics.wasserstein1 if data.x.shape[1] == 1 else _sliced
+        name = "wasserstein1" if data.x.shape[1] == 1 else "sliced_wasserstein"
+        return name, lambda a, b: float(along(data.units.to_units(a), data.units.to_units(b)))
+    if data.held_out_labels is None:
+        return "sliced_wasserstein", _sliced
+    judge = classifier.fit(data.x, data.labels, data.classes, seed)
+    return "frechet_distance", lambda a, b: metrics.frechet_distance(judge.features(a), judge.features(b))
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """A line a sampler, a column a number of evaluations, and the figure of real data."""
+    budgets = list(next(iter(comparison.samplers.values())))
+    lines = ["  evaluations  " + "".join(f"{budget:>9}" for budget in budgets)]
+    for sampler, found in comparison.samplers.items():
+        lines.append(f"  {sampler:13}" + "".join(f"{value:9.4f}" for value in found.values()))
+    return "\n".join([*lines, f"  real data    {comparison.floor:9.4f}"])
+
+
 def table(report: Report) -> str:
     """The report for a person: a line a figure, with its floor or the figure of held-out data beside it."""
     lines = []
     for name, value in report.items():
-        if name.endswith(("_floor", "_of_held_out")):
+        if name.endswith(("_floor", "_of_held_out", "_error")):
+            continue
+        if f"{name}_error" in report:
+            lines.append(f"{_words(name)}  {value:<9.4f}  ± {report[f'{name}_error']:.4f}")
             continue
         if isinstance(value, list):
             lines.append(f"{_words(name)}  " + " ".join(f"{100 * share:.1f}" for share in value) + "  %")

@@ -2,59 +2,101 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from minidiff import samplers
-from minidiff.denoiser import Denoiser
+from minidiff.denoiser import Denoiser, Prediction
 from minidiff.samplers import State
-from minidiff.samplers.ddim import steps as ddim_steps
 from minidiff.schedules import Schedule
 
-DDIM_STEPS, DDIM_SPACING = 50, "quadratic"
+# What each takes besides denoiser, x_T, rng and timesteps; and the steps (None: T) and spacing it has by default.
+OPTIONS = {name: list(inspect.signature(s).parameters)[4:] for name, s in samplers.SAMPLERS.items()}
+DEFAULTS = {
+    "ddpm": (None, "trailing"),
+    "ddim": (50, "quadratic"),
+    "plms": (50, "logsnr"),
+    "dpmpp_2m": (25, "logsnr"),
+    "heun": (25, "logsnr"),
+    "unipc": (25, "logsnr"),
+    "pc": (None, "trailing"),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to sample: 'ddpm' or 'ddim', the number of steps, their spacing, and DDIM's η.
+    """How to sample: by which of `samplers.SAMPLERS`, in how many steps, how spaced, and with which options.
 
-    What is left out is: for DDPM every time; for DDIM 50 steps (or T, if that is less), dense near 0
-    (`timesteps.quadratic`), and η = 0. Raises ValueError for an unknown name, or an η that DDPM does not take.
+    What is left out is as `DEFAULTS` says (T steps, if that is less) and as the sampler has it. Raises ValueError
+    for an unknown name, or an option that the sampler does not take.
     """
 
     sampler: str = "ddim"
     steps: int | None = None
     spacing: str | None = None
-    eta: float | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sampler not in samplers.SAMPLERS:
             raise ValueError(f"expected a sampler of {', '.join(samplers.SAMPLERS)}; got {self.sampler!r}")
-        if self.spacing is not None and self.spacing not in samplers.SPACINGS:
-            raise ValueError(f"expected a spacing of {', '.join(samplers.SPACINGS)}; got {self.spacing!r}")
-        if self.eta is not None and self.sampler != "ddim":
-            raise ValueError(f"{self.sampler} takes no eta; it is an option of ddim")
+        if self.spacing is not None and self.spacing not in samplers.SPACING_NAMES:
+            raise ValueError(
+                f"expected a spacing of {', '.join(samplers.SPACING_NAMES)}; got {self.spacing!r}"
+            )
+        for option in self.options:
+            if option not in OPTIONS[self.sampler]:
+                takers = ", ".join(name for name, taken in OPTIONS.items() if option in taken) or "no sampler"
+                raise ValueError(f"{self.sampler} takes no {option}; it is an option of {takers}")
 
-    def times(self, T: int) -> tuple[int, ...]:
-        """The times that it visits on a schedule of T. Raises ValueError for more steps than T."""
-        ddim = self.sampler == "ddim"
-        steps = self.steps if self.steps is not None else min(DDIM_STEPS, T) if ddim else T
-        return samplers.SPACINGS[self.spacing or (DDIM_SPACING if ddim else "trailing")](T, steps)
+    def times(self, schedule: Schedule) -> tuple[int, ...]:
+        """The times that it visits on a schedule. Raises ValueError for more steps than T."""
+        steps, spacing = DEFAULTS[self.sampler]
+        if self.steps is not None:
+            steps = self.steps
+        elif steps is None or steps > schedule.T:
+            steps = schedule.T
+        return samplers.spaced(schedule, self.spacing or spacing, steps)
 
     def check(self, schedule: Schedule) -> None:
-        """Raises ValueError where this cannot be done on the schedule: too many steps, or too large an η."""
-        times = self.times(schedule.T)
-        if self.sampler == "ddim":
-            ddim_steps(schedule, times, self.eta or 0.0)
+        """Raises ValueError where this cannot be done on the schedule: too many steps, or an option out of range."""
+        next(self.states(_Listener(schedule), np.zeros((0, 1)), np.random.default_rng(0)))
+
+    def evaluations(self, schedule: Schedule) -> int:
+        """How often it asks the network, for each sample."""
+        listener = _Listener(schedule)
+        samplers.final(self.states(listener, np.zeros((0, 1)), np.random.default_rng(0)))
+        return listener.asked
 
     def states(self, denoiser: Denoiser, x_T: np.ndarray, rng: np.random.Generator) -> Iterator[State]:
         """Run the sampler from x_T (B, …)."""
-        options = {} if self.eta is None else {"eta": self.eta}
-        times = self.times(denoiser.schedule.T)
-        return samplers.SAMPLERS[self.sampler](denoiser, x_T, rng, times, **options)
+        times = self.times(denoiser.schedule)
+        return samplers.SAMPLERS[self.sampler](denoiser, x_T, rng, times, **self.options)
+
+
+class _Listener:
+    """A denoiser that knows nothing, and counts how often it is asked."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule, self.asked = schedule, 0
+
+    def __call__(self, x: np.ndarray, t: float) -> Prediction:
+        self.asked += 1
+        return Prediction(x, x, x)
+
+
+def within(evaluations: int, schedule: Schedule, sampler: str, **details: object) -> Recipe:
+    """The recipe of a sampler with the most steps that ask the network no more than so often, of those up to T."""
+
+    def asks(steps: int) -> int:
+        return Recipe(sampler, steps, **details).evaluations(schedule)
+
+    steps = bisect_right(range(1, min(evaluations, schedule.T) + 1), evaluations, key=asks)
+    return Recipe(sampler, max(1, steps), **details)
 
 
 def generate(
@@ -72,7 +114,7 @@ def generate(
     """
     batch = max(128, 4096 // math.prod(shape))
     streams = rng.spawn(-(-count // batch))
-    total = len(streams) * (len(recipe.times(denoiser.schedule.T)) - 1)
+    total = len(streams) * (len(recipe.times(denoiser.schedule)) - 1)
     samples, done = np.empty((count, *shape), np.float32), 0
     for i, stream in enumerate(streams):
         part = samples[i * batch : (i + 1) * batch]
@@ -93,5 +135,5 @@ def trajectory(
     """
     rng = rng.spawn(1)[0]
     x_T = samplers.initial_noise(rng, (count, *shape))
-    start = recipe.times(denoiser.schedule.T)[0]
+    start = recipe.times(denoiser.schedule)[0]
     return [State(start, x_T, np.zeros_like(x_T)), *recipe.states(denoiser, x_T, rng)]

@@ -14,20 +14,22 @@ a log-ratio at one path is no KL, and may be negative.
 
 x_0 is a float array (B, …); a term is (B,) float64, summed over coordinates. Draws are of x_t only: given that, each
 term is a closed form.
+
+Read from T down, the same terms are a code: with L_T + Σ_{s>t} L_{s−1} nats a receiver knows x_t, and guesses x̂_0 from
+it. How far that is from x_0, against the nats paid, is the rate–distortion curve (S8).
 """
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from minidiff import noising
-from minidiff.denoiser import Denoiser
+from minidiff.denoiser import Denoiser, Prediction
 from minidiff.noising import Time
 from minidiff.schedules import Schedule
-
-LEVELS = 256  # of a pixel, evenly on [−1, 1]: 2/255 apart
 
 Variance = str | np.ndarray
 
@@ -50,28 +52,75 @@ def bound(
     x0: np.ndarray,
     rng: np.random.Generator,
     variance: Variance = "small",
-    decoder: str = "gaussian",
-    times: Sequence[int] | None = None,
+    levels: int | None = None,
+    strata: Sequence[int] | None = None,
 ) -> Bound:
     """L_T + Σ L_{t−1} + L_0 of each x_0, with one x_t drawn for each t (V1).
 
-    variance: see `step_variances`. decoder: see `data_term`. times: the t ≥ 2 whose L_{t−1} are computed, by default
-    all T−1 of them. Of fewer the mean is taken times T−1, which estimates the sum where they are drawn uniformly.
-
-    Raises ValueError for times outside 2…T or none at all, and what the terms raise.
+    variance: see `step_variances`. levels: see `data_term`. strata: see `chain`. Raises what those raise.
     """
-    schedule = denoiser.schedule
-    times = range(schedule.T, 1, -1) if times is None else times
-    if len(times) == 0:
-        raise ValueError("expected at least one t of 2…T at which to compute L_{t−1}, got none")
-    prior, steps = prior_term(schedule, x0), np.zeros(len(x0))
-    for t in times:
-        x_t = noising.diffuse(schedule, _double(x0), t, rng.standard_normal(x0.shape))
-        steps += step_term(denoiser, x0, x_t, t, variance)
-    x_1 = noising.diffuse(schedule, _double(x0), 1, rng.standard_normal(x0.shape))
-    return Bound(
-        prior, steps * ((schedule.T - 1) / len(times)), data_term(denoiser, x0, x_1, variance, decoder)
-    )
+    costs = chain(denoiser, x0, rng, variance, strata)
+    x_1 = noising.diffuse(denoiser.schedule, _double(x0), 1, rng.standard_normal(x0.shape))
+    data = data_term(denoiser, x0, x_1, variance, levels)
+    return Bound(prior_term(denoiser.schedule, x0), (costs.width[:, None] * costs.step).sum(axis=0), data)
+
+
+class Costs(NamedTuple):
+    """What the chain pays, stratum by stratum from T down: K strata of times for each of B samples.
+
+    width (K,): how many times each holds. step (K, B): L_{t−1} in nats at one t of it. distortion (K, B): the mean over
+    coordinates of (x_0 − x̂_0(x_t))².
+    """
+
+    width: np.ndarray
+    step: np.ndarray
+    distortion: np.ndarray
+
+
+def chain(
+    denoiser: Denoiser,
+    x0: np.ndarray,
+    rng: np.random.Generator,
+    variance: Variance = "small",
+    strata: Sequence[int] | None = None,
+) -> Costs:
+    """L_{t−1} for t from T down to 2, and how well x_t is understood there.
+
+    strata: strictly falling from T to 1; those times t with strata[k] ≥ t > strata[k+1] are one stratum, in which each
+    sample draws a t of its own. That times the stratum's width estimates the sum over it without bias, and costs one
+    evaluation. None: every t is a stratum. Raises ValueError for strata that are not that.
+    """
+    schedule, x0 = denoiser.schedule, _double(x0)
+    edges = tuple(range(schedule.T, 0, -1) if strata is None else strata)
+    if not (edges and edges[0] == schedule.T and edges[-1] == 1 and all(a > b for a, b in pairwise(edges))):
+        raise ValueError(f"expected strata that fall strictly from T = {schedule.T} to 1, got {edges!s:.80}")
+    width = -np.diff(edges)
+    step, distortion = np.empty((2, len(width), len(x0)))
+    for k, (top, bottom) in enumerate(pairwise(edges)):
+        t = rng.integers(bottom + 1, top + 1, len(x0))
+        x_t = noising.diffuse(schedule, x0, t, rng.standard_normal(x0.shape))
+        prediction = denoiser(x_t, t)
+        step[k] = _step_cost(schedule, prediction, x0, x_t, t, variance)
+        distortion[k] = _per_sample((x0 - prediction.x0) ** 2) / math.prod(x0.shape[1:])
+    return Costs(width, step, distortion)
+
+
+def rate_distortion(schedule: Schedule, x0: np.ndarray, costs: Costs) -> tuple[np.ndarray, np.ndarray]:
+    """Rate, in nats a sample, and distortion, both (K,) and in the mean over samples: the curve of S8, from T down.
+
+    The rate is what is paid until x_t is known: L_T and all L_{s−1} with s > t; of its own stratum about the
+    (width − 1)/2 which in the mean come before the t that was drawn, hence exactly where every t is a stratum.
+    """
+    step = costs.step.mean(axis=1)
+    before = np.cumsum(costs.width * step) - costs.width * step
+    rate = prior_term(schedule, x0).mean() + before + (costs.width - 1) / 2 * step
+    return rate, costs.distortion.mean(axis=1)
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """The mean of values (B,) and its standard error, their deviation over √B; NaN for a single one."""
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), float(error)
 
 
 def bits_per_dim(nats: np.ndarray, x0: np.ndarray) -> np.ndarray:
@@ -92,10 +141,9 @@ def step_term(
 
     μ_θ is the mean of R3 with the denoiser's x̂_0 for x_0. Raises ValueError for another t or shape.
     """
-    index = noising.time_index(denoiser.schedule, t, x0, first=2)
-    sigma2 = noising.shaped(step_variances(denoiser.schedule, variance)[index], _double(x0))
-    right = noising.posterior(denoiser.schedule, _double(x0), _double(x_t), t)
-    return _per_sample(gaussian_kl(*right, _model_mean(denoiser, x_t, t), sigma2))
+    noising.time_index(denoiser.schedule, t, x0, first=2)
+    x_t = _double(x_t)
+    return _step_cost(denoiser.schedule, denoiser(x_t, t), _double(x0), x_t, t, variance)
 
 
 def data_term(
@@ -103,27 +151,26 @@ def data_term(
     x0: np.ndarray,
     x_1: np.ndarray,
     variance: Variance = "small",
-    decoder: str = "gaussian",
+    levels: int | None = None,
 ) -> np.ndarray:
     """L_0 = −log p_θ(x_0|x_1), (B,): the description of the data itself, once it is nearly known.
 
-    decoder: "gaussian", the density of N(μ_θ(x_1, 1), σ_1²) at x_0, for continuous data (up to a constant V7);
-    or "levels", the mass of the bin of x_0, for images of 256 levels (V6). Raises ValueError for another.
+    levels: None, for continuous data: the density of N(μ_θ(x_1, 1), σ_1²) at x_0 (up to a constant V7); for images
+    the number of levels of a pixel, such as 256: the mass of the bin of x_0 (V6).
     """
     if x_1.shape != x0.shape:
         raise ValueError(f"expected x_0 and x_1 of one shape, got {x0.shape} and {x_1.shape}")
-    mean, sigma2 = _model_mean(denoiser, x_1, 1), step_variances(denoiser.schedule, variance)[1]
-    if decoder == "levels":
-        return -_per_sample(log_level_mass(x0, mean, sigma2))
-    if decoder != "gaussian":
-        raise ValueError(
-            f'expected decoder "gaussian" (continuous data) or "levels" (images), got {decoder!r}'
-        )
+    prediction = denoiser(_double(x_1), 1)
+    mean, sigma2 = prediction.x0, _variance_of(denoiser.schedule, prediction, 1, variance)
+    if levels is not None:
+        return -_per_sample(log_level_mass(x0, mean, sigma2, levels))
     return _per_sample((_double(x0) - mean) ** 2 / sigma2 + np.log(2 * np.pi * sigma2)) / 2
 
 
 def step_variances(schedule: Schedule, variance: Variance) -> np.ndarray:
     """σ_t² of the model's steps, (T+1,) with 0 at index 0: "small", β̃_t, or "large", β_t; or an array, checked.
+
+    Where a `variance` is asked for it may also be "learned", that of `Prediction.log_variance`.
 
     By either name σ_1² is β̃_2, as in the paper's code. The step to clean data has β̃_1 = 0, under which p_θ(x_0|x_1)
     would have no density; β̃_2 is the smallest variance of the chain that is not zero. (A sampler adds no noise there.)
@@ -173,19 +220,25 @@ def gaussian_kl(
     return ((mean - other_mean) ** 2 / other_variance + excess - np.log(ratio)) / 2
 
 
-def log_level_mass(x0: np.ndarray, mean: np.ndarray, variance: float | np.ndarray) -> np.ndarray:
+def log_level_mass(
+    x0: np.ndarray, mean: np.ndarray, variance: float | np.ndarray, levels: int = 256
+) -> np.ndarray:
     """log of the mass that N(mean, variance) gives to the bin x_0 ± 1/255, the bins of −1 and 1 open (V6).
 
-    All are (B, …), the variance may be one number. The 256 masses sum to 1, and tails far beyond what a float can
-    hold keep their logarithm. Raises ValueError where x_0 is not on the levels −1, −1 + 2/255, …, 1.
+    All are (B, …), the variance may be one number. The masses of all levels sum to 1, and tails far beyond what a float
+    can hold keep their logarithm. With another number n of levels the bin is x_0 ± 1/(n−1). Raises ValueError where
+    x_0 is not on the levels −1, −1 + 2/(n−1), …, 1.
     """
-    level = np.rint((_double(x0) + 1) / 2 * (LEVELS - 1))
-    centre = 2 * level / (LEVELS - 1) - 1
-    if not np.all((level >= 0) & (level < LEVELS) & (np.abs(x0 - centre) < 1e-5)):
-        raise ValueError("expected images whose every pixel is one of the 256 levels −1 + 2k/255, got others")
-    half, sigma = 1 / (LEVELS - 1), np.sqrt(variance)
+    last = levels - 1
+    level = np.rint((_double(x0) + 1) / 2 * last)
+    centre = 2 * level / last - 1
+    if not np.all((level >= 0) & (level <= last) & (np.abs(x0 - centre) < 1e-5)):
+        raise ValueError(
+            f"expected images whose every pixel is one of the {levels} levels −1 + 2k/{last}, got others"
+        )
+    half, sigma = 1 / last, np.sqrt(variance)
     low = np.where(level == 0, -np.inf, (centre - half - mean) / sigma)
-    high = np.where(level == LEVELS - 1, np.inf, (centre + half - mean) / sigma)
+    high = np.where(level == last, np.inf, (centre + half - mean) / sigma)
     # In the lower tail Φ keeps its digits, in the upper it is 1 and loses them: so mirror what lies above the mean.
     mirrored = centre > mean
     low, high = np.where(mirrored, -high, low), np.where(mirrored, -low, high)
@@ -204,10 +257,21 @@ def _log_cdf(z: float) -> float:
     return math.log1p(-beyond) if z > 0 else math.log(beyond)
 
 
-def _model_mean(denoiser: Denoiser, x_t: np.ndarray, t: Time) -> np.ndarray:
-    """μ_θ(x_t, t): the mean of R3 at the denoiser's x̂_0, which at t = 1 is x̂_0 itself."""
-    x_t = _double(x_t)
-    return noising.posterior(denoiser.schedule, denoiser(x_t, t).x0, x_t, t)[0]
+def _step_cost(
+    schedule: Schedule, prediction: Prediction, x0: np.ndarray, x_t: np.ndarray, t: Time, variance: Variance
+) -> np.ndarray:
+    right = noising.posterior(schedule, x0, x_t, t)
+    mean, _ = noising.posterior(schedule, prediction.x0, x_t, t)
+    return _per_sample(gaussian_kl(*right, mean, _variance_of(schedule, prediction, t, variance)))
+
+
+def _variance_of(schedule: Schedule, prediction: Prediction, t: Time, variance: Variance) -> np.ndarray:
+    """σ_t² of the model's step from t, broadcastable against x."""
+    if isinstance(variance, str) and variance == "learned":
+        if prediction.log_variance is None:
+            raise ValueError('the network has no learned variance: take "small" (β̃) or "large" (β)')
+        return np.exp(prediction.log_variance)
+    return noising.shaped(step_variances(schedule, variance)[t], prediction.x0)
 
 
 def _per_sample(each: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@
 F4 ties x_t, x_0 and ε together, so whoever knows x_t and one of x_0, ε, v or the score knows them all; the
 conversions are the second half of this file.
 
-Throughout, x is a float array (B, …) and t an int or a (B,) array of ints, a time for each sample.
+Throughout, x is a float array (B, …) and t an int or a (B,) array of ints, a time for each sample; where
+nothing but ᾱ_t counts (F4 and the conversions) t may be real, with ᾱ_t as `Schedule.at` says.
 Coefficients are taken in float64 and cast to the dtype of x, which is the dtype of the result. A t that is
-no integer, out of range or not one for each sample raises ValueError; so does a second array of another
+no number, out of range or not one for each sample raises ValueError; so does a second array of another
 shape than the first.
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from minidiff.schedules import Schedule
 
-Time = int | np.ndarray
+Time = int | float | np.ndarray
 
 
 class Step(NamedTuple):
@@ -49,9 +50,8 @@ def diffuse(schedule: Schedule, x0: np.ndarray, t: Time, noise: np.ndarray) -> n
 
 def marginal(schedule: Schedule, x0: np.ndarray, t: Time) -> tuple[np.ndarray, np.ndarray]:
     """Mean √ᾱ_t x_0 and variance 1−ᾱ_t of q(x_t | x_0), t in 0…T (F4)."""
-    index = time_index(schedule, t, x0, first=0)
-    mean = shaped(np.sqrt(schedule.alpha_bar[index]), x0) * x0
-    return mean, shaped(schedule.one_minus_alpha_bar[index], x0)
+    alpha_bar, noise = level(schedule, t, x0, first=0)
+    return shaped(np.sqrt(alpha_bar), x0) * x0, shaped(noise, x0)
 
 
 def posterior(schedule: Schedule, x0: np.ndarray, x_t: np.ndarray, t: Time) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +116,19 @@ def eps_from_score(schedule: Schedule, score: np.ndarray, t: Time) -> np.ndarray
     return -sigma * score
 
 
-def time_index(schedule: Schedule, t: Time, x: np.ndarray, first: int) -> np.ndarray:
+def level(schedule: Schedule, t: Time, x: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """ᾱ_t and 1−ᾱ_t in float64, one number or (B,), at whole or real t. Raises as `time_index`."""
+    t = time_index(schedule, t, x, first, whole=False)
+    if t.dtype.kind == "f":
+        at = schedule.at(t)
+        return at.alpha_bar, at.one_minus_alpha_bar
+    return schedule.alpha_bar[t], schedule.one_minus_alpha_bar[t]
+
+
+def time_index(schedule: Schedule, t: Time, x: np.ndarray, first: int, whole: bool = True) -> np.ndarray:
     """t as an index into the arrays of `schedule`: an integer in first…T, or one for each sample of x.
+
+    Where it need not be whole it may be real, and is then no index but a time between those of two.
 
     Raises:
         TypeError: x is no float array (its dtype would cut the coefficients down to integers).
@@ -128,8 +139,9 @@ def time_index(schedule: Schedule, t: Time, x: np.ndarray, first: int) -> np.nda
             f"expected a float array (B, …), got {getattr(x, 'dtype', type(x).__name__)}: convert it first"
         )
     index = np.asarray(t)
-    if index.dtype.kind not in "iu":
-        raise ValueError(f"expected t as an integer or an array of integers, got {t!r:.80}")
+    if index.dtype.kind not in ("iu" if whole else "iuf"):
+        kind = "an integer or an array of integers" if whole else "a number or an array of numbers"
+        raise ValueError(f"expected t as {kind}, got {t!r:.80}")
     if index.shape not in ((), (len(x),)):
         raise ValueError(f"expected one t, or one for each of the {len(x)} samples, got shape {index.shape}")
     if index.size and not (first <= index.min() and index.max() <= schedule.T):
@@ -147,9 +159,8 @@ def _signal_and_sigma(
     schedule: Schedule, t: Time, x: np.ndarray, first: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """√ᾱ_t and √(1−ᾱ_t), shaped for x."""
-    index = time_index(schedule, t, x, first)
-    signal, sigma = np.sqrt(schedule.alpha_bar[index]), np.sqrt(schedule.one_minus_alpha_bar[index])
-    return shaped(signal, x), shaped(sigma, x)
+    alpha_bar, noise = level(schedule, t, x, first)
+    return shaped(np.sqrt(alpha_bar), x), shaped(np.sqrt(noise), x)
 
 
 def _like(x: np.ndarray, other: np.ndarray) -> np.ndarray:

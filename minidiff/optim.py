@@ -1,4 +1,4 @@
-"""Adam, its warm-up, clipping and the moving average of the weights, each one call on a flat vector."""
+"""Adam with its warm-up, clipping and the moving average of the weights, on one flat vector."""
 
 from __future__ import annotations
 
@@ -23,20 +23,27 @@ class Adam:
         self.first, self.second = (aligned_zeros(values.size, values.dtype) for _ in range(2))
         self.beta1, self.beta2, self.eps, self.step = beta1, beta2, eps, 0
 
-    def update(self, gradients: np.ndarray, lr: float, scale: float = 1.0) -> None:
-        """Move the values, in place, by the gradients (n,), which count `scale` times."""
+    def update(
+        self, gradients: np.ndarray, lr: float, scale: float = 1.0, average: EMA | None = None
+    ) -> None:
+        """Move the values, in place, by the gradients (n,), which count `scale` times and are 0 afterwards.
+
+        average: takes in the new values in the same pass.
+        """
         self.step += 1
         kernels.adam(
             self.values,
             gradients,
             self.first,
             self.second,
+            None if average is None else average.values,
             self.step,
             lr,
             self.beta1,
             self.beta2,
             self.eps,
             scale,
+            0.0 if average is None else average.decay_at(self.step),
         )
 
 
@@ -54,9 +61,9 @@ class EMA:
         self.values[...] = values
         self.decay = decay
 
-    def update(self, values: np.ndarray, step: int) -> None:
-        """Take in the values (n,) of step number `step`, counted from 1."""
-        kernels.ema(self.values, values, min(self.decay, (1 + step) / (10 + step)))
+    def decay_at(self, step: int) -> float:
+        """How much of the average stays at step number `step`, counted from 1; `Adam.update` moves it."""
+        return min(self.decay, (1 + step) / (10 + step))
 
 
 def warm_up(step: int, steps: int) -> float:

@@ -11,7 +11,7 @@ against what it ought to have learned.
 
 Each is computed directly: x̂_0 is never ε divided by √ᾱ, so nothing is lost at either end of time; weights
 of components go through log-sum-exp, so nothing underflows for an x far away. x is (B, D) in float32 or
-float64, t an int or (B,) ints; results have the dtype of x, the arithmetic is float64.
+float64, t one time or (B,), whole or real; results have the dtype of x, the arithmetic is float64.
 """
 
 from collections.abc import Callable, Iterable
@@ -77,12 +77,11 @@ class Oracle:
 
     def _at(self, schedule: Schedule, x: np.ndarray, t: Time) -> tuple[np.ndarray, ...]:
         """log q_t, score, x̂_0, ᾱ and 1−ᾱ, in float64."""
-        index = noising.time_index(schedule, t, x, self.first_time)
+        level = noising.level(schedule, t, x, self.first_time)
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"expected x of shape (B, {self.dim}), got {x.shape}")
         x = x.astype(np.float64)
-        alpha_bar = noising.shaped(schedule.alpha_bar[index], x)
-        noise = noising.shaped(schedule.one_minus_alpha_bar[index], x)
+        alpha_bar, noise = (noising.shaped(part, x) for part in level)
         return *self._exact(x, alpha_bar, noise), alpha_bar, noise
 
 

@@ -7,18 +7,21 @@ write a file, whose suffix says its format, or return a frame: (height, width, 3
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
 from minidiff import files
 from minidiff.datasets import Units
+from minidiff.samplers import State
 
 INK, ACCENT, PAPER = "#1f2933", "#d1495b", "#fbfaf7"
+COLOURS = ("#1f2933", "#d1495b", "#edae49", "#00798c", "#6a4c93", "#66a182", "#8d6a4f")  # of lines told apart
 
 
 def figure(width: float, height: float, columns: int = 1, rows: int = 1, **options: object):
@@ -40,7 +43,7 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> Non
     ax.loglog(steps, _running_mean(np.asarray(losses)), color=ACCENT, linewidth=1.6)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}")
-    ax.set(xlabel="step", ylabel="L_simple")
+    ax.set(xlabel="step", ylabel="loss")
     save(frame_of(drawn), path)
 
 
@@ -50,6 +53,23 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     end = np.arange(1, len(values) + 1)
     begin = end - np.maximum(1, end // 10)
     return (total[end] - total[begin]) / (end - begin)
+
+
+def distances(found: Mapping[str, Mapping[int, float]], floor: float, name: str, path: Path) -> None:
+    """A distance against the number of evaluations, on logarithmic axes: a line a sampler, and that of real data."""
+    drawn, ax = figure(6, 4)
+    for i, (sampler, by_evaluations) in enumerate(found.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        ax.loglog(
+            *zip(*by_evaluations.items(), strict=True), color=colour, marker="o", markersize=3, label=sampler
+        )
+    ax.axhline(floor, color=INK, linestyle=":", linewidth=1, label="real data")
+    ticks = sorted({evaluations for line in found.values() for evaluations in line})
+    ax.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel="evaluations of the network", ylabel=name.replace("_", " "))
+    ax.legend(frameon=False, fontsize=8)
+    save(frame_of(drawn), path)
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) -> np.ndarray:
@@ -95,6 +115,87 @@ def points(samples: np.ndarray, data: np.ndarray | None = None, title: str = "")
     ax.set(xlim=(low[0], high[0]))
     ax.set_title(title, fontsize=9, color=INK)
     return frame_of(drawn)
+
+
+def strip(states: Sequence[State], columns: int = 12) -> np.ndarray:
+    """A frame of the way from noise to images: for each sample a row of x_t and below it one of x̂_0, from T to 0.
+
+    states: of the sampler, the first at T, where there is no x̂_0 yet; `columns` of them are shown, evenly chosen.
+    """
+    shown = _evenly(states, columns)
+    rows = [
+        image
+        for i in range(len(shown[0].x))
+        for image in (*(s.x[i] for s in shown), *(s.x0[i] for s in shown))
+    ]
+    return image_grid(np.stack(rows), len(shown), side=960)
+
+
+def trajectories(states: Sequence[State], units: Units, data: np.ndarray | None = None) -> np.ndarray:
+    """A frame of a density through time, from noise to points in their own units.
+
+    In one dimension t runs along the axis, the shade is the density and the lines are 40 of the samples; in two (and of
+    more, the first two coordinates) there are six densities side by side, the data's own last where there is some.
+    """
+    if states[0].x.shape[1] == 1:
+        return _density_on_the_line(states, units)
+    shown = _evenly(states, 6)
+    clouds = [(f"t = {s.t}", units.to_units(s.x)) for s in shown]
+    clouds += [] if data is None else [("data", units.to_units(data[:20_000]))]
+    low, high = (f([cloud[:, :2] for _, cloud in clouds[-2:]]) for f in (_lowest, _highest))
+    margin = np.where(high > low, 0.3 * (high - low), 1.0)
+    box = np.stack([low - margin, high + margin], axis=1)
+    drawn, axes = figure(2 * len(clouds), 2.2, columns=len(clouds))
+    for ax, (title, cloud) in zip(axes, clouds, strict=True):
+        ax.hist2d(cloud[:, 0], cloud[:, 1], bins=64, range=box, cmap=_shades())
+        ax.set(xticks=[], yticks=[], aspect="equal" if np.ptp(box[0]) == np.ptp(box[1]) else "auto")
+        ax.set_title(title, fontsize=9, color=INK)
+    return frame_of(drawn)
+
+
+def _density_on_the_line(states: Sequence[State], units: Units) -> np.ndarray:
+    drawn, ax = figure(7, 4)
+    places = [units.to_units(s.x)[:, 0] for s in states]
+    times = np.array([s.t for s in states])
+    low, high = np.quantile(np.concatenate(places), [0.001, 0.999])
+    margin = 0.1 * max(high - low, 1e-6)
+    bins = np.linspace(low - margin, high + margin, 161)
+    density = np.stack([np.histogram(p, bins)[0] for p in places], axis=1)
+    # Each time by its own peak, or the data would outshine the rest.
+    density = density / np.maximum(density.max(axis=0), 1)
+    order = np.argsort(times)
+    ax.pcolormesh(
+        times[order], (bins[1:] + bins[:-1]) / 2, density[:, order], cmap=_shades(), shading="nearest"
+    )
+    ax.plot(times, np.stack([p[:40] for p in places]), color=INK, alpha=0.35, linewidth=0.6)
+    ax.set(xlabel="t", ylabel="x", xlim=(times.max(), times.min()), ylim=(bins[0], bins[-1]))
+    return frame_of(drawn)
+
+
+def rate_distortion(rate: np.ndarray, rmse: np.ndarray, path: Path) -> None:
+    """How far x̂_0(x_t) is from x_0, in the data's units, against the bits/dim paid until x_t is known (S8)."""
+    drawn, axes = figure(8, 3.5, columns=2)
+    for ax, scale in zip(axes, ("linear", "log"), strict=True):
+        ax.plot(rate, rmse, color=ACCENT, linewidth=1.6)
+        ax.set(xlabel="rate, bits/dim", ylabel="root mean squared error", xscale=scale, ylim=(0, None))
+    save(frame_of(drawn), path)
+
+
+def _evenly(states: Sequence[State], count: int) -> list[State]:
+    index = np.linspace(0, len(states) - 1, min(count, len(states))).round().astype(int)
+    return [states[i] for i in index]
+
+
+def _lowest(clouds: list[np.ndarray]) -> np.ndarray:
+    return np.quantile(np.concatenate(clouds), 0.005, axis=0)
+
+
+def _highest(clouds: list[np.ndarray]) -> np.ndarray:
+    return np.quantile(np.concatenate(clouds), 0.995, axis=0)
+
+
+def _shades() -> LinearSegmentedColormap:
+    return LinearSegmentedColormap.from_list("paper to accent", [PAPER, ACCENT])
 
 
 def picture(x: np.ndarray, units: Units, data: np.ndarray | None = None) -> np.ndarray:

@@ -8,23 +8,39 @@ from minidiff.runs import Settings
 STEPS = {"mlp": 10_000, "unet": 5_000}
 TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": {"batch": 64, "lr": 1e-3}}
 GROUPS = 8  # of every norm
+LABEL_DROP = 0.1  # where classes are told: as in Ho & Salimans 2022, and little is lost of either law
 QUICKSTART_STEPS, QUICKSTART_MINUTES = 1600, 2.1  # whichever ends first
 
 
-def network(data: Dataset, kind: str | None, T: int, width: int | None) -> dict[str, object]:
+def network(
+    data: Dataset,
+    kind: str | None,
+    T: int,
+    width: int | None,
+    classes: bool = False,
+    learn_variance: bool = False,
+) -> dict[str, object]:
     """The description of a network for a data set: an MLP for points, a small U-Net for square images.
 
     The MLP knows the time by sines and cosines: they come closer, sooner, than a learned vector for each time.
 
     The U-Net halves the image while its side stays even, twice at most and not below 4 pixels, and attends at the
-    last of these resolutions. Raises ValueError for a kind that does not fit the data.
+    last of these resolutions. classes: whether it is told the labels of the data.
+    learn_variance: whether it also says how wide the step back is.
+
+    Raises ValueError for a kind that does not fit the data, and for classes where the data has no labels.
     """
+    if classes and not data.classes:
+        raise ValueError(f"{data.name} has no labels, so there are no classes to tell the network")
+    more = {"classes": data.classes} if classes else {}
+    if learn_variance:
+        more["answers"] = 2
     shape = data.x.shape[1:]
     kind = kind or ("mlp" if len(shape) == 1 else "unet")
     if kind == "mlp":
         if len(shape) != 1:
             raise ValueError(f"the MLP takes points, {data.name} has images of shape {shape}: use the U-Net")
-        return {"kind": "mlp", "dim": shape[0], "width": width or 128, "T": T, "time": "sinusoidal"}
+        return {"kind": "mlp", "dim": shape[0], "width": width or 128, "T": T, "time": "sinusoidal", **more}
     if len(shape) != 3 or shape[0] != shape[1]:
         raise ValueError(f"the U-Net takes square images; a sample of {data.name} has shape {shape}")
     if width and width % GROUPS:
@@ -41,6 +57,7 @@ def network(data: Dataset, kind: str | None, T: int, width: int | None) -> dict[
         "attention": [side >> halvings],
         "groups": GROUPS,
         "dropout": 0.0,
+        **more,
     }
 
 

@@ -3,7 +3,7 @@
     settings.json    what was asked for, to be read by people
     metrics.jsonl    a line of JSON every few steps: step, loss, norm, lr, seconds
     checkpoint.npz   all that sampling and resuming need
-    loss.png  samples.png  animation.gif
+    loss.png  samples.png  animation.gif  way.png
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff import checkpoints, datasets, files, generation, nn, schedules
+from minidiff import checkpoints, datasets, files, generation, guidance, nn, schedules
 from minidiff.datasets import Dataset, Units
 from minidiff.denoiser import Denoiser
 from minidiff.training import Diverged, Step, Trainer, fill
@@ -34,7 +34,8 @@ class Settings:
     """All that decides what a run learns.
 
     net: a description as `nn.build` takes. schedule: {'name': …, 'T': …, …} as `schedule_of` takes. seed: of
-    the weights' start, the data's order, times and noise. The other fields are those of `Trainer`.
+    the weights' start, the data's order, times and noise. The other fields are those of `Trainer`; labels are
+    told where the net has classes.
     """
 
     data: str
@@ -47,12 +48,20 @@ class Settings:
     decay: float = 0.9999
     times: str = "antithetic"
     seed: int = 0
+    prediction: str = "eps"
+    weighting: str = "simple"
+    label_drop: float = 0.0
 
 
 def schedule_of(description: dict[str, object]) -> schedules.Schedule:
-    """The schedule {'name': …} of `schedules.SCHEDULES` with the description's other entries as arguments."""
-    arguments = {key: value for key, value in description.items() if key != "name"}
-    return schedules.SCHEDULES[description["name"]](**arguments)
+    """The schedule {'name': …} of `schedules.SCHEDULES` with the description's other entries as arguments.
+
+    An entry 'zero_terminal_snr', if true, changes it as `schedules.zero_terminal_snr` does.
+    """
+    arguments = dict(description)
+    name, to_zero = arguments.pop("name"), arguments.pop("zero_terminal_snr", False)
+    schedule = schedules.SCHEDULES[name](**arguments)
+    return schedules.zero_terminal_snr(schedule) if to_zero else schedule
 
 
 class Run:
@@ -172,12 +181,33 @@ class Run:
 
     # ---- sampling
 
-    def denoiser(self) -> Denoiser:
-        """The network as a sampler sees it; x̂₀ of images is held to their range."""
-        return Denoiser(self.net, self.schedule, clip=(-1, 1) if len(self.shape) == 3 else None)
+    @property
+    def variance(self) -> str:
+        """Which σ² its steps have in the bound: the learned one where there is one, else β."""
+        return "learned" if self.net.answers == 2 else "large"
+
+    def denoiser(self, label: int | None = None, scale: float = 1.0) -> Denoiser:
+        """The network as a sampler sees it; x̂₀ of images is held to their range.
+
+        label: the class to draw, guided with `scale` (`guidance.classifier_free`); None: any. Raises ValueError for a
+        class that the network was not trained on.
+        """
+        clip = (-1, 1) if len(self.shape) == 3 else None
+        denoiser = Denoiser(nn.frozen(self.net), self.schedule, self.settings.prediction, clip)
+        if label is None:
+            return denoiser
+        if not self.net.classes:
+            raise ValueError(f"{self.folder} was trained without classes; train one with --classes")
+        if not 0 <= label < self.net.classes:
+            raise ValueError(f"{self.folder} knows the classes 0…{self.net.classes - 1}, not {label}")
+        if scale != 1 and not self.settings.label_drop:
+            raise ValueError(
+                f"{self.folder} always knew the class in training, so it can be guided only with scale 1"
+            )
+        return guidance.classifier_free(denoiser, label, self.net.classes, scale)
 
     def draw(self, seed: int = 0) -> list[Path]:
-        """Write loss.png, samples.png and animation.gif, and say which files those are."""
+        """Write loss.png, samples.png, animation.gif and way.png, and say which files those are."""
         from minidiff import plots  # here, since matplotlib takes a while to come
 
         written = []
@@ -193,6 +223,12 @@ class Run:
         written += [self.folder / "samples.png", self.folder / "animation.gif"]
         plots.save(frames[-1], written[-2])
         plots.animate(frames, written[-1])
+        written.append(self.folder / "way.png")
+        if len(self.shape) == 3:
+            few = [state._replace(x=state.x[:6], x0=state.x0[:6]) for state in way]
+            plots.save(plots.strip(few), written[-1])
+        else:
+            plots.save(plots.trajectories(way, self.units, data), written[-1])
         return written
 
 
@@ -212,6 +248,9 @@ def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
         clip=settings.clip,
         decay=settings.decay,
         times=settings.times,
+        prediction=settings.prediction,
+        weighting=settings.weighting,
+        label_drop=settings.label_drop,
     )
 
 

@@ -14,6 +14,7 @@ and a sampler that starts from pure noise starts from something the network has 
 does what it is told; `repr` shows the ᾱ_T that came of it. `cosine` fits any T.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -90,13 +91,15 @@ class Schedule:
         beta = self.beta[1:]
         return f"Schedule(T={self.T}, β {beta[0]:.4g}…{beta[-1]:.4g}, ᾱ_T {self.alpha_bar[-1]:.4g})"
 
-    def kernel(self, s: int, t: int) -> tuple[float, float]:
-        """α = ᾱ_t/ᾱ_s and β = 1−α of q(x_t | x_s) = N(√α x_s, β I), 0 ≤ s < t ≤ T (F3).
+    def kernel(self, s: float, t: float) -> tuple[float, float]:
+        """α = ᾱ_t/ᾱ_s and β = 1−α of q(x_t | x_s) = N(√α x_s, β I), 0 ≤ s < t ≤ T (F3), whole or real as in `at`.
 
         Summed over just those steps, since the difference of two large log ᾱ would lose a small β.
         """
+        whole = np.arange(math.floor(s) + 1, math.ceil(t) + 1)
+        passed = np.minimum(whole, t) - np.maximum(whole - 1, s)  # of each step: 1, or a part at either end
         with np.errstate(divide="ignore"):
-            log_alpha = np.log1p(-self.beta[s + 1 : t + 1]).sum()
+            log_alpha = (passed * np.log1p(-self.beta[whole])).sum()
         return float(np.exp(log_alpha)), float(-np.expm1(log_alpha))
 
     def at(self, t: float | np.ndarray) -> Level:
@@ -104,7 +107,7 @@ class Schedule:
 
         Where β_T = 1 log ᾱ_T is −∞, so all of (T−1, T] is pure noise. Raises ValueError outside [0, T].
         """
-        t = np.asarray(t, dtype=np.float64)
+        t = np.asarray(t)
         if not np.all((t >= 0) & (t <= self.T)):
             raise ValueError(f"expected times in [0, {self.T}], got {_brief(t)}")
         return _level(np.interp(t, np.arange(self.T + 1), self.log_alpha_bar))
@@ -149,7 +152,7 @@ def sigmoid(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> 
 
 def constant(T: int = 1000, beta: float = 0.01) -> Schedule:
     """The same β at every step, ᾱ_t = (1−β)^t."""
-    return from_betas(np.full(_count(T), beta, dtype=np.float64))
+    return from_betas(np.full(_count(T), beta))
 
 
 def cosine(T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Schedule:
@@ -210,8 +213,11 @@ def respaced(schedule: Schedule, timesteps: Sequence[int]) -> Schedule:
     chosen times; `times` keeps the original ones, so that the network is still asked at those.
     """
     rising = falling_times(schedule.T, timesteps)[::-1]
-    betas = [schedule.kernel(s, t)[1] for s, t in pairwise(rising)]
-    return Schedule(np.array([0.0, *betas]), schedule.times[list(rising)])
+    betas = np.array([0.0, *(schedule.kernel(s, t)[1] for s, t in pairwise(rising))])
+    # A step so long that its β rounds to 1 leaves some signal nonetheless, where the original does.
+    some_left = schedule.log_alpha_bar[list(rising)] > -np.inf
+    betas[some_left] = np.minimum(betas[some_left], np.nextafter(1.0, 0.0))
+    return Schedule(betas, schedule.times[list(rising)])
 
 
 def falling_times(T: int, times: Sequence[int]) -> tuple[int, ...]:
@@ -268,4 +274,6 @@ def _check_betas(betas: np.ndarray) -> None:
 
 def _brief(values: Sequence | np.ndarray) -> str:
     """Values for an error message, on one line however many there are."""
-    return np.array2string(np.asarray(values), threshold=6, edgeitems=2, max_line_width=10**6, separator=", ")
+    return np.array2string(
+        np.asarray(values), threshold=6, edgeitems=2, max_line_width=np.inf, separator=", "
+    )

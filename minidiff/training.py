@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidiff import autograd as ag
 from minidiff import nn, optim
-from minidiff.objectives import TIMES, simple_loss
+from minidiff.autograd import Tensor
+from minidiff.objectives import LOSS_AWARE, TIMES, LossAware, Objective, simple_loss
 from minidiff.schedules import Schedule
 
 FACTS = ("step", "place", "data", "random")  # of a state: steps made, place in the order, checksum, generator
@@ -32,11 +35,14 @@ class Diverged(ArithmeticError):
 class Trainer:
     """A network in training: its weights, their average, Adam, the order of the data and the random state.
 
-    net: (x, t, label, rng) → ε_θ; its parameters move into one vector here, so a network has one trainer.
-    x (N, …): the data, in the network's range. labels (N,): told to the network where they are given.
+    net: (x, t, label, rng) → ε_θ, or what else it is to predict; its parameters move into one vector here, so a
+    network has one trainer.
+    x (N, …): the data, in the network's range. labels (N,): told to the network where they are given, and each
+    time with probability `label_drop` left out ("no class"): such a network can be guided without a classifier.
     rng: draws order, times, noise and dropout, in a fixed order at each step.
     batch, lr, warmup (steps until lr is reached), clip (longest gradient), decay (of the average), times (how t
-    is drawn: 'uniform' or 'antithetic'): the settings; none depends on how long the training will be.
+    is drawn: 'uniform', 'antithetic' or 'loss-aware'), prediction and weighting (as of `Objective`): the settings;
+    none depends on how long the training will be.
 
     average: the network over the averaged weights, which is the one to sample with.
     """
@@ -55,19 +61,29 @@ class Trainer:
         clip: float = 1.0,
         decay: float = 0.9999,
         times: str = "antithetic",
+        prediction: str = "eps",
+        weighting: str = "simple",
+        label_drop: float = 0.0,
     ) -> None:
         if batch < 1 or not lr > 0 or not clip > 0 or warmup < 0:
             raise ValueError(
                 f"expected batch ≥ 1, lr > 0, clip > 0, warmup ≥ 0; got {batch}, {lr}, {clip}, {warmup}"
             )
-        if times not in TIMES:
-            raise ValueError(f"times must be one of {', '.join(TIMES)}; got {times!r}")
+        if times not in (*TIMES, LOSS_AWARE):
+            raise ValueError(f"times must be one of {', '.join((*TIMES, LOSS_AWARE))}; got {times!r}")
         if labels is not None and not net.classes:
             raise ValueError("labels were given to a network that was built without classes")
+        if not 0 <= label_drop <= 1:
+            raise ValueError(f"expected label_drop, a probability, in [0, 1], got {label_drop}")
         if labels is not None and len(labels) != len(x):
             raise ValueError(f"expected a label for each of {len(x)} items, got {len(labels)}")
         self.net, self.schedule, self.x, self.labels, self.rng = net, schedule, x, labels, rng
-        self.lr, self.warmup, self.clip, self.draw_times = lr, warmup, clip, TIMES[times]
+        self.lr, self.warmup, self.clip = lr, warmup, clip
+        self.draw_times = LossAware(schedule.T) if times == LOSS_AWARE else TIMES[times]
+        self.objective = Objective(schedule, prediction, weighting)
+        plain = (prediction, weighting, net.answers) == ("eps", "simple", 1) and times != LOSS_AWARE
+        self._loss = self._simple_loss if plain else self._general_loss
+        self.label_drop = label_drop
         self.parameters = nn.ParameterVector(net)
         self.adam = optim.Adam(self.parameters.values)
         self.ema = optim.EMA(self.parameters.values, decay)
@@ -97,27 +113,53 @@ class Trainer:
         x0 = self.x[index]
         t = self.draw_times(self.rng, self.schedule.T, len(x0))
         noise = self.rng.standard_normal(x0.shape, dtype=x0.dtype)
-        label = None if self.labels is None else self.labels[index]
+        label = None if self.labels is None else self._told(self.labels[index])
 
-        loss = simple_loss(self.net, self.schedule, x0, t, noise, label, self.rng)
-        self.parameters.gradients.fill(0)
-        loss.backward()
-        norm, scale = optim.clip_scale(self.parameters.gradients, self.clip)
-        if not np.isfinite(loss.item() + norm):
-            raise Diverged(
-                f"step {self.step + 1}: the loss is {loss.item()}, the gradient's norm {norm}; "
-                "training stopped before it. Try a lower learning rate"
-            )
+        try:
+            loss = self._loss(x0, t, noise, label)
+            loss.backward()
+            norm, scale = optim.clip_scale(self.parameters.gradients, self.clip)
+            if not math.isfinite(loss.item() + norm):
+                raise Diverged(
+                    f"step {self.step + 1}: the loss is {loss.item()}, the gradient's norm {norm}; "
+                    "training stopped before it. Try a lower learning rate"
+                )
+        except BaseException:
+            self.parameters.gradients.fill(0)  # as every step finds it and leaves it
+            raise
         lr = self.lr * optim.warm_up(self.step + 1, self.warmup)
-        self.adam.update(self.parameters.gradients, lr, scale)
-        self.ema.update(self.parameters.values, self.step)
+        self.adam.update(self.parameters.gradients, lr, scale, self.ema)
         return Step(self.step, loss.item(), norm, lr)
+
+    def _simple_loss(
+        self, x0: np.ndarray, t: np.ndarray, noise: np.ndarray, label: np.ndarray | None
+    ) -> Tensor:
+        return simple_loss(self.net, self.schedule, x0, t, noise, label, self.rng)
+
+    def _general_loss(
+        self, x0: np.ndarray, t: np.ndarray, noise: np.ndarray, label: np.ndarray | None
+    ) -> Tensor:
+        losses = self.objective.losses(self.net, x0, t, noise, label, self.rng)
+        if not isinstance(self.draw_times, LossAware):
+            return ag.mean(losses)
+        weights = self.draw_times.weights(t).astype(x0.dtype)
+        self.draw_times.record(t, losses.data)
+        return ag.mean(losses * weights)
+
+    def _told(self, labels: np.ndarray) -> np.ndarray:
+        """The labels of a batch with some of them dropped: classes, the number after the last, is "no class"."""
+        if not self.label_drop:
+            return labels
+        dropped = self.rng.random(len(labels)) < self.label_drop
+        return np.where(dropped, self.net.classes, labels)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, object]]:
         """All that the next steps depend on: arrays by name, and facts that fit into JSON."""
         arrays = {"order": self.batches.order}
         for kind, vector in self._vectors().items():
             arrays |= {f"{kind}/{name}": view.copy() for name, view in self.parameters.views(vector).items()}
+        if isinstance(self.draw_times, LossAware):
+            arrays["losses"] = self.draw_times.history.copy()
         facts = {"step": self.step, "place": self.batches.place, "data": self._data}
         facts["random"] = self.rng.bit_generator.state
         return arrays, facts
@@ -126,6 +168,7 @@ class Trainer:
         """Go on from a `state`, bit for bit. Raises ValueError where it is not that of this network and data."""
         try:
             order = arrays["order"]
+            losses = arrays["losses"] if isinstance(self.draw_times, LossAware) else None
             step, place, data, state = (facts[name] for name in FACTS)
         except KeyError as error:
             raise ValueError(f"checkpoint: {error} is missing, so training cannot go on from it") from error
@@ -135,6 +178,10 @@ class Trainer:
             raise ValueError(
                 "the data is not what the checkpoint was trained on, though it has as many items"
             )
+        if losses is not None:
+            if losses.shape != self.draw_times.history.shape:
+                raise ValueError(f"checkpoint: losses has shape {losses.shape}, not that of this schedule")
+            self.draw_times.history[...] = losses
         for kind, vector in self._vectors().items():
             fill(self.parameters.views(vector), arrays, kind)
         self.batches.order, self.batches.place = order, place

@@ -34,6 +34,7 @@ def test_the_same_seed_gives_the_same_features_bit_for_bit_and_another_seed_othe
     assert (features(0) != features(1)).any()
 
 
+@pytest.mark.compiled
 def test_what_it_says_of_an_image_does_not_depend_on_the_others(judge, monkeypatch):
     whole = judge.features(DIGITS.x[:30])
     monkeypatch.setattr(classifier, "_AT_ONCE", 7)

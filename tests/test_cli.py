@@ -72,6 +72,13 @@ def of_digits(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def by_class(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "classes"
+    assert call("train", "digits", "--classes", "--steps", 3, "--T", 20, *QUICK, "--out", folder) == 0
+    return folder
+
+
 @pytest.fixture
 def run(of_points, tmp_path):
     """A copy of the run on points that a test may change."""
@@ -85,7 +92,14 @@ def run(of_points, tmp_path):
 def test_train_leaves_a_whole_run(name, request):
     folder = request.getfixturevalue(name)
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"settings.json", "metrics.jsonl", "checkpoint.npz", "samples.png", "animation.gif"}
+    assert names >= {
+        "settings.json",
+        "metrics.jsonl",
+        "checkpoint.npz",
+        "samples.png",
+        "animation.gif",
+        "way.png",
+    }
     assert [path.name for path in folder.rglob("*.npz")] == ["checkpoint.npz"]
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         assert {"step", "loss", "norm", "lr", "seconds"} <= json.loads(line).keys()
@@ -286,7 +300,15 @@ def test_without_out_the_samples_picture_of_the_run_is_renewed(run, capsys):
     [
         ["--sampler", "ddpm"],
         ["--sampler", "ddpm", "--steps", 2],
+        ["--sampler", "ddpm", "--variance", "large"],
         ["--sampler", "ddim", "--steps", 3, "--spacing", "leading", "--eta", 0.5],
+        ["--eta", 1, "--sigma-hat", "--spacing", "karras"],
+        ["--sampler", "plms", "--steps", 4],
+        ["--sampler", "dpmpp_2m", "--sde", "--spacing", "logsnr"],
+        ["--sampler", "heun", "--churn", 3],
+        ["--sampler", "unipc", "--order", 3],
+        ["--sampler", "unipc", "--no-corrector"],
+        ["--sampler", "pc", "--corrections", 2, "--r", 0.1],
     ],
     ids=str,
 )
@@ -301,10 +323,69 @@ def test_the_same_seed_gives_the_same_samples_and_the_first_n_whatever_the_count
     assert (samples("--count", 150, "--seed", 1) != many).all()
 
 
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        (["--sampler", "ddpm", "--variance", "large"], ("ddpm", {"variance": "large"})),
+        (["--eta", 1, "--sigma-hat"], ("ddim", {"eta": 1.0, "sigma_hat": True})),
+        (["--sampler", "dpmpp_2m", "--sde"], ("dpmpp_2m", {"sde": True})),
+        (["--sampler", "heun", "--churn", 3], ("heun", {"churn": 3.0})),
+        (["--sampler", "unipc", "--order", 3, "--no-corrector"], ("unipc", {"order": 3, "corrector": False})),
+        (["--sampler", "pc", "--corrections", 2, "--r", 0.1], ("pc", {"corrections": 2, "r": 0.1})),
+    ],
+    ids=str,
+)
+def test_the_words_for_a_sampler_s_options_are_what_it_is_given(of_points, tmp_path, words, recipe):
+    assert call("sample", of_points, *words, "--count", 9, "--out", tmp_path / "s.npz") == 0
+    said = generation.Recipe(recipe[0], options=recipe[1])
+    run = Run.open(of_points)
+    expected = generation.generate(run.denoiser(), (2,), 9, np.random.default_rng(0), said)
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npz")["samples"], run.units.to_units(expected))
+    plain = generation.generate(
+        run.denoiser(), (2,), 9, np.random.default_rng(0), generation.Recipe(recipe[0])
+    )
+    assert (plain != expected).any()
+
+
+def test_every_option_that_a_sampler_takes_has_its_words():
+    taken = {option for options in generation.OPTIONS.values() for option in options}
+    assert cli.SAMPLER_OPTIONS.keys() == taken
+
+
+def test_a_variance_that_the_run_did_not_learn_is_refused(of_points, tmp_path, capsys):
+    words = ["--sampler", "ddpm", "--variance", "learned", "--out", tmp_path / "s.npz"]
+    assert "learned none" in refusal(capsys, 1, "sample", of_points, *words)
+
+
 def test_a_picture_of_a_single_point_is_drawn_without_complaint(of_points, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert call("sample", of_points, "--count", 1, "--out", tmp_path / "s.png") == 0
+
+
+def test_a_class_is_drawn_and_guidance_leads_away_from_the_others(by_class, tmp_path):
+    assert Run.open(by_class).settings.label_drop == presets.LABEL_DROP
+
+    def samples(*words):
+        assert call("sample", by_class, "--count", 4, *words, "--out", tmp_path / "s.npz") == 0
+        return np.load(tmp_path / "s.npz")["samples"]
+
+    any_class, seven = samples(), samples("--class", 7)
+    np.testing.assert_array_equal(samples("--class", 7, "--guidance", 1), seven)
+    np.testing.assert_array_equal(samples("--class", 7, "--guidance", 0), any_class)
+    assert (samples("--class", 7, "--guidance", 2) != seven).any() and (seven != any_class).any()
+
+
+def test_what_is_learned_and_how_is_a_matter_of_words(data, tmp_path):
+    words = ["--prediction", "v", "--weighting", "min-snr", "--times", "loss-aware", "--learn-variance"]
+    words += ["--zero-terminal-snr", "--schedule", "cosine", "--T", 7, *QUICK]
+    assert call("train", data, "--steps", 2, *words, "--out", tmp_path / "run") == 0
+    run = Run.open(tmp_path / "run")
+    settings = run.settings
+    assert (settings.prediction, settings.weighting, settings.times) == ("v", "min-snr", "loss-aware")
+    assert run.schedule.alpha_bar[-1] == 0 and run.denoiser().prediction == "v"
+    assert run.denoiser()(np.ones((2, 2)), 7).log_variance.shape == (2, 2)
+    assert call("train", "--resume", tmp_path / "run", "--steps", 4) == 0
 
 
 def test_sampling_leaves_the_run_as_it_is(of_points, tmp_path):
@@ -324,6 +405,22 @@ def test_evaluate_prints_a_table_and_writes_json(run, capsys):
     report = json.loads((run / "evaluation.json").read_text())
     assert (report["step"], report["count"], report["sampler"], report["steps"]) == (12, 40, "ddpm", 4)
     assert report["sliced_wasserstein"] > 0 and report["sliced_wasserstein_floor"] > 0
+    assert "bits per dim" in out and "±" in out and report["bits_per_dim_error"] > 0
+    assert (run / "rate_distortion.png").exists()
+
+
+@pytest.mark.parametrize("named", [[], ["ddpm", "heun"]], ids=str)
+def test_samplers_are_compared_by_evaluations(run, named, capsys):
+    assert call("evaluate", run, "--count", 40, "--compare", *named) == 0
+    out = capsys.readouterr().out
+    figures = json.loads((run / "comparison.json").read_text())
+    assert list(figures["samplers"]) == (named or list(generation.OPTIONS))
+    assert figures["distance"] == "sliced_wasserstein" and figures["floor"] > 0
+    for name, found in figures["samplers"].items():
+        assert list(found) == ["5"] and all(value > 0 for value in found.values())  # T is 5
+        assert re.search(rf"{name} +{found['5']:.4f}", out)
+    with Image.open(run / "comparison.png") as picture:
+        assert picture.size[0] > 100
 
 
 def test_info_says_what_a_run_is(of_points, data, capsys):
@@ -354,7 +451,7 @@ def test_quickstart_trains_draws_and_measures(tmp_path, monkeypatch, capsys):
 
 
 def test_help_is_there_for_each_command(capsys):
-    for words in ([], ["train"], ["sample"], ["evaluate"], ["info"], ["data"], ["quickstart"]):
+    for words in ([], ["train"], ["sample"], ["evaluate"], ["info"], ["data"], ["quickstart"], ["inpaint"]):
         assert call(*words, "--help") == 0
         assert "usage: minidiff" in capsys.readouterr().out
 
@@ -363,6 +460,114 @@ def test_a_console_that_knows_no_greek_is_no_reason_to_fail(data, tmp_path, monk
     plain = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", plain)
     assert call("train", data, "--steps", 1, "--T", 2, *QUICK, "--out", tmp_path / "run") == 0
+
+
+# ---- images changed
+
+
+def held_out(count=8):
+    return datasets.load("digits").held_out[:count]
+
+
+def saved(path):
+    with np.load(path) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def test_invert_finds_a_noise_that_comes_back(of_digits, tmp_path, capsys):
+    assert call("invert", of_digits, "--steps", 20, "--out", tmp_path / "n.npz") == 0
+    assert "8 images, 20 steps" in capsys.readouterr().out
+    found = saved(tmp_path / "n.npz")
+    assert found["noise"].shape == found["samples"].shape == (8, 8, 8, 1)
+    assert 0.3 < found["noise"].std() < 3 and found["samples"].max() <= 16
+
+
+def test_interpolate_goes_from_one_image_to_another_in_either_way(of_digits, tmp_path):
+    for words in ([], ["--noise", 5], ["--noise", 20]):
+        words += ["--between", 3, 7, "--count", 5, "--steps", 20, "--out", tmp_path / "i.npz"]
+        assert call("interpolate", of_digits, *words) == 0
+        assert saved(tmp_path / "i.npz")["samples"].shape == (5, 8, 8, 1)
+
+
+@pytest.mark.parametrize("hide", ["top", "bottom", "left", "right", "middle"])
+def test_inpaint_changes_what_is_hidden_and_nothing_else(hide, by_class, tmp_path):
+    words = ["--hide", hide, "--count", 3, "--steps", 4, "--class", 7, "--guidance", 2]
+    assert call("inpaint", by_class, *words, "--out", tmp_path / "p.npz") == 0
+    hidden = np.zeros((8, 8), bool)
+    rows = {"top": slice(0, 4), "bottom": slice(4, 8), "middle": slice(2, 6)}
+    columns = {"left": slice(0, 4), "right": slice(4, 8), "middle": slice(2, 6)}
+    hidden[rows.get(hide, slice(None)), columns.get(hide, slice(None))] = True
+    samples, levels = (
+        saved(tmp_path / "p.npz")["samples"],
+        datasets.load("digits").units.to_units(held_out(3)),
+    )
+    np.testing.assert_array_equal(samples[:, ~hidden], levels[:, ~hidden])
+    assert (samples[:, hidden] != levels[:, hidden]).mean() > 0.5
+
+
+def test_inpaint_takes_a_mask_of_its_own(of_digits, tmp_path):
+    kept = np.zeros((8, 8), bool)
+    kept[3:5] = True
+    np.save(tmp_path / "m.npy", kept)
+    Image.fromarray(255 * kept.astype(np.uint8)).save(tmp_path / "m.png")
+    results = []
+    for name in ("m.npy", "m.png"):
+        words = ["--mask", tmp_path / name, "--steps", 3, "--out", tmp_path / "p.npz"]
+        assert call("inpaint", of_digits, *words) == 0
+        results.append(saved(tmp_path / "p.npz")["samples"])
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(
+        results[0][:, kept], datasets.load("digits").units.to_units(held_out())[:, kept]
+    )
+
+
+def test_images_may_come_from_a_file_or_a_folder(of_digits, tmp_path):
+    levels = datasets.load("digits").units.to_units(held_out(2))
+    np.savez(tmp_path / "a.npz", samples=levels)
+    np.save(tmp_path / "a.npy", levels[..., 0])
+    (tmp_path / "folder").mkdir()
+    for i, image in enumerate(levels):
+        pixels = np.round(image[..., 0] * 255 / 16).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "folder" / f"{i}.png")
+    for name, count in (("a.npz", 2), ("a.npy", 2), ("folder", 2), ("folder/0.png", 1)):
+        words = ["--from", tmp_path / name, "--hide", "left", "--steps", 2, "--resample", 1]
+        assert call("inpaint", of_digits, *words, "--out", tmp_path / "p.npz") == 0
+        samples = saved(tmp_path / "p.npz")["samples"]
+        np.testing.assert_allclose(samples[:, :, 4:], levels[:count, :, 4:], atol=0.04)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("invert", "inverted.png"), ("interpolate", "interpolation.png"), ("inpaint", "inpainted.png")],
+)
+def test_without_out_a_picture_is_laid_into_the_run(command, name, of_digits, tmp_path):
+    folder = Path(shutil.copytree(of_digits, tmp_path / "run"))
+    assert call(command, folder, "--steps", 2) == 0
+    with Image.open(folder / name) as picture:
+        assert min(picture.size) > 30
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: np.save(folder / "m.npy", np.ones((7, 8))), "mask of 8 × 8.*7, 8"),
+        (lambda folder: Image.new("L", (9, 9)).save(folder / "m.npy", "PNG"), "NumPy"),
+        (lambda folder: None, "no such file"),
+    ],
+    ids=["another size", "foreign", "missing"],
+)
+def test_a_mask_that_does_not_fit_ends_with_1_and_one_line(make, said, of_digits, tmp_path, capsys):
+    make(tmp_path)
+    line = refusal(capsys, 1, "inpaint", of_digits, "--mask", tmp_path / "m.npy", "--out", tmp_path / "p.npz")
+    assert re.search(said, line), line
+    assert not (tmp_path / "p.npz").exists()
+
+
+def test_images_that_do_not_fit_end_with_1_and_one_line(of_digits, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.ones((2, 7, 7)))
+    line = refusal(capsys, 1, "invert", of_digits, "--from", tmp_path / "a.npy")
+    assert "(8, 8, 1), got (7, 7, 1)" in line
+    assert "no such file" in refusal(capsys, 1, "invert", of_digits, "--from", tmp_path / "none.npy")
 
 
 # ---- words that make no sense: status 2
@@ -393,6 +598,30 @@ def test_a_console_that_knows_no_greek_is_no_reason_to_fail(data, tmp_path, monk
         (["train", "DATA", "--schedule", "cosine", "--beta-end", "0.1"], "cosine.*beta.end"),
         (["train", "DATA", "--times", "sometimes"], "sometimes.*antithetic"),
         (["train", "DATA", "--mood", "good"], "--mood"),
+        (["train", "DATA", "--classes"], "no labels"),
+        (["train", "DATA", "--prediction", "noise"], "noise.*eps.*x0.*v"),
+        (["train", "DATA", "--weighting", "heavy"], "heavy.*min-snr"),
+        (["train", "DATA", "--zero-terminal-snr"], "v or x0"),
+        (["train", "--resume", "RUN", "--classes"], "classes"),
+        (["sample", "RUN", "--class", "7"], "without classes"),
+        (["sample", "RUN", "--class", "-7"], "class.*-7"),
+        (["sample", "RUN", "--guidance", "2"], "--class"),
+        (["sample", "CLASSES", "--class", "10"], "0…9, not 10"),
+        (["sample", "CLASSES", "--class", "7", "--guidance", "nan"], "finite"),
+        (["sample", "CLASSES", "--class", "seven"], "seven"),
+        (["invert", "RUN"], "points"),
+        (["inpaint", "RUN"], "points"),
+        (["interpolate", "RUN"], "points"),
+        (["invert", "CLASSES", "--steps", "21"], "T = 20"),
+        (["invert", "CLASSES", "--out", "a.gif"], "png or .npz"),
+        (["invert", "CLASSES", "--class", "10"], "0…9, not 10"),
+        (["inpaint", "CLASSES", "--hide", "all"], "all.*top"),
+        (["inpaint", "CLASSES", "--hide", "top", "--mask", "m.png"], "not allowed with"),
+        (["inpaint", "CLASSES", "--resample", "0"], "at least 1"),
+        (["inpaint", "CLASSES", "--guidance", "2"], "--class"),
+        (["interpolate", "CLASSES", "--between", "0", "9999"], "not 9999"),
+        (["interpolate", "CLASSES", "--between", "0"], "between"),
+        (["interpolate", "CLASSES", "--noise", "21"], "1…20"),
         (["train", "DATA", "--resume", "RUN"], "data"),
         (["train", "--resume", "RUN", "--lr", "0.1", "--seed", "0"], "lr, seed"),
         (["train", "--resume", "RUN", "--out", "elsewhere"], "out"),
@@ -405,6 +634,16 @@ def test_a_console_that_knows_no_greek_is_no_reason_to_fail(data, tmp_path, monk
         (["sample", "RUN", "--sampler", "ddpm", "--eta", "0.5"], "eta"),
         (["sample", "RUN", "--eta", "-1"], "eta"),
         (["sample", "RUN", "--eta", "nan"], "eta"),
+        (["sample", "RUN", "--sampler", "heun", "--eta", "0.5"], "heun takes no eta.*ddim"),
+        (["sample", "RUN", "--churn", "1"], "ddim takes no churn.*heun"),
+        (["sample", "RUN", "--sampler", "heun", "--churn", "-1"], "churn"),
+        (["sample", "RUN", "--sampler", "unipc", "--order", "4"], "4"),
+        (["sample", "RUN", "--sampler", "pc", "--r", "0"], "r > 0"),
+        (["sample", "RUN", "--sampler", "pc", "--corrections", "-2"], "corrections"),
+        (["sample", "RUN", "--sampler", "ddpm", "--variance", "medium"], "medium.*learned"),
+        (["sample", "RUN", "--sigma-hat"], "eta = 1"),
+        (["evaluate", "RUN", "--compare", "euler"], "euler.*ddpm"),
+        (["evaluate", "RUN", "--compare", "ddpm", "--steps", "2"], "--compare"),
         (["sample", "RUN", "--spacing", "even"], "even.*trailing"),
         (["sample", "RUN", "--seed", "-1"], "-1"),
         (["evaluate", "RUN", "--seed", "-1"], "-1"),
@@ -416,11 +655,13 @@ def test_a_console_that_knows_no_greek_is_no_reason_to_fail(data, tmp_path, monk
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_words_that_make_no_sense_end_with_2_and_one_line(
-    words, said, run, data, tmp_path, monkeypatch, capsys
+    words, said, run, by_class, data, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     before = contents(tmp_path)
-    line = refusal(capsys, 2, *[{"DATA": data, "RUN": run}.get(word, word) for word in words])
+    line = refusal(
+        capsys, 2, *[{"DATA": data, "RUN": run, "CLASSES": by_class}.get(word, word) for word in words]
+    )
     assert re.search(said, line), line
     assert contents(tmp_path) == before
 
@@ -525,7 +766,15 @@ def test_data_that_cannot_be_used_ends_with_1_one_line_and_no_run(make, tmp_path
     assert contents(tmp_path) == before and not (tmp_path / "run").exists()
 
 
-COMMANDS = (["sample"], ["evaluate"], ["info"], ["train", "--steps", 20, "--resume"])
+COMMANDS = (
+    ["sample"],
+    ["evaluate"],
+    ["info"],
+    ["invert"],
+    ["interpolate"],
+    ["inpaint"],
+    ["train", "--steps", 20, "--resume"],
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])

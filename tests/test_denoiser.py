@@ -90,8 +90,10 @@ def test_labels_for_another_number_of_samples_are_refused():
 def test_the_dtype_is_that_of_x_whatever_the_network_answers_in(said, dtype):
     x = np.ones((2, 4, 4, 1), dtype)
     x.setflags(write=False)
-    x0, eps, _ = Denoiser(lambda x, t: x * np.float64(0.5), SCHEDULE, said, (-1, 1))(x, 3)
-    assert x0.dtype == eps.dtype == dtype and x0.shape == eps.shape == x.shape
+    for label in (None, 1):
+        net = lambda x, t, label=None: x.astype(np.float64) * 0.5  # noqa: E731
+        x0, eps, _ = Denoiser(net, SCHEDULE, said, (-1, 1), label)(x, 3)
+        assert x0.dtype == eps.dtype == dtype and x0.shape == eps.shape == x.shape
 
 
 def test_where_only_noise_is_left_eps_is_refused_and_the_others_are_not():
@@ -106,8 +108,40 @@ def test_where_only_noise_is_left_eps_is_refused_and_the_others_are_not():
 
 
 def test_an_answer_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"in the shape of x, \(3, 2\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"in the shape of x, \(3, 2\), or .*, got \(3,\)"):
         Denoiser(lambda x, t: x[:, 0], SCHEDULE)(np.ones((3, 2)), 5)
+
+
+def test_twice_the_channels_are_a_prediction_and_the_variance_of_the_step_back():
+    def net(x, t):
+        return np.concatenate([x / 2, np.full_like(x, -1)], axis=-1)
+
+    x = np.ones((3, 4, 4, 2))
+    x0, eps, log_variance = Denoiser(net, SCHEDULE)(x, np.array([1, 2, 50]))
+    alone = Denoiser(half, SCHEDULE)(x, np.array([1, 2, 50]))
+    assert np.array_equal(x0, alone.x0) and np.array_equal(eps, alone.eps)
+    beta_tilde = SCHEDULE.posterior_variance[[2, 2, 50]]  # β̃_2 stands for β̃_1 = 0
+    assert log_variance == pytest.approx(np.broadcast_to(np.log(beta_tilde)[:, None, None, None], x.shape))
+    assert Denoiser(net, SCHEDULE, clip=(-1, 1))(x, 5).log_variance.shape == x.shape
+
+
+def test_the_learned_variance_of_a_respaced_schedule_is_that_of_its_own_steps():
+    short = schedules.respaced(SCHEDULE, (100, 40, 7, 0))
+    net = lambda x, t: np.concatenate([x, np.ones_like(x)], axis=-1)  # noqa: E731
+    assert np.exp(Denoiser(net, short)(np.ones((1, 1)), 2).log_variance) == pytest.approx(short.beta[2])
+
+
+def test_a_schedule_of_one_step_has_no_range_of_variances():
+    net = lambda x, t: np.concatenate([x, x], axis=-1)  # noqa: E731
+    with pytest.raises(ValueError, match="at least two steps"):
+        Denoiser(net, schedules.constant(1, 0.5))(np.ones((1, 1)), 1)
+
+
+def test_a_clip_may_be_a_function_of_x0():
+    x = np.array([[0.01, 5.0]])
+    x0, eps, _ = Denoiser(half, SCHEDULE, clip=np.tanh)(x, 50)
+    assert np.array_equal(x0, np.tanh(Denoiser(half, SCHEDULE)(x, 50).x0))
+    assert noising.diffuse(SCHEDULE, x0, 50, eps) == pytest.approx(x, rel=1e-12)
 
 
 def test_a_prediction_that_there_is_not_is_refused():
@@ -125,6 +159,24 @@ def test_a_clip_that_is_no_range_is_refused(clip):
 def test_a_time_outside_is_refused(t):
     with pytest.raises(ValueError, match="expected t in 1…100"):
         Denoiser(half, SCHEDULE)(np.ones((3, 2)), t)
+
+
+def test_between_two_times_the_network_is_asked_there_and_both_answers_make_up_x():
+    asked = []
+
+    def net(x, t):
+        asked.append(t)
+        return x / 2
+
+    x = np.random.default_rng(0).standard_normal((3, 2))
+    x0, eps, _ = Denoiser(net, SCHEDULE)(x, 41.5)
+    assert np.array_equal(asked[0], [41.5] * 3)
+    assert noising.diffuse(SCHEDULE, x0, 41.5, eps) == pytest.approx(x, rel=1e-12)
+    with pytest.raises(ValueError, match="a respaced schedule has no times between its own"):
+        Denoiser(net, schedules.respaced(SCHEDULE, (100, 40, 7, 0)))(x, 1.5)
+    for t in (0.5, 100.5, np.nan):
+        with pytest.raises(ValueError, match="expected t in 1…100"):
+            Denoiser(net, SCHEDULE)(x, t)
 
 
 def test_a_prediction_without_a_learned_variance_says_so():

@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from minidiff import classifier, datasets, evaluation
-from minidiff.evaluation import evaluate, table
+from minidiff import classifier, datasets, evaluation, schedules
+from minidiff.denoiser import Denoiser
+from minidiff.evaluation import compare, evaluate, table
+from minidiff.oracles import Gaussian, Mixture
 
 DIGITS = datasets.load("digits")
 
@@ -119,6 +121,116 @@ def test_held_out_images_without_labels_are_not_called_all_wrong(quick_judge):
     levels = DIGITS.units.to_units(DIGITS.x)
     data = datasets.from_raw("half", levels, DIGITS.labels, held_out=levels[:50], limits=(0, 16))
     assert evaluate(real(data, 50), data).get("classifier_accuracy") != 0
+
+
+# ---- what the model pays
+
+
+def test_points_are_described_in_their_own_units_with_the_exact_model_at_their_entropy():
+    """With the exact ε of a Gaussian and σ² = β the bound is near the entropy, ½ log₂ 2πe s² bits a coordinate."""
+    rng, spread = np.random.default_rng(0), 5.0
+    data = datasets.from_raw("wide", 2 + spread * rng.standard_normal((20_000, 1)))
+    schedule = schedules.linear(1000)
+    denoiser = Denoiser(Gaussian([0.0], [[1.0]]).network(schedule), schedule)
+    report, rate, rmse = evaluation.compression(denoiser, data, "large")
+    entropy = np.log2(2 * np.pi * np.e * spread**2) / 2
+    assert abs(report["bits_per_dim"] - entropy) < 4 * report["bits_per_dim_error"] + 0.15
+    parts = sum(report[f"bits_per_dim_{name}"] for name in ("prior", "steps", "data"))
+    assert parts == pytest.approx(report["bits_per_dim"])
+    assert rate[0] == pytest.approx(report["bits_per_dim_prior"], abs=0.01)
+    assert rmse[0] == pytest.approx(spread, rel=0.1) and rmse[-1] < 0.1 * spread
+    assert np.all(np.diff(rate) > 0) and rate.shape == rmse.shape
+
+
+def test_images_with_levels_are_described_by_a_probability_and_others_by_a_density():
+    assert evaluation.levels(DIGITS) == 17
+    real_valued = datasets.from_raw("real", np.random.default_rng(0).random((50, 4, 4)))
+    assert evaluation.levels(real_valued) is None
+    assert evaluation.levels(points("moons")) is None
+    schedule = schedules.cosine(20)
+    denoiser = Denoiser(lambda x, t: np.zeros_like(x), schedule, "x0")
+    report, _, rmse = evaluation.compression(denoiser, DIGITS, "small")
+    assert report["bits_per_dim_data"] > 0 and report["bits_per_dim_error"] > 0
+    blank = 8 * np.sqrt((DIGITS.held_out**2).mean())  # x̂_0 = 0 is 8 of 0…16
+    assert rmse[0] == pytest.approx(blank, rel=0.05) and rmse[-1] == pytest.approx(rmse[0])
+
+
+def test_where_nothing_is_held_out_there_is_nothing_to_describe():
+    data = datasets.from_raw("few", np.arange(3.0))
+    schedule = schedules.cosine(20)
+    with pytest.raises(ValueError, match="held out"):
+        evaluation.compression(Denoiser(lambda x, t: x, schedule), data, "large")
+
+
+def test_a_figure_with_an_error_is_printed_with_it():
+    (line,) = table({"bits_per_dim": 1.5, "bits_per_dim_error": 0.25}).splitlines()
+    assert "bits per dim" in line and "1.5000" in line and "± 0.2500" in line
+
+
+# ---- samplers beside each other
+
+
+def test_samplers_are_compared_at_numbers_of_evaluations_that_are_kept_to():
+    """With the exact ε: more evaluations come closer, and of a second-order sampler twenty do.
+
+    1000 samples beside 1000: their shares of the three peaks alone make distances up to about 0.03.
+    """
+    data, schedule, asked = points("mixture1d"), schedules.linear(120, 1e-3, 0.15), []
+    offset, scale = data.units.offset[0], data.units.scale[0]
+    scaled = Mixture(
+        [0.3, 0.4, 0.3],
+        (np.array([[0.5], [0.1], [-0.4]]) - offset) / scale,
+        (np.array([0.01, 0.03, 0.01]) / scale).reshape(3, 1, 1) ** 2,
+    )
+    truth = scaled.network(schedule)
+
+    def net(x, t):
+        asked.append(len(x))
+        return truth(x, t)
+
+    found = compare(Denoiser(net, schedule), data, ["ddpm", "heun", "dpmpp_2m"], 1000)
+    assert found.distance == "wasserstein1" and list(found.samplers) == ["ddpm", "heun", "dpmpp_2m"]
+    assert sum(asked) <= 3 * 1000 * (5 + 10 + 20 + 50 + 100 + 120)
+    for by_evaluations in found.samplers.values():
+        assert list(by_evaluations) == [5, 10, 20, 50, 100, 120]
+        assert by_evaluations[5] > 2 * by_evaluations[120]
+        assert by_evaluations[120] < 0.045
+    assert found.samplers["dpmpp_2m"][20] < 0.045
+    assert 0 < found.floor < 0.045
+
+
+def test_labelled_images_are_compared_by_a_classifier_s_features(quick_judge):
+    schedule = schedules.linear(5, 0.1, 0.9)
+    found = compare(Denoiser(lambda x, t: 0.5 * x, schedule, "x0"), DIGITS, ["unipc"], 60)
+    assert found.distance == "frechet_distance"
+    assert found.samplers["unipc"][5] > 3 * found.floor > 0
+
+
+def test_each_measurement_is_reported():
+    seen, data = [], points("moons")
+    denoiser = Denoiser(lambda x, t: x, schedules.linear(8, 0.1, 0.9), "x0")
+    found = compare(denoiser, data, ["ddim", "pc"], 30, report=lambda done, total: seen.append((done, total)))
+    assert found.distance == "sliced_wasserstein"
+    assert seen == [(done, 4) for done in (1, 2, 3, 4)]  # 5 and T = 8 evaluations of each
+
+
+def test_a_comparison_needs_something_held_out():
+    data = datasets.from_raw("few", np.arange(3.0))
+    with pytest.raises(ValueError, match=r"few.*held out"):
+        compare(Denoiser(lambda x, t: x, schedules.linear(8, 0.1, 0.9), "x0"), data, ["ddim"], 3)
+
+
+def test_a_comparison_s_table_has_a_line_a_sampler_and_a_column_a_number_of_evaluations():
+    found = evaluation.Comparison(
+        "wasserstein1", {"ddpm": {5: 0.5, 10: 0.25}, "heun": {5: 0.125, 10: 1}}, 0.01
+    )
+    lines = [line.split() for line in evaluation.comparison_table(found).splitlines()]
+    assert lines == [
+        ["evaluations", "5", "10"],
+        ["ddpm", "0.5000", "0.2500"],
+        ["heun", "0.1250", "1.0000"],
+        ["real", "data", "0.0100"],
+    ]
 
 
 # ---- the table

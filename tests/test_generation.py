@@ -5,14 +5,24 @@ import pytest
 
 from minidiff import nn, samplers, schedules
 from minidiff.denoiser import Denoiser
-from minidiff.generation import Recipe, generate, trajectory
+from minidiff.generation import Recipe, generate, trajectory, within
 from minidiff.oracles import Gaussian
 
 SCHEDULE = schedules.linear(8, 0.05, 0.6)
 LAW = Gaussian(np.array([1.0, -0.5]), np.array([[0.25, 0.1], [0.1, 0.16]]))
 DENOISER = Denoiser(LAW.network(SCHEDULE), SCHEDULE)
 PLAIN = Denoiser(lambda x, t: 0.4 * x, SCHEDULE)  # nothing in it could look at the size of a batch
-RECIPES = [Recipe(), Recipe("ddim", 3, "trailing", 1.0), Recipe("ddpm"), Recipe("ddpm", 4, "linspace")]
+RECIPES = [
+    Recipe(),
+    Recipe("ddim", 3, "trailing", {"eta": 1.0}),
+    Recipe("ddpm"),
+    Recipe("ddpm", 4, "linspace"),
+    Recipe("plms"),
+    Recipe("dpmpp_2m", 5, options={"sde": True}),
+    Recipe("heun", 4, "karras", {"churn": 1.0}),
+    Recipe("unipc", options={"order": 3}),
+    Recipe("pc", 4, options={"corrections": 2, "r": 0.1}),
+]
 
 
 def rng(seed=0):
@@ -23,15 +33,36 @@ def rng(seed=0):
 
 
 def test_what_is_left_out_is_all_times_for_ddpm_and_50_quadratic_ones_for_ddim():
-    assert Recipe("ddpm").times(1000) == tuple(range(1000, -1, -1))
-    assert Recipe().times(1000) == Recipe("ddim").times(1000) == samplers.SPACINGS["quadratic"](1000, 50)
-    assert Recipe().times(20) == tuple(range(20, -1, -1))
+    paper, short = schedules.linear(), schedules.linear(20)
+    assert Recipe("ddpm").times(paper) == tuple(range(1000, -1, -1))
+    assert Recipe().times(paper) == Recipe("ddim").times(paper) == samplers.SPACINGS["quadratic"](1000, 50)
+    for name in samplers.SAMPLERS:
+        assert Recipe(name).times(short) == tuple(range(20, -1, -1))
 
 
-@pytest.mark.parametrize("spacing", samplers.SPACINGS)
+@pytest.mark.parametrize("spacing", samplers.SPACING_NAMES)
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_steps_and_spacing_are_what_is_asked_for(sampler, spacing):
-    assert Recipe(sampler, 7, spacing).times(90) == samplers.SPACINGS[spacing](90, 7)
+    schedule = schedules.linear(90, 1e-3, 0.2)
+    assert Recipe(sampler, 7, spacing).times(schedule) == samplers.spaced(schedule, spacing, 7)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_how_often_the_network_is_asked_is_told_beforehand(recipe):
+    asked = []
+    denoiser = Denoiser(lambda x, t: asked.append(1) or 0.4 * x, SCHEDULE)
+    samplers.final(recipe.states(denoiser, np.ones((2, 1)), rng()))
+    assert recipe.evaluations(SCHEDULE) == len(asked)
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("evaluations", [1, 2, 5, 8, 30])
+def test_within_a_number_of_evaluations_are_the_most_steps_that_there_may_be(name, evaluations):
+    recipe = within(evaluations, SCHEDULE, name, spacing="trailing")
+    assert (recipe.sampler, recipe.spacing) == (name, "trailing")
+    assert recipe.evaluations(SCHEDULE) <= evaluations
+    if recipe.steps < 8:
+        assert Recipe(name, recipe.steps + 1).evaluations(SCHEDULE) > evaluations
 
 
 @pytest.mark.parametrize(
@@ -39,8 +70,10 @@ def test_steps_and_spacing_are_what_is_asked_for(sampler, spacing):
     [
         ({"sampler": "euler"}, "ddpm, ddim.*'euler'"),
         ({"spacing": "even"}, "trailing.*'even'"),
-        ({"sampler": "ddpm", "eta": 0.5}, "eta"),
-        ({"sampler": "ddpm", "eta": 0.0}, "eta"),
+        ({"sampler": "ddpm", "options": {"eta": 0.5}}, "ddpm takes no eta; it is an option of ddim$"),
+        ({"sampler": "ddpm", "options": {"eta": 0.0}}, "eta"),
+        ({"sampler": "heun", "options": {"order": 2}}, "heun takes no order; it is an option of unipc$"),
+        ({"options": {"timesteps": (3, 0)}}, "takes no timesteps; it is an option of no sampler$"),
     ],
     ids=str,
 )
@@ -56,9 +89,15 @@ def test_what_makes_no_sense_is_refused_when_it_is_written_down(arguments, said)
         Recipe("ddpm", 9),
         Recipe(steps=0),
         Recipe(steps=-1),
-        Recipe(eta=-0.1),
-        Recipe(eta=float("nan")),
-        Recipe(eta=50.0),
+        Recipe(options={"eta": -0.1}),
+        Recipe(options={"eta": float("nan")}),
+        Recipe(options={"eta": 50.0}),
+        Recipe(options={"sigma_hat": True}),
+        Recipe("unipc", options={"order": 4}),
+        Recipe("heun", options={"churn": -1.0}),
+        Recipe("pc", options={"r": 0.0}),
+        Recipe("ddpm", options={"variance": "medium"}),
+        Recipe("unipc", 9),
     ],
     ids=str,
 )
@@ -92,6 +131,7 @@ def test_the_first_n_are_the_same_whatever_the_count(recipe):
         np.testing.assert_array_equal(generate(PLAIN, (2,), count, rng(), recipe), most[:count])
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("recipe", [Recipe(steps=2), Recipe("ddpm", 2)], ids=str)
 def test_the_first_n_are_the_same_through_a_u_net_too(recipe):
     weights = rng(3)
@@ -112,11 +152,11 @@ def test_no_two_batches_and_no_two_seeds_give_the_same():
     assert (samples[:5] != generate(PLAIN, (2,), 5, rng(1), Recipe())).all()
 
 
-@pytest.mark.parametrize("recipe", [Recipe("ddpm"), Recipe(eta=1.0)], ids=str)
+@pytest.mark.parametrize("recipe", [Recipe("ddpm"), Recipe(options={"eta": 1.0})], ids=str)
 def test_with_the_exact_eps_the_samples_have_the_law_s_mean_and_spread(recipe):
     """4000 samples: mean and spread stray by about 1 % (1σ); 200 steps narrow the law by some 2 % more."""
     fine = schedules.linear(200, 5e-4, 0.06)
-    recipe = Recipe(recipe.sampler, 200, "trailing", recipe.eta)
+    recipe = Recipe(recipe.sampler, 200, "trailing", recipe.options)
     samples = generate(Denoiser(LAW.network(fine), fine), (2,), 4000, rng(), recipe)
     np.testing.assert_allclose(samples.mean(axis=0), [1.0, -0.5], atol=0.04)
     np.testing.assert_allclose(samples.std(axis=0), [0.5, 0.4], rtol=0.08)
@@ -140,7 +180,7 @@ def test_none_asked_for_none_drawn():
 def test_a_trajectory_begins_with_noise_at_T_and_visits_the_recipe_s_times():
     recipe = Recipe("ddim", 3, "trailing")
     states = trajectory(DENOISER, (2,), 2000, rng(), recipe)
-    assert tuple(state.t for state in states) == recipe.times(8)
+    assert tuple(state.t for state in states) == recipe.times(SCHEDULE)
     assert abs(states[0].x.mean()) < 0.1 and states[0].x.std() == pytest.approx(1, rel=0.05)
     assert not states[0].x0.any()
     np.testing.assert_allclose(states[-1].x.mean(axis=0), [1.0, -0.5], atol=0.1)

@@ -20,7 +20,10 @@ MATHEMATICS = {
     "noising": {"schedules"},
     "oracles": {"noising", "schedules"},
     "denoiser": {"noising", "schedules"},
+    "guidance": {"denoiser", "noising", "schedules"},
     "samplers": {"denoiser", "oracles", "noising", "schedules"},
+    "probability_flow": {"denoiser", "noising", "schedules"},
+    "editing": {"samplers", "denoiser", "noising", "schedules"},
     "likelihood": {"denoiser", "oracles", "noising", "schedules"},
 }
 ENGINE = {

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from minidiff import likelihood, schedules
+from minidiff import likelihood, noising, schedules
 from minidiff.denoiser import Denoiser
 from minidiff.oracles import Gaussian
+
+# An infinite weight is meant where it comes, and nobody is warned of it.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 SCHEDULE = schedules.cosine(12)
 SHAPES = [(3,), (4, 4, 1)]
@@ -21,18 +24,18 @@ def denoiser(**options):
 
 
 def some(shape, dtype=np.float64, seed=0):
-    """Samples whose every number is one of the 256 levels, so that either decoder takes them."""
+    """Samples whose every number is one of the 256 levels, so that they are images too."""
     levels = np.random.default_rng(seed).integers(0, 256, (5, *shape))
     return (levels / 127.5 - 1).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("decoder", ["gaussian", "levels"])
-def test_every_term_is_a_float64_for_each_sample_and_leaves_x0_alone(shape, dtype, decoder):
+@pytest.mark.parametrize("levels", [None, 256])
+def test_every_term_is_a_float64_for_each_sample_and_leaves_x0_alone(shape, dtype, levels):
     x0 = some(shape, dtype)
     before = x0.copy()
-    terms = likelihood.bound(denoiser(), x0, np.random.default_rng(0), "large", decoder)
+    terms = likelihood.bound(denoiser(), x0, np.random.default_rng(0), "large", levels)
     for term in (*terms, terms.total, likelihood.bits_per_dim(terms.total, x0)):
         assert term.shape == (5,) and term.dtype == np.float64 and np.all(np.isfinite(term))
     np.testing.assert_array_equal(x0, before)
@@ -46,7 +49,7 @@ def test_a_sample_is_the_sum_of_its_coordinates(shape):
         lambda x, y: likelihood.prior_term(SCHEDULE, x),
         lambda x, y: likelihood.step_term(wide, x, y, 5),
         lambda x, y: likelihood.data_term(wide, x, y),
-        lambda x, y: likelihood.data_term(wide, x, y, decoder="levels"),
+        lambda x, y: likelihood.data_term(wide, x, y, levels=256),
     ):
         np.testing.assert_allclose(term(x0, x_t), term(line(x0), line(x_t)), rtol=1e-12)
         one_by_one = [term(a.reshape(-1, 1), b.reshape(-1, 1)).sum() for a, b in zip(x0, x_t, strict=True)]
@@ -70,16 +73,19 @@ def test_the_same_generator_gives_the_same_bound_and_another_one_another():
     assert np.all(first != other)
 
 
-def test_of_some_times_the_mean_stands_for_all():
+@pytest.mark.parametrize("strata", [(12, 1), (12, 8, 2, 1), (12, 11, 10, 3, 1)])
+def test_a_time_of_each_stratum_stands_for_all_of_it(strata):
     x0, law = np.tile(some((1,))[:1], (20_000, 1)), Gaussian([0.0], [[0.3]])
     exact = Denoiser(law.network(SCHEDULE, "x0"), SCHEDULE, "x0")
 
-    def steps(times):
-        return likelihood.bound(exact, x0, np.random.default_rng(0), times=times).steps.mean()
+    def steps(strata):
+        return likelihood.mean_and_error(
+            likelihood.bound(exact, x0, np.random.default_rng(0), strata=strata).steps
+        )
 
-    each = [steps([t]) for t in range(2, 13)]  # each is one term, times 11
-    assert steps(None) == pytest.approx(np.mean(each), rel=0.05)
-    assert steps([5, 5, 5]) == pytest.approx(each[3], rel=0.05)
+    (whole, error), (some_of_it, its_error) = steps(None), steps(strata)
+    assert 0 < error < its_error < 0.05 * whole
+    assert abs(some_of_it - whole) < 5 * np.hypot(error, its_error)
 
 
 def test_bits_per_dim_of_log_2_nats_a_coordinate_is_one():
@@ -111,8 +117,8 @@ def test_float32_images_are_read_as_the_levels_that_they_stand_for():
 
 
 def test_a_batch_of_none_is_a_bound_of_none():
-    for decoder in ("gaussian", "levels"):
-        terms = likelihood.bound(denoiser(), np.zeros((0, 3)), np.random.default_rng(0), decoder=decoder)
+    for levels in (None, 256):
+        terms = likelihood.bound(denoiser(), np.zeros((0, 3)), np.random.default_rng(0), levels=levels)
         assert terms.total.shape == (0,)
 
 
@@ -130,13 +136,79 @@ def test_a_step_term_wants_a_time_from_2_to_T(t):
         likelihood.step_term(denoiser(), some((3,)), some((3,)), t)
 
 
-@pytest.mark.parametrize("times", [[], [1], [13]])
-def test_a_bound_wants_times_from_2_to_T(times):
-    with pytest.raises(ValueError, match="expected"):
-        likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), times=times)
+@pytest.mark.parametrize("strata", [[], [12], [1], [13, 1], [12, 0], [12, 5, 5, 1], [11, 1]])
+def test_strata_fall_from_T_to_1(strata):
+    with pytest.raises(ValueError, match="strata"):
+        likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), strata=strata)
 
 
-@pytest.mark.parametrize("variance", ["tiny", np.ones(12), np.zeros(13)])
+def test_a_bound_is_the_sum_of_what_the_chain_pays():
+    costs = likelihood.chain(denoiser(), some((3,)), np.random.default_rng(0), "large")
+    assert costs.step.shape == costs.distortion.shape == (11, 5) and np.all(costs.width == 1)
+    terms = likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), "large")
+    np.testing.assert_allclose(costs.step.sum(axis=0), terms.steps, rtol=1e-12)
+
+
+def test_rate_and_distortion_are_what_is_paid_before_and_what_is_missed_then():
+    """One sample many times over, so that the means are those over draws."""
+    law, schedule = Gaussian([0.0], [[0.25]]), SCHEDULE
+    exact = Denoiser(law.network(schedule, "x0"), schedule, "x0")
+    x0 = law.sample(np.random.default_rng(0), 40_000)
+    costs = likelihood.chain(exact, x0, np.random.default_rng(1), "large")
+    rate, distortion = likelihood.rate_distortion(schedule, x0, costs)
+    prior = likelihood.prior_term(schedule, x0).mean()
+    assert rate[0] == pytest.approx(prior) and np.all(np.diff(rate) > 0) and np.all(np.diff(distortion) < 0)
+    assert rate[-1] == pytest.approx(prior + costs.step.mean(axis=1)[:-1].sum())
+    ab, noise = schedule.alpha_bar[12:1:-1], schedule.one_minus_alpha_bar[12:1:-1]
+    np.testing.assert_allclose(distortion, 0.25 * noise / (0.25 * ab + noise), rtol=0.03)  # Var[x_0 | x_t]
+
+    rough = likelihood.chain(exact, x0, np.random.default_rng(2), "large", (12, 9, 6, 3, 1))
+    at, _ = likelihood.rate_distortion(schedule, x0, rough)
+    for found, k in zip(at, (0, 3, 6, 9), strict=True):
+        assert rate[k] < found < rate[min(k + 2, 10)]
+
+
+def test_a_learned_variance_is_used_where_there_is_one_and_refused_where_there_is_none():
+    def net(x, t):
+        return np.concatenate([shrinking(x, t), np.ones_like(x)], axis=-1)
+
+    x0, x_t = some((3,)), some((3,), seed=1)
+    learned = Denoiser(net, SCHEDULE)
+    for t in (2, 7, 12):
+        large = likelihood.step_term(denoiser(), x0, x_t, t, "large")
+        np.testing.assert_allclose(likelihood.step_term(learned, x0, x_t, t, "learned"), large, rtol=1e-12)
+    first = np.where(np.arange(13) == 1, SCHEDULE.beta[1], 1.0)
+    expected = likelihood.data_term(denoiser(), x0, x_t, first, 256)
+    np.testing.assert_allclose(likelihood.data_term(learned, x0, x_t, "learned", 256), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="no learned variance"):
+        likelihood.step_term(denoiser(), x0, x_t, 5, "learned")
+
+
+def test_the_masses_of_any_number_of_levels_sum_to_1():
+    for levels in (2, 17, 256):
+        every = (2 * np.arange(levels) / (levels - 1) - 1)[:, None]
+        mass = np.exp(likelihood.log_level_mass(every, np.full((levels, 1), 0.3), 0.05, levels))
+        assert mass.sum() == pytest.approx(1, rel=1e-12)
+
+
+def test_the_standard_error_is_the_deviation_over_the_root_of_the_number():
+    mean, error = likelihood.mean_and_error(np.array([1.0, 2.0, 3.0, 6.0]))
+    assert mean == 3 and error == pytest.approx(np.sqrt(14 / 3 / 4))
+    assert np.isnan(likelihood.mean_and_error(np.ones(1))[1])
+
+
+def test_the_bound_takes_its_last_term_from_the_decoder_that_it_is_told():
+    x0, rng = some((3,)), np.random.default_rng(0)
+    terms = likelihood.bound(denoiser(), x0, rng, "large", "levels", times=[2])
+    rng = np.random.default_rng(0)
+    rng.standard_normal(x0.shape)
+    x_1 = noising.diffuse(SCHEDULE, x0, 1, rng.standard_normal(x0.shape))
+    for decoder in ("levels", "gaussian"):
+        alone = likelihood.data_term(denoiser(), x0, x_1, "large", decoder)
+        assert np.array_equal(alone, terms.data) == (decoder == "levels")
+
+
+@pytest.mark.parametrize("variance", ["tiny", np.ones(12), np.zeros(13), np.array([1.0, 0.0] + [1.0] * 11)])
 def test_variances_that_are_none_are_refused(variance):
     with pytest.raises(ValueError, match="expected"):
         likelihood.step_variances(SCHEDULE, variance)
@@ -149,11 +221,6 @@ def test_a_single_step_has_no_second_variance_to_take():
     assert likelihood.data_term(Denoiser(shrinking, one), some((3,)), some((3,)), np.ones(2)).shape == (5,)
 
 
-def test_a_decoder_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="decoder"):
-        likelihood.data_term(denoiser(), some((3,)), some((3,)), decoder="bins")
-
-
 def test_only_float_data_of_one_shape_is_taken():
     with pytest.raises(TypeError, match="float array"):
         likelihood.prior_term(SCHEDULE, np.ones((2, 3), dtype=int))
@@ -163,3 +230,44 @@ def test_only_float_data_of_one_shape_is_taken():
         likelihood.step_term(denoiser(), some((3,)), some((3,))[:, :1], 5)
     with pytest.raises(ValueError, match="one shape"):
         likelihood.data_term(denoiser(), some((3,)), some((3,))[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), times=[]),
+            ValueError,
+            "expected at least one t of 2…T at which to compute L_{t−1}, got none",
+        ),
+        (
+            lambda: likelihood.step_variances(SCHEDULE, np.ones(12)),
+            ValueError,
+            "expected σ² of shape (13,), positive from t = 1 on, got (12,)",
+        ),
+        (
+            lambda: likelihood.step_variances(schedules.constant(1), "small"),
+            ValueError,
+            "one step has no β̃_2 for σ_1²: give the σ² as an array, or take T ≥ 2",
+        ),
+        (
+            lambda: likelihood.log_level_mass(np.full((1, 1), 0.5), np.zeros((1, 1)), 0.1),
+            ValueError,
+            "expected images whose every pixel is one of the 256 levels −1 + 2k/255, got others",
+        ),
+        (
+            lambda: likelihood.prior_term(SCHEDULE, np.ones((2, 3), np.int32)),
+            TypeError,
+            "expected a float array (B, …), got int32",
+        ),
+        (
+            lambda: likelihood.prior_term(SCHEDULE, [[0.5]]),
+            TypeError,
+            "expected a float array (B, …), got list",
+        ),
+    ],
+)
+def test_an_error_says_what_was_expected_and_what_came(call, error, message):
+    with pytest.raises(error) as raised:
+        call()
+    assert str(raised.value) == message

@@ -58,11 +58,31 @@ def test_a_time_out_of_range_is_refused(name):
 
 
 @every_function
-@pytest.mark.parametrize("t", [1.0, np.array([1.0, 2.0]), "1", None, True])
-def test_a_time_that_is_no_integer_is_refused(name, t):
+@pytest.mark.parametrize("t", ["1", None, True])
+def test_a_time_that_is_no_number_is_refused(name, t):
+    x = np.ones((2, 3))
+    with pytest.raises(ValueError, match=r"expected t as an? (integer|number)"):
+        FUNCTIONS[name][0](SCHEDULE, x, x, t)
+
+
+@pytest.mark.parametrize("name", ["step", "posterior"])
+@pytest.mark.parametrize("t", [1.0, np.array([1.0, 2.0])])
+def test_where_single_steps_count_a_time_that_is_no_integer_is_refused(name, t):
     x = np.ones((2, 3))
     with pytest.raises(ValueError, match="expected t as an integer"):
         FUNCTIONS[name][0](SCHEDULE, x, x, t)
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ("step", "posterior")])
+def test_between_two_times_alpha_bar_is_that_of_the_schedule_there(name):
+    """The same as on a schedule that has a whole time at this ᾱ."""
+    x, y = rng.standard_normal((2, 3, 2))
+    finer = schedules.from_alpha_bar(SCHEDULE.at(np.arange(0.25, 100.01, 0.25)).alpha_bar)
+    function = FUNCTIONS[name][0]
+    for t in (37.25, np.array([1.5, 37.25, 99.0])):
+        at_whole = function(finer, x, y, np.asarray(4 * t).astype(int))
+        assert function(SCHEDULE, x, y, t) == pytest.approx(at_whole, rel=1e-9)
+    assert function(SCHEDULE, x, y, 50.0) == pytest.approx(function(SCHEDULE, x, y, 50), rel=1e-12)
 
 
 @every_function

@@ -48,7 +48,7 @@ def test_adam_is_the_textbook_s(seed, steps, betas, eps, scale):
         for g, lr in zip(gradients, lrs, strict=True):
             given = aligned(g, dtype)
             adam.update(given, lr, scale)
-            np.testing.assert_array_equal(given, g.astype(dtype))
+            assert not given.any()  # ready for the next sum
         assert adam.step == steps and adam.values is values and values.dtype == dtype
         np.testing.assert_allclose(values, expected, rtol=tolerance, atol=tolerance)
 
@@ -81,16 +81,16 @@ def test_a_nan_in_the_gradient_is_not_hidden():
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9999])
 def test_ema_averages_with_the_early_decay_until_the_long_one_is_reached(dtype, decay):
     rng = np.random.default_rng(0)
-    path = rng.standard_normal((30, 5)).astype(dtype)
-    average = optim.EMA(aligned(path[0], dtype), decay)
-    expected = path[0].astype(np.float64)
-    np.testing.assert_array_equal(average.values, path[0])
-    for n, values in enumerate(path, start=1):
-        average.update(aligned(values, dtype), n)
+    adam = optim.Adam(aligned(rng.standard_normal(5), dtype))
+    average = optim.EMA(adam.values, decay)
+    expected = adam.values.astype(np.float64)
+    np.testing.assert_array_equal(average.values, adam.values)
+    for n in range(1, 31):
+        adam.update(aligned(rng.standard_normal(5), dtype), 0.1, average=average)
         d = min(decay, (1 + n) / (10 + n))
-        expected = d * expected + (1 - d) * values
+        expected = d * expected + (1 - d) * adam.values
     assert average.values.dtype == dtype
-    np.testing.assert_allclose(average.values, expected, rtol=1e-5 if dtype == np.float32 else 1e-13)
+    np.testing.assert_allclose(average.values, expected, rtol=2e-5 if dtype == np.float32 else 1e-13)
 
 
 def test_ema_starts_as_a_copy_and_not_a_view():
@@ -101,9 +101,10 @@ def test_ema_starts_as_a_copy_and_not_a_view():
 
 
 def test_ema_is_of_use_early_and_forgets_its_start():
+    adam = optim.Adam(aligned([1.0]))
     average = optim.EMA(aligned([100.0]))
-    for n in range(1, 101):
-        average.update(aligned([1.0]), n)
+    for _ in range(100):
+        adam.update(aligned([0.0]), lr=0.1, average=average)
     assert abs(average.values[0] - 1) < 1e-3  # with 0.9999 from the first step it would still be 99
 
 

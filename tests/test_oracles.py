@@ -79,6 +79,15 @@ def test_a_density_at_time_0_where_there_is_one():
             oracle.score(SCHEDULE, x, 0)
 
 
+@every_oracle
+def test_between_two_times_an_oracle_knows_the_law_of_that_alpha_bar(name):
+    x = np.random.default_rng(0).standard_normal((5, 2))
+    only = schedules.from_alpha_bar([float(SCHEDULE.at(37.3).alpha_bar)])
+    for answer in ANSWERS:
+        ask = getattr(ORACLES[name], answer)
+        assert ask(SCHEDULE, x, 37.3) == pytest.approx(ask(only, x, 1), rel=1e-11)
+
+
 def test_a_singular_covariance_is_noised_only_along_its_own_axes():
     line = Gaussian([0.0, 0.0], [[1.0, 1.0], [1.0, 1.0]])
     x0 = line.x0(SCHEDULE, np.random.default_rng(0).standard_normal((5, 2)), 30)
@@ -144,3 +153,18 @@ def test_an_oracle_does_not_share_memory_with_what_it_was_made_from():
     oracle = FiniteData(points)
     points += 1
     assert np.all(oracle.points == 0)
+
+
+def test_points_of_any_dtype_are_float64_from_then_on():
+    for points in ([[0, 1], [2, 3]], np.array([[0.1, 1.0]], np.float32)):
+        oracle = FiniteData(points)
+        assert oracle.sample(np.random.default_rng(0), 3).dtype == np.float64
+
+
+def test_points_far_from_the_origin_and_from_each_axis_lose_no_digits():
+    """Around (1e6, −1e6) the squares are 1e12 and the distances that count are 1e-2: about 1e-14 of them."""
+    around, schedule, t = np.array([1e6, -1e6]), schedules.linear(1000), 1
+    near = 0.01 * np.random.default_rng(0).standard_normal((5, 2))
+    x = near[:3] + 0.005
+    shifted = FiniteData(near + around).x0(schedule, x + np.sqrt(schedule.alpha_bar[t]) * around, t)
+    assert shifted - around == pytest.approx(FiniteData(near).x0(schedule, x, t), abs=1e-6)

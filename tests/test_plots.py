@@ -12,6 +12,7 @@ from PIL import Image
 
 from minidiff import plots
 from minidiff.datasets import Units
+from minidiff.samplers import State
 
 RNG = np.random.default_rng(0)
 
@@ -122,6 +123,18 @@ def test_a_loss_curve_is_a_picture_with_a_line_in_it(tmp_path, count):
     assert count == 1 or is_red(frame).sum() > 100
 
 
+def test_distances_are_a_picture_with_a_line_for_each_sampler(tmp_path):
+    def colours(found):
+        plots.distances(found, 0.01, "wasserstein1", tmp_path / "d.png")
+        with Image.open(tmp_path / "d.png") as picture:
+            frame = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+        return {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.unique(frame, axis=0)}
+
+    line = {5: 0.5, 10: 0.2, 1000: 0.02}
+    assert plots.COLOURS[1] in colours({"ddpm": line, "heun": line | {10: 0.3}})
+    assert plots.COLOURS[1] not in colours({"ddpm": line})
+
+
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60))
 def test_the_running_mean_is_over_the_last_tenth_of_what_went_before(values):
     expected = [np.mean(values[i + 1 - max(1, (i + 1) // 10) : i + 1]) for i in range(len(values))]
@@ -168,3 +181,55 @@ def test_an_animation_has_every_frame_loops_and_rests_on_the_last(tmp_path, coun
 def test_no_window_is_ever_opened():
     code = "import sys; from minidiff import cli, plots; assert 'matplotlib.pyplot' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# ---- the way from noise to data
+
+
+def states(shape, T=40):
+    """From noise at T to points of a law at 0."""
+    rng = np.random.default_rng(0)
+    noise, clean = rng.standard_normal((2, *shape))
+    mixed = [np.float32(t / T * noise + (1 - t / T) * 0.3 * clean) for t in range(T, -1, -1)]
+    return [State(t, x, np.clip(x, -1, 1)) for t, x in zip(range(T, -1, -1), mixed, strict=True)]
+
+
+def test_a_strip_has_a_row_of_x_t_and_one_of_x0_for_each_sample_from_first_to_last():
+    way = states((2, 3, 3, 1))
+    frame = plots.strip(way, 5)
+    shown = [way[i] for i in (0, 10, 20, 30, 40)]
+    rows = [
+        *(s.x[0] for s in shown),
+        *(s.x0[0] for s in shown),
+        *(s.x[1] for s in shown),
+        *(s.x0[1] for s in shown),
+    ]
+    np.testing.assert_array_equal(frame, plots.image_grid(np.stack(rows), 5, side=960))
+    two = [*(s.x[0] for s in way[:2]), *(s.x0[0] for s in way[:2]), *(s.x[1] for s in way[:2])]
+    np.testing.assert_array_equal(
+        plots.strip(way[:2], 5), plots.image_grid(np.stack([*two, *(s.x0[1] for s in way[:2])]), 2, side=960)
+    )  # no more columns than there are states
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("with_data", [False, True])
+def test_a_density_through_time_is_drawn_in_any_dimension(dim, with_data):
+    units = Units((1.0,) * dim, (2.0,) * dim)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frame = plots.trajectories(
+            states((500, dim)), units, np.zeros((9, dim), np.float32) if with_data else None
+        )
+    assert frame.dtype == np.uint8 and frame.shape[2] == 3 and is_red(frame).sum() > 100
+
+
+def test_a_single_point_through_time_is_drawn_without_complaint():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for dim in (1, 2):
+            plots.trajectories(states((1, dim), T=2), Units((0.0,) * dim, (1.0,) * dim))
+
+
+def test_the_rate_distortion_curve_is_a_red_line(tmp_path):
+    plots.rate_distortion(np.array([0.001, 0.1, 1.0]), np.array([3.0, 2.0, 0.1]), tmp_path / "r.png")
+    assert is_red(np.asarray(Image.open(tmp_path / "r.png").convert("RGB"))).sum() > 100

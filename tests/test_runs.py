@@ -80,8 +80,9 @@ def test_after_training_it_holds_what_it_promises_and_one_npz(run):
         "loss.png",
         "samples.png",
         "animation.gif",
+        "way.png",
     }
-    assert {path.name for path in written} == {"loss.png", "samples.png", "animation.gif"}
+    assert {path.name for path in written} == {"loss.png", "samples.png", "animation.gif", "way.png"}
     for path in written:
         with Image.open(path) as picture:
             assert min(picture.size) > 100

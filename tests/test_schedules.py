@@ -2,11 +2,14 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidiff import schedules
-from minidiff.schedules import SCHEDULES, falling_times
+from minidiff.schedules import SCHEDULES, Schedule, falling_times
+
+# 0 and ∞ are meant where they come; whoever computes them says so, and nobody is warned.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 betas = st.lists(st.floats(1e-9, 1 - 1e-9), min_size=1, max_size=60)
 
@@ -50,6 +53,24 @@ def test_a_schedule_does_not_share_memory_with_what_it_was_made_from():
     schedule = schedules.from_betas(given_betas)
     given_betas[:] = 0.9
     assert np.all(schedule.beta[1:] == 0.1)
+
+
+def test_whatever_a_schedule_is_made_from_its_arrays_are_float64_and_its_times_int64():
+    schedule = Schedule(np.array([0, 0.1, 0.5], np.float32), np.array([0, 3, 9], np.int16))
+    assert schedule.times.dtype == np.int64
+    assert {a.dtype for name, a in _arrays(schedule).items() if name != "times"} == {np.dtype(np.float64)}
+    assert schedule.log_alpha_bar[1] == np.log1p(-np.float64(np.float32(0.1)))
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values())
+def test_a_schedule_has_1000_steps_where_nothing_is_said(make):
+    assert make().T == 1000
+
+
+def test_a_beta_at_the_very_edge_of_what_a_float_can_hold():
+    schedule = schedules.from_betas([1e-310, 0.5])
+    assert schedule.beta[1] == schedule.one_minus_alpha_bar[1] == 1e-310
+    assert schedule.snr[1] == np.inf and np.isfinite(schedule.log_snr[1])
 
 
 def test_a_schedule_survives_pickle():
@@ -135,6 +156,16 @@ def test_respaced_keeps_alpha_bar_and_the_original_times(betas, data):
     assert short.one_minus_alpha_bar == pytest.approx(schedule.one_minus_alpha_bar[short.times], rel=1e-12)
 
 
+def test_respaced_takes_steps_so_long_that_beta_rounds_to_1():
+    schedule = schedules.from_betas([1 - 1e-9] * 4)
+    for times in ((4, 2, 0), (4, 0), (2, 0)):
+        short = schedules.respaced(schedule, times)
+        assert np.all(short.alpha_bar > 0)
+        assert short.alpha_bar == pytest.approx(schedule.alpha_bar[short.times], abs=1e-15)
+    ended = schedules.respaced(schedules.from_betas([1 - 1e-9] * 3 + [1.0]), (4, 2, 0))
+    assert ended.beta[2] == 1 and 0 < ended.alpha_bar[1] < 1e-15 and ended.alpha_bar[2] == 0
+
+
 @given(betas)
 def test_respaced_to_all_times_is_the_schedule(betas):
     schedule = schedules.from_betas(betas)
@@ -153,6 +184,16 @@ def test_the_kernel_of_one_step_is_that_step():
     for t in range(1, 31):
         assert schedule.kernel(t - 1, t) == pytest.approx((schedule.alpha[t], schedule.beta[t]), rel=1e-14)
     assert schedule.kernel(0, 30) == (0.0, 1.0)
+
+
+@given(st.tuples(*[st.floats(0, 100)] * 3))
+def test_the_kernel_between_real_times_is_made_of_parts_and_agrees_with_at(times):
+    schedule = schedules.linear(100, 1e-3, 0.1)
+    r, s, t = sorted(times)
+    assume(r < s < t)
+    whole, first, second = (schedule.kernel(*ends)[0] for ends in ((r, t), (r, s), (s, t)))
+    assert whole == pytest.approx(first * second, rel=1e-12)
+    assert whole == pytest.approx(schedule.at(t).alpha_bar / schedule.at(r).alpha_bar, rel=1e-12)
 
 
 def test_the_kernel_keeps_a_small_beta_beside_a_large_log_alpha_bar():
@@ -190,6 +231,11 @@ def test_time_of_at_both_ends():
     assert ended.at(99).alpha_bar == ended.alpha_bar[99] > 0
 
 
+def test_time_of_reads_a_float32_ratio_for_what_it_is():
+    snr = schedules.linear().snr[[1, 500, 999]].astype(np.float32)
+    assert np.array_equal(schedules.linear().time_of(snr), schedules.linear().time_of(snr.astype(np.float64)))
+
+
 @pytest.mark.parametrize("snr", [np.nan, -1.0, 1e-9])
 def test_time_of_refuses_a_ratio_that_no_time_has(snr):
     with pytest.raises(ValueError, match="no time of this schedule has that SNR"):
@@ -210,6 +256,12 @@ def test_at_refuses_times_outside(t):
 def test_a_beta_outside_is_refused_by_its_place(bad):
     with pytest.raises(ValueError, match=r"every β must lie in \(0, 1\).*β_2 = "):
         schedules.from_betas([0.1, bad, 0.2])
+
+
+def test_what_the_last_beta_may_be_the_one_before_it_may_not():
+    for bad in (1.0, 1.5, 0.0, np.nan):
+        with pytest.raises(ValueError, match="β_2 = "):
+            schedules.from_betas([0.1, bad, 1.0])
 
 
 @pytest.mark.parametrize("bad", [0.0, 1.0000001, np.nan])
@@ -280,6 +332,55 @@ def test_times_end_in_zero(bad):
 def test_times_are_integers(bad):
     with pytest.raises(ValueError, match="expected a list of integer times"):
         falling_times(10, bad)
+
+
+def test_the_limits_of_cosine_are_open_for_beta_max_and_closed_for_s():
+    assert schedules.cosine(10, s=0).beta[1] == pytest.approx(1 - np.cos(np.pi / 20) ** 2)
+    for beta_max in (0, 1):
+        with pytest.raises(ValueError, match="beta_max in"):
+            schedules.cosine(10, beta_max=beta_max)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: schedules.linear(10).at([1, 11.5]), "expected times in [0, 10], got [ 1. , 11.5]"),
+        (
+            lambda: schedules.from_betas([0.25, 0.5]).time_of([1.0, 0.125]),
+            "no time of this schedule has that SNR: expected 0.6 or more, got [1.   , 0.125]",
+        ),
+        (
+            lambda: schedules.from_alpha_bar([0.5, 0.75]),
+            "expected alpha_bar to fall strictly from below 1, at most the last 0, got [0.5 , 0.75]",
+        ),
+        (lambda: schedules.from_alpha_bar("all"), "expected alpha_bar as a list of numbers, got 'all'"),
+        (
+            lambda: schedules.from_betas([0.5, 1.5, 0.25]),
+            "every β must lie in (0, 1), only the last may be 1: got β_2 = 1.5",
+        ),
+        (
+            lambda: schedules.zero_terminal_snr(schedules.from_betas([0.5])),
+            "zero_terminal_snr keeps ᾱ_1 and sends ᾱ_T to 0: expected a schedule with T ≥ 2, got T = 1",
+        ),
+        (
+            lambda: falling_times(10, [9, 7, 5, 3, 2, 4]),
+            "expected at least one time and then 0 at the end, got [9, 7, 5, 3, 2, 4]",
+        ),
+        (
+            lambda: falling_times(10, [9, 8, 7, 6, 5, 4, 3]),
+            "expected at least one time and then 0 at the end, got [9, 8, ..., 4, 3]",
+        ),
+        (
+            lambda: schedules.linear(10).at(np.array([0.123456789] * 4 + [-1e300, 1e-300])),
+            "expected times in [0, 10], got [ 1.23456789e-001,  1.23456789e-001,  1.23456789e-001,"
+            "  1.23456789e-001, -1.00000000e+300,  1.00000000e-300]",
+        ),
+    ],
+)
+def test_an_error_says_what_was_expected_and_what_came(call, message):
+    with pytest.raises(ValueError) as error:
+        call()
+    assert str(error.value) == message
 
 
 def test_error_messages_stay_on_one_line_however_long_the_list():

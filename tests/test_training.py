@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff import checkpoints, nn, schedules, training
+from minidiff import checkpoints, datasets, nn, optim, schedules, training
+from minidiff.kernels import convolution
 from minidiff.training import Batches, Diverged, Trainer
 
 SCHEDULE = schedules.linear(6, 0.05, 0.5)
@@ -35,6 +36,21 @@ def on_images_with_dropout(seed=0):
     return Trainer(net, SCHEDULE, IMAGES, np.arange(5) % 2, rng=rng, batch=3, warmup=2)
 
 
+def on_images_with_all_that_can_be_learned(seed=0):
+    rng = np.random.default_rng(seed)
+    net = nn.UNet(rng, size=4, channels=1, width=8, multipliers=(1,), depth=1, groups=4, classes=2, answers=2)
+    learned = {"times": "loss-aware", "prediction": "v", "weighting": "min-snr", "label_drop": 0.5}
+    return Trainer(net, schedules.linear(2), IMAGES, np.arange(5) % 2, rng=rng, batch=9, warmup=2, **learned)
+
+
+MAKERS = [
+    on_points,
+    on_labelled_points,
+    on_images_with_dropout,
+    on_images_with_all_that_can_be_learned,
+]
+
+
 def assert_same(a, b):
     (arrays_a, facts_a), (arrays_b, facts_b) = a.state(), b.state()
     assert facts_a == facts_b and arrays_a.keys() == arrays_b.keys()
@@ -48,17 +64,41 @@ def through_a_file(trainer, path):
     return checkpoints.read(path)
 
 
+# ---- the same curve
+
+
+@pytest.mark.compiled
+def test_with_winograds_and_with_direct_convolution_the_loss_takes_the_same_course(monkeypatch):
+    def losses(winograd):
+        monkeypatch.setattr(convolution, "WINOGRAD", winograd)
+        rng, data = np.random.default_rng(0), datasets.load("digits")
+        net = nn.UNet(rng, size=8, channels=1, width=32, multipliers=(1, 2), depth=1, groups=8, dropout=0.0)
+        trainer = Trainer(net, schedules.cosine(1000), data.x, rng=rng, batch=16, lr=2e-3, warmup=10)
+        return np.array([step.loss for step in trainer.run(40)])
+
+    fast, direct = losses(True), losses(False)
+    assert not np.array_equal(fast, direct)  # it was another computation
+    np.testing.assert_allclose(fast, direct, rtol=1e-3)
+    assert direct[-5:].mean() < 0.7 * direct[:5].mean()
+
+
 # ---- the same bits
 
 
-@pytest.mark.parametrize("make", [on_points, on_labelled_points, on_images_with_dropout])
+@pytest.mark.parametrize("make", MAKERS)
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(make):
     first, second, other = make(), make(), make(seed=1)
     assert list(first.run(5)) == list(second.run(5)) != list(other.run(5))
     assert_same(first, second)
 
 
-@pytest.mark.parametrize("make", [on_points, on_labelled_points, on_images_with_dropout])
+def test_by_then_the_times_are_drawn_by_their_loss():
+    trainer = on_images_with_all_that_can_be_learned()
+    list(trainer.run(3))
+    assert not np.isnan(trainer.draw_times.history).any()
+
+
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 5, 6])
 def test_resumed_from_a_file_it_goes_on_bit_for_bit(make, stop, tmp_path):
     """6 steps of batch 4 of 10 items (or 3 of 10, 3 of 5) end two epochs, some within a batch."""
@@ -146,11 +186,23 @@ def test_the_norm_is_reported_unclipped_and_the_update_is_clipped():
 def test_the_gradient_of_a_step_is_of_its_own_batch_alone():
     trainer = on_points(clip=np.inf)
     list(trainer.run(1))
-    trainer.parameters.gradients.fill(1e6)
     before = trainer.adam.first.copy()
     (step,) = trainer.run(2)
-    assert step.norm < 1e3
+    assert not trainer.parameters.gradients.any()
     assert np.linalg.norm(trainer.adam.first - 0.9 * before) == pytest.approx(0.1 * step.norm, rel=1e-3)
+
+
+def test_a_step_that_fails_leaves_no_gradient_behind(monkeypatch):
+    trainer = on_points()
+
+    def interrupted(gradients, limit):
+        assert gradients.any()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optim, "clip_scale", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.advance()
+    assert not trainer.parameters.gradients.any() and trainer.step == 0
 
 
 def test_the_average_is_a_network_of_its_own_over_the_averaged_weights():
@@ -187,6 +239,33 @@ def test_each_image_meets_its_own_label():
         np.testing.assert_array_equal(labels, nearest % 3)
 
 
+def test_times_drawn_by_their_loss_count_the_less_the_more_often_they_come(monkeypatch):
+    trainer = on_points(times="loss-aware", batch=50)
+    for _ in range(10):
+        trainer.draw_times.record(np.arange(1, 7), np.arange(1.0, 7))
+    weigh, seen = trainer.draw_times.weights, {}
+    monkeypatch.setattr(trainer.draw_times, "weights", lambda t: seen.setdefault("weights", weigh(t)))
+    monkeypatch.setattr(trainer.draw_times, "record", lambda t, losses: seen.update(t=t, losses=losses))
+    (step,) = trainer.run(1)
+    assert np.ptp(seen["weights"]) > 1 and seen["losses"].shape == (50,)
+    assert step.loss == pytest.approx((seen["weights"] * seen["losses"]).mean(), rel=1e-5)
+    p = np.arange(1, 7) / 21
+    np.testing.assert_allclose(seen["weights"], 1 / (6 * (0.999 * p + 0.001 / 6))[seen["t"] - 1], rtol=1e-12)
+
+
+def test_labels_are_dropped_as_often_as_is_asked():
+    seen = []
+    for drop in (0.0, 0.3, 1.0):
+        trainer = on_labelled_points()
+        trainer.label_drop, trainer.batches = drop, Batches(10, 2000, trainer.rng)
+        forward = trainer.net.forward
+        trainer.net.forward = lambda x, t, label, rng: seen.append(label) or forward(x, t, label, rng)  # noqa: B023
+        list(trainer.run(1))
+        kept = seen[-1][seen[-1] < 3]
+        assert np.isin(seen[-1], range(4)).all() and np.unique(kept).size == (3 if drop < 1 else 0)
+        assert (seen[-1] == 3).mean() == pytest.approx(drop, abs=0.05)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(bad):
     trainer = on_points(batch=10)
@@ -217,6 +296,10 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(bad):
         {"decay": 1.0},
         {"decay": -0.1},
         {"times": "sometimes"},
+        {"prediction": "noise"},
+        {"weighting": "heavy"},
+        {"label_drop": 1.1},
+        {"label_drop": np.nan},
         {"labels": np.zeros(10, int)},
     ],
     ids=str,

@@ -15,6 +15,7 @@ from minidiff.autograd.neural import (
     linear,
     log_softmax,
     mse,
+    perceptron,
     softmax,
     upsample_nearest,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "negative",
     "no_grad",
     "pad",
+    "perceptron",
     "power",
     "relu",
     "reshape",

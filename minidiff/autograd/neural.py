@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidiff import kernels
-from minidiff.autograd.tensor import jointly, rule
+from minidiff.autograd.tensor import Tensor, _recording, jointly, rule
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -37,43 +37,130 @@ def linear(x, w, b):
 
 
 @rule
-def conv2d(x, w, b, *, stride: int = 1, padding: Padding = ((0, 0), (0, 0))):
-    """Correlate x (B, H, W, C) with w (kh, kw, C, O), add b (O,) → (B, H', W', O).
-
-    padding: zeros ((top, bottom), (left, right)); H' = (H + top + bottom − kh) // stride + 1.
-    """
-    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2] or b.shape != w.shape[3:]:
+def _conv2d(x, w, b, residual, *, stride, padding):
+    if (
+        x.ndim != 4
+        or w.ndim != 4
+        or x.shape[3] != w.shape[2]
+        or b.shape not in (w.shape[3:], (len(x), w.shape[3]))
+    ):
         raise ValueError(
-            f"conv2d: expected x (B, H, W, C), w (kh, kw, C, O), b (O,); got {x.shape}, {w.shape}, {b.shape}"
+            f"conv2d: expected x (B, H, W, C), w (kh, kw, C, O), b (O,) or (B, O); "
+            f"got {x.shape}, {w.shape}, {b.shape}"
         )
     kernel, size = w.shape[:2], x.shape[1:3]
     if stride < 1 or min(padding[0] + padding[1]) < 0:
         raise ValueError(f"conv2d: stride must be ≥ 1 and padding ≥ 0, got {stride} and {padding}")
     if any(n + sum(p) < k for n, p, k in zip(size, padding, kernel, strict=True)):
         raise ValueError(f"conv2d: a kernel {kernel} does not fit into {size} padded by {padding}")
+    out = tuple((n + sum(p) - k) // stride + 1 for n, p, k in zip(size, padding, kernel, strict=True))
+    if residual is not None and residual.shape != (len(x), *out, w.shape[3]):
+        raise ValueError(
+            f"conv2d: the result has shape {(len(x), *out, w.shape[3])}, the residual {residual.shape}"
+        )
     return (
-        kernels.conv2d(x, w, b, stride, padding),
+        kernels.conv2d(x, w, b, stride, padding, residual),
         lambda g: kernels.conv2d_backward_input(g, w, size, stride, padding),
         lambda g: kernels.conv2d_backward_weight(x, g, kernel, stride, padding),
-        lambda g: kernels.sum_rows(g.reshape(-1, len(b))),
+        lambda g: kernels.sum_rows(g.reshape(-1, w.shape[3])) if b.ndim == 1 else g.sum(axis=(1, 2)),
+        lambda g: g,
     )
+
+
+def conv2d(
+    x: object,
+    w: object,
+    b: object,
+    residual: object = None,
+    *,
+    stride: int = 1,
+    padding: Padding = ((0, 0), (0, 0)),
+) -> Tensor:
+    """Correlate x (B, H, W, C) with w (kh, kw, C, O), add b → (B, H', W', O).
+
+    b: (O,), or (B, O) with one for each image; residual: of the result's shape, added to it in the same pass.
+    padding: zeros ((top, bottom), (left, right)); H' = (H + top + bottom − kh) // stride + 1.
+    """
+    return _conv2d(x, w, b, residual, stride=stride, padding=padding)
+
+
+def _row_numbers(index: np.ndarray, rows: int) -> np.ndarray:
+    """The index into a table as an array; ValueError where it is not of integers in 0…rows − 1."""
+    index = np.asarray(index)
+    if index.dtype.kind not in "iu":
+        raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
+    if index.size and index.astype(np.uint64).max() >= rows:  # what is negative becomes huge
+        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
+    return index
 
 
 @rule
 def embedding(table, *, index: np.ndarray):
     """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
-    index = np.asarray(index)
-    if index.dtype.kind not in "iu":
-        raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
     if table.ndim != 2:
         raise ValueError(f"embedding: expected a table (rows, C), got {table.shape}")
     rows, channels = table.shape
-    if index.size and not 0 <= index.min() <= index.max() < rows:
-        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
+    index = _row_numbers(index, rows)
     return (
         table[index],
         lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
     )
+
+
+class _AddedRows:
+    """The gradient of a table of which few rows were read: row i of g, for row index[i] of the table.
+
+    `grad += this` costs what the rows cost, not what the table does: NumPy leaves the addition to it.
+    """
+
+    def __init__(self, g: np.ndarray, index: np.ndarray, rows: int) -> None:
+        self.g, self.index, self.rows = g, index, rows
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        dense = kernels.scatter_rows(self.g, self.index, self.rows)
+        return dense if dtype is None else dense.astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, out: tuple = (None,)) -> object:
+        if ufunc is not np.add or out[0] is not inputs[0]:
+            return NotImplemented
+        kernels.add_rows(out[0], self.g, self.index)
+        return out[0]
+
+
+def perceptron(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], tables: list[list[Tensor]], *, index: np.ndarray
+) -> Tensor:
+    """Hidden layers h ← SiLU(h·w + b + a row of each table), then a linear one: x (B, I) → (B, O).
+
+    weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: for each kind of thing that the
+    layers are told, one (rows, W) for each hidden layer; index (kinds, B) says which row. All of it is one
+    operation, so that a block of rows goes through all layers before the next.
+    """
+    index = np.asarray(index)
+    for kind, rows in zip(tables, index, strict=True):
+        _row_numbers(rows, len(kind[0]))
+    leaves = [table.node is None for kind in tables for table in kind]  # a leaf takes its rows as they are
+    arguments = [*weights, *biases, *(table for kind in tables for table in kind)]
+    return _perceptron(x, *arguments, layers=len(weights), index=index, leaves=leaves, keep=_recording.on)
+
+
+@rule
+def _perceptron(x, *arguments, layers: int, index: np.ndarray, leaves: list[bool], keep: bool):
+    weights, biases, flat = (
+        list(arguments[a:b]) for a, b in ((0, layers), (layers, 2 * layers), (2 * layers, None))
+    )
+    depth = layers - 1
+    tables = [flat[k : k + depth] for k in range(0, len(flat), depth)]
+    y, z = kernels.perceptron(x, weights, biases, tables, index, keep)
+    rows = [len(table) for table in flat]
+
+    def gradients(g):
+        dx, dw, db = kernels.perceptron_backward(g, x, weights, z)
+        told = (_AddedRows(z[i % depth], index[i // depth], rows[i]) for i in range(len(rows)))
+        dtables = (r if leaf else np.asarray(r) for r, leaf in zip(told, leaves, strict=True))
+        return dx, *dw, *db, *dtables
+
+    return y, *jointly(1 + len(arguments), gradients)
 
 
 # ---- normalisation and attention
@@ -242,5 +329,9 @@ def mse(a, b):
     if not np.size(a):
         raise ValueError(f"mse: there is no mean of nothing, got two of shape {np.shape(a)}")
     difference = a - b
-    doubled = difference * (2 / difference.size)
-    return np.mean(difference * difference), lambda g: g * doubled, lambda g: -g * doubled
+    share = 2 / difference.size
+    return (
+        np.mean(difference * difference),
+        lambda g: difference * (g * share),
+        lambda g: difference * (g * -share),
+    )

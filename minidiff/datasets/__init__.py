@@ -13,7 +13,17 @@ from . import idx, numpy_files, pictures
 from .dataset import Dataset, Units, from_raw
 from .laws import LAWS, draw
 
-__all__ = ["NAMES", "Dataset", "Units", "UnknownDataset", "draw", "from_raw", "load"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "Units",
+    "UnknownDataset",
+    "draw",
+    "from_raw",
+    "load",
+    "read_images",
+    "read_mask",
+]
 
 NAMES = {
     "mixture1d": "the documents' mixture of three narrow normals on the line (100 000 points)",
@@ -61,6 +71,48 @@ def load(source: str | Path, seed: int = 0) -> Dataset:
     raise UnknownDataset(
         f"no data set is called {name!r}; expected one of {', '.join(NAMES)}, or the path of a file or folder"
     )
+
+
+def read_images(source: Path, units: Units, shape: tuple[int, ...]) -> np.ndarray:
+    """Images (N, H, W, C) of a given shape (H, W, C) in the network's range, to be worked on by a network.
+
+    From `.npy` or `.npz` (as `minidiff sample` writes it) in the units of the data, or from one PNG or JPEG image or a
+    folder of such, whose 0…255 are mapped to [−1, 1]. Raises FileNotFoundError where nothing is there, and ValueError
+    for what is no image or is of another shape.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{source}: no such file or folder; expected images in .npy, .npz, PNG or JPEG"
+        )
+    pictured = path.is_dir() or path.suffix.lower() in pictures.ENDINGS
+    if path.is_dir():
+        raw = pictures.read_folder(path)[0]
+    elif pictured:
+        raw = pictures.read_image(path)[None]
+    else:
+        raw = numpy_files.read_npz(path)[0] if path.suffix == ".npz" else numpy_files.read_npy(path)
+    raw = raw[..., None] if raw.ndim == 3 else raw
+    if raw.shape[1:] != shape:
+        raise ValueError(f"{source}: expected images of shape {shape}, got {raw.shape[1:]}")
+    return (Units(127.5, 127.5) if pictured else units).from_units(raw)
+
+
+def read_mask(source: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A mask (H, W) of bools from `.npy` (what is not 0) or a PNG or JPEG image (what is lighter than dark grey).
+
+    Raises FileNotFoundError where nothing is there and ValueError for what is none or is of another size.
+    """
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{source}: no such file; expected a mask in .npy, PNG or JPEG")
+    if path.suffix.lower() in pictures.ENDINGS:
+        mask = pictures.read_image(path).mean(axis=2) > 127
+    else:
+        mask = numpy_files.read_npy(path) != 0
+    if mask.shape != shape:
+        raise ValueError(f"{source}: expected a mask of {shape[0]} × {shape[1]} pixels, got {mask.shape}")
+    return mask
 
 
 def _load_folder(name: str, folder: Path) -> Dataset:

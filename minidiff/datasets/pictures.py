@@ -50,7 +50,7 @@ def _images_in(folder: Path) -> list[Path]:
 def _stack(paths: list[Path]) -> np.ndarray:
     images = []
     for path in paths:
-        images.append(_read_image(path))
+        images.append(read_image(path))
         if images[-1].shape[:2] != images[0].shape[:2]:
             (h, w), (h0, w0) = images[-1].shape[:2], images[0].shape[:2]
             raise ValueError(
@@ -60,7 +60,7 @@ def _stack(paths: list[Path]) -> np.ndarray:
     return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
 
 
-def _read_image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """(H, W, 1) or (H, W, 3) uint8."""
     try:
         # Decoding alone lets a PNG pass that ends too early or whose checksums are wrong.

@@ -6,13 +6,61 @@ for dtypes, ValueError for shapes and settings, IndexError for an index out of r
 The compiled kernels compute with bare addresses: a shape that does not fit would read where nothing is.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
+from numbers import Integral, Real
+from typing import get_args, get_origin
 
 import numpy as np
 
 from .reference import Padding
 
 _KINDS = (np.dtype(np.float32), np.dtype(np.float64))
+_SCALARS = {
+    int: (Integral, "an integer"),
+    float: (Real, "a number"),
+    bool: ((bool, np.bool_), "True or False"),
+}
+
+
+def taker(name: str, kind: type) -> Callable:
+    """A function that takes an argument annotated as `kind`: it gives it back plain, or raises TypeError.
+
+    Numbers become Python's own (Numba would compile a kernel anew for each of NumPy's), lists of them tuples.
+    """
+
+    def array(value):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array, not {type(value).__name__}")
+        return value
+
+    def scalar(value):
+        if type(value) is kind:
+            return value
+        family, words = _SCALARS[kind]
+        if not isinstance(value, family):
+            raise TypeError(f"{name} must be {words}, not {value!r}")
+        return kind(value)
+
+    def several(value):
+        try:
+            return tuple(take(part) for take, part in zip(parts, value, strict=True))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be like {form}, not {value!r}") from error
+
+    if kind is np.ndarray:
+        return array
+    if kind in _SCALARS:
+        return scalar
+    if get_origin(kind) is tuple:
+        parts, form = [taker(name, part) for part in get_args(kind)], _form(kind)
+        return several
+    return lambda value: value
+
+
+def _form(kind: type) -> str:
+    """An example of nested tuples of integers."""
+    return f"({', '.join(map(_form, get_args(kind)))})" if get_origin(kind) is tuple else "1"
 
 
 def _dtype(*arrays: np.ndarray) -> np.dtype:
@@ -77,13 +125,23 @@ def _windows(
     return height, width
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.dtype:
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    stride: int,
+    padding: Padding,
+    residual: np.ndarray | None = None,
+) -> np.dtype:
     _dimensions("x", x, "(B, H, W, C)", 4)
     _dimensions("w", w, "(kh, kw, C, O)", 4)
     _shape("x", x, (*x.shape[:3], w.shape[2]))
-    _shape("b", b, (w.shape[3],))
-    _windows(x.shape[1:3], w.shape[:2], stride, padding)
-    return _dtype(x, w, b)
+    _shape("b", b, (w.shape[3],) if b.ndim == 1 else (x.shape[0], w.shape[3]))
+    size = _windows(x.shape[1:3], w.shape[:2], stride, padding)
+    if residual is None:
+        return _dtype(x, w, b)
+    _shape("residual", residual, (x.shape[0], *size, w.shape[3]))
+    return _dtype(x, w, b, residual)
 
 
 def conv2d_backward_input(
@@ -169,14 +227,80 @@ def attention_backward(
     return _dtype(g, q, k, v, weights)
 
 
+def _index(index: np.ndarray, rows: int) -> None:
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"index must hold integers, not {index.dtype}")
+    if (
+        index.size and index.astype(np.uint64).max() >= rows
+    ):  # what is negative becomes huge: one pass is enough
+        raise IndexError(f"index must lie in 0…{rows - 1}, but spans {index.min()}…{index.max()}")
+
+
 def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.dtype:
     _dimensions("g", g, "(N, C)", 2)
     _shape("index", index, g.shape[:1])
-    if index.dtype.kind not in "iu":
-        raise TypeError(f"index must hold integers, not {index.dtype}")
-    if index.size and not 0 <= index.min() <= index.max() < rows:
-        raise IndexError(f"index must lie in 0…{rows - 1}, but spans {index.min()}…{index.max()}")
+    _index(index, rows)
     return _dtype(g)
+
+
+def add_rows(out: np.ndarray, g: np.ndarray, index: np.ndarray) -> np.dtype:
+    _dimensions("out", out, "(rows, C)", 2)
+    _dimensions("g", g, "(N, C)", 2)
+    _shape("g", g, (g.shape[0], out.shape[1]))
+    _shape("index", index, g.shape[:1])
+    _index(index, len(out))
+    _changeable((out,), (g, index))
+    return _dtype(out, g)
+
+
+def _layers(x: np.ndarray, weights: list[np.ndarray]) -> tuple[int, int]:
+    """The number of hidden layers and their width."""
+    _dimensions("x", x, "(B, I)", 2)
+    if len(weights) < 2:
+        raise ValueError(f"a perceptron needs a hidden layer and a last one, not {len(weights)} weights")
+    _dimensions("weights[-1]", weights[-1], "(W, O)", 2)
+    width = len(weights[-1])
+    if not (x.shape[1] and weights[-1].size):
+        raise ValueError(
+            f"layers must not be empty: x is {x.shape}, the last weights are {weights[-1].shape}"
+        )
+    _shape("weights[0]", weights[0], (x.shape[1], width))
+    for layer, w in enumerate(weights[1:-1], start=1):
+        _shape(f"weights[{layer}]", w, (width, width))
+    return len(weights) - 1, width
+
+
+def perceptron(
+    x: np.ndarray,
+    weights: list[np.ndarray],
+    biases: list[np.ndarray],
+    tables: list[list[np.ndarray]],
+    index: np.ndarray,
+    keep: bool,
+) -> np.dtype:
+    depth, width = _layers(x, weights)
+    if len(biases) != len(weights) or not tables or any(len(kind) != depth for kind in tables):
+        raise ValueError(
+            f"{depth} hidden layers need {depth + 1} biases and {depth} tables of each kind, at least one; "
+            f"not {len(biases)} and {[len(kind) for kind in tables]}"
+        )
+    for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        _shape(f"biases[{layer}]", b, w.shape[1:])
+    _shape("index", index, (len(tables), len(x)))
+    for k, kind in enumerate(tables):
+        rows = len(kind[0])
+        for layer, table in enumerate(kind):
+            _shape(f"tables[{k}][{layer}]", table, (rows, width))
+        _index(index[k], rows)
+    return _dtype(x, *weights, *biases, *(table for kind in tables for table in kind))
+
+
+def perceptron_backward(g: np.ndarray, x: np.ndarray, weights: list[np.ndarray], z: np.ndarray) -> np.dtype:
+    depth, width = _layers(x, weights)
+    _shape("g", g, (len(x), weights[-1].shape[1]))
+    _shape("z", z, (depth, len(x), width))
+    _changeable((z,), (g, x))
+    return _dtype(g, x, *weights, z)
 
 
 def _flat(*vectors: np.ndarray) -> np.dtype:
@@ -187,9 +311,14 @@ def _flat(*vectors: np.ndarray) -> np.dtype:
     return _dtype(*vectors)
 
 
-def _changeable(*vectors: np.ndarray) -> None:
-    if not all(vector.flags.writeable for vector in vectors):
-        raise ValueError("what is changed in place must not be read-only")
+def _changeable(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...]) -> None:
+    for i, vector in enumerate(changed):
+        if not vector.flags.carray:
+            raise ValueError(
+                "what is changed in place must be contiguous, aligned in memory and not read-only"
+            )
+        if any(np.may_share_memory(vector, other) for other in (*changed[:i], *others)):
+            raise ValueError("what is changed in place must not share memory with another argument")
 
 
 def adam(
@@ -197,22 +326,20 @@ def adam(
     gradient: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
+    average: np.ndarray | None,
     step: int,
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
     scale: float,
+    decay: float,
 ) -> np.dtype:
     if step < 1:
         raise ValueError(f"step counts from 1, and is {step}")
-    _changeable(parameter, first, second)
-    return _flat(parameter, gradient, first, second)
-
-
-def ema(average: np.ndarray, parameter: np.ndarray, decay: float) -> np.dtype:
-    _changeable(average)
-    return _flat(average, parameter)
+    changed = (parameter, gradient, first, second) + (() if average is None else (average,))
+    _changeable(changed, ())
+    return _flat(*changed)
 
 
 def squared_norm(vector: np.ndarray) -> np.dtype:

@@ -1,13 +1,23 @@
-"""Convolution on `windows`: tables that say where the windows lie, and the calls."""
+"""Convolution: by `winograd` where that suits the shape, else on `windows`, with tables of where the windows lie.
 
+The environment's MINIDIFF_CONVOLUTION=direct has every convolution summed as it is defined, which is more exact
+and takes two to three times as long.
+"""
+
+import os
 from functools import lru_cache
 
 import numpy as np
 
-from . import memory
+from . import memory, narrow, winograd
 from .reference import Padding
 from .tile import FLOAT
 from .windows import NO_BIAS, OUTSIDE, product, transposed_product
+
+_CHOICE = os.environ.get("MINIDIFF_CONVOLUTION", "winograd")
+if _CHOICE not in ("winograd", "direct"):
+    raise ValueError(f"MINIDIFF_CONVOLUTION must be 'winograd' or 'direct', not {_CHOICE!r}")
+WINOGRAD = _CHOICE == "winograd"
 
 
 def _reach(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
@@ -51,17 +61,45 @@ def _backward(size: tuple[int, int], kernel: tuple[int, int], stride: int, paddi
     return _table(rows, columns, width, channels * FLOAT), np.zeros(channels, np.float32)
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
+def _fast(kernel: tuple[int, int], stride: int, padding: Padding, channels: int, outputs: int, size) -> bool:
+    """Whether Winograd's way is taken: size is that of the side with `outputs` channels."""
+    fits = kernel == (3, 3) and stride == 1 and max(padding[0] + padding[1]) <= 2
+    return WINOGRAD and fits and winograd.suits(channels, outputs, size)
+
+
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    stride: int,
+    padding: Padding,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
     batch, height, width, channels = x.shape
     size, *table = _forward((height, width), w.shape[:2], stride, padding, channels)
+    if _fast(w.shape[:2], stride, padding, channels, w.shape[3], size):
+        return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
     out = memory.empty((batch, *size, w.shape[3]))
-    return product(x, height * width * channels, *table, w, b, out)
+    offsets, zeros = table
+    bias = b if b.ndim == 1 else np.zeros(w.shape[3], np.float32)
+    if narrow.suits(channels, w.shape[3]):
+        narrow.convolve(x, height * width * channels, offsets, zeros, w, bias, out)
+    else:
+        product(x, height * width * channels, offsets, zeros, w, bias, out)
+    if b.ndim == 2:
+        out += b[:, None, None, :]
+    if residual is not None:
+        out += residual
+    return out
 
 
 def conv2d_backward_input(
     g: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, padding: Padding
 ) -> np.ndarray:
     batch, rows, columns, channels = g.shape
+    if _fast(w.shape[:2], stride, padding, channels, w.shape[2], size):
+        shift = 2 - padding[0][0], 2 - padding[1][0]
+        return winograd.convolve(g, w, np.zeros(w.shape[2], np.float32), tuple(size), shift, True, None)
     table = _backward(tuple(size), w.shape[:2], stride, padding, channels)
     out = memory.empty((batch, *size, w.shape[2]))
     return product(g, rows * columns * channels, *table, w, NO_BIAS, out, transposed=True)
@@ -71,5 +109,10 @@ def conv2d_backward_weight(
     x: np.ndarray, g: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding
 ) -> np.ndarray:
     _, height, width, channels = x.shape
+    if _fast(tuple(kernel), stride, padding, channels, g.shape[3], g.shape[1:3]):
+        return winograd.backward_weight(x, g, (padding[0][0], padding[1][0]))
     _, *table = _forward((height, width), tuple(kernel), stride, padding, channels)
-    return transposed_product(x, height * width * channels, *table, g, (*kernel, channels, g.shape[3]))
+    image, shape = height * width * channels, (*kernel, channels, g.shape[3])
+    if narrow.suits(channels, g.shape[3]):
+        return narrow.backward_weight(x, image, table[0], g, shape)
+    return transposed_product(x, image, *table, g, shape)

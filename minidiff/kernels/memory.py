@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 
 LINE = 64  # bytes: arrays begin on a cache line, so that no vector straddles two
-PAGE = 4096  # bytes: sizes of buffers are multiples of it
+STEPS = 8  # sizes of buffers to a power of two, so that arrays of nearly one size take turns on a buffer
 SMALL = 16_384  # bytes; less than this NumPy may find for itself
-SLACK = 1.25  # a thread keeps at most so many times the most that it had in use at once
+SLACK = 2  # a thread keeps at most so many times the most that it had in use at once
 
 Kept = list[tuple[np.ndarray, int]]  # buffers, with the number of bytes in each before the first on a LINE
 
@@ -63,12 +63,18 @@ def _make_room(size: int) -> None:
             total -= n * len(buffers)
 
 
+def rounded(size: int) -> int:
+    """The next of the sizes that buffers have, at most an eighth more."""
+    step = (1 << size.bit_length() - 1) // STEPS
+    return -(-size // step) * step
+
+
 def empty(shape: tuple[int, ...]) -> np.ndarray:
     """A float32 array with anything in it; where it is not small it begins on a LINE and on memory used before."""
     size = math.prod(shape) * 4
     if size < SMALL:
         return np.empty(shape, np.float32)
-    size = -(-size // PAGE) * PAGE
+    size = rounded(size)
     kept = _pool.sizes.setdefault(size, [])
     buffer, skip = next(_free(kept, _FREE), (None, 0))
     if buffer is None:

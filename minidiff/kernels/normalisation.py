@@ -14,7 +14,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from . import memory
-from .jit import device, kernel
+from .jit import device, device_inlined, kernel
 from .math32 import sigmoid
 from .rows import fold
 
@@ -90,18 +90,14 @@ def _share(job, splits, x, groups_of_images, channels):
     return image, begin, end, image * lines, (image + 1) * lines, begin * size, high
 
 
-@device
+@device_inlined
 def _normalise(share, shares, splits, x, gamma, beta, eps, silu, y, means, inverse_deviations):
     """A thread's share of the jobs."""
     jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
     width = x.shape[1]
-    all_totals, all_sums, of_channel = (
-        np.empty(width),
-        np.empty(width, np.float32),
-        np.empty(channels, np.float32),
-    )
-    all_centre, all_scale = np.empty(width, np.float32), np.empty(width, np.float32)
-    all_shift = np.empty(width, np.float32)
+    all_totals, of_channel = np.empty(width), np.empty(channels, np.float32)
+    all_sums, all_centre = np.empty(width, np.float32), np.empty(width, np.float32)
+    all_scale, all_shift = np.empty(width, np.float32), np.empty(width, np.float32)
     for job in range(jobs * share // shares, jobs * (share + 1) // shares):
         image, begin, end, first, last, low, high = _share(job, splits, x, means, channels)
         width, channel, own = high - low, begin * size, of_channel[begin * size : end * size]
@@ -144,7 +140,7 @@ def _forward(x, gamma, beta, eps, silu, y, mean, inverse_deviation, splits, thre
         _normalise(np.int64(share), threads, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
 
 
-@device
+@device_inlined
 def _differentiate(
     share, shares, splits, g, x, gamma, beta, means, inverse_deviations, silu, dx, dgammas, dbetas
 ):

@@ -38,12 +38,22 @@ def _windows(x: np.ndarray, kernel: tuple[int, int], stride: int, padding: Paddi
     return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, padding: Padding) -> np.ndarray:
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    stride: int,
+    padding: Padding,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
     """x (B, H, W, C), w (kh, kw, C, O), b (O,) → (B, H', W', O): correlation, as every framework has it.
 
-    H' = (H + top + bottom − kh) // stride + 1, and W' likewise.
+    H' = (H + top + bottom − kh) // stride + 1, and W' likewise. b may be (B, O), one for each image; a residual of
+    the result's shape is added to it.
     """
-    return np.tensordot(_windows(x, w.shape[:2], stride, padding), w, axes=3) + b
+    out = np.tensordot(_windows(x, w.shape[:2], stride, padding), w, axes=3)
+    out += b if b.ndim == 1 else b[:, None, None, :]
+    return out if residual is None else out + residual
 
 
 def conv2d_backward_input(
@@ -171,29 +181,73 @@ def scatter_rows(g: np.ndarray, index: np.ndarray, rows: int) -> np.ndarray:
     return table
 
 
+def add_rows(out: np.ndarray, g: np.ndarray, index: np.ndarray) -> None:
+    """Add row i of g (N, C) to row index[i] of out (rows, C), in place."""
+    np.add.at(out, index, g)
+
+
+def perceptron(
+    x: np.ndarray,
+    weights: list[np.ndarray],
+    biases: list[np.ndarray],
+    tables: list[list[np.ndarray]],
+    index: np.ndarray,
+    keep: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Hidden layers h ← SiLU(h·w + b + a row of each table), then a linear one: x (B, I) → (B, O).
+
+    weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: for each kind of thing that the
+    layers are told, one (rows, W) for each hidden layer; index (kinds, B) says which row. Also given back, with
+    `keep`, is what backward needs: the input z of every SiLU, (hidden layers, B, W).
+    """
+    h, kept = x, []
+    for layer, (w, b) in enumerate(zip(weights[:-1], biases[:-1], strict=True)):
+        z = h @ w + b + sum(kind[layer][row] for kind, row in zip(tables, index, strict=True))
+        kept.append(z)
+        h = silu(z)
+    return h @ weights[-1] + biases[-1], np.stack(kept) if keep else None
+
+
+def perceptron_backward(
+    g: np.ndarray, x: np.ndarray, weights: list[np.ndarray], z: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Gradients of `perceptron` in x, weights and biases; z is used up: where it was is its own gradient."""
+    dw, db = [], []
+    for layer in range(len(z) - 1, -1, -1):
+        dw.insert(0, silu(z[layer]).T @ g)
+        db.insert(0, g.sum(axis=0))
+        g = silu_backward(g @ weights[layer + 1].T, z[layer])
+        z[layer] = g
+    return g @ weights[0].T, [x.T @ g, *dw], [g.sum(axis=0), *db]
+
+
 def adam(
     parameter: np.ndarray,
     gradient: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
+    average: np.ndarray | None,
     step: int,
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
     scale: float,
+    decay: float,
 ) -> None:
-    """One step of Adam on flat vectors, in place; the gradient counts `scale` times (clipping). Step counts from 1."""
-    gradient = gradient * parameter.dtype.type(scale)
-    first += (1 - beta1) * (gradient - first)
-    second += (1 - beta2) * (gradient * gradient - second)
+    """One step of Adam on flat vectors, in place, and all else that passes over them: the gradient becomes 0.
+
+    The gradient counts `scale` times (clipping); step counts from 1. Where there is an average of the parameters it
+    becomes decay · average + (1 − decay) · parameter.
+    """
+    scaled = gradient * parameter.dtype.type(scale)
+    first += (1 - beta1) * (scaled - first)
+    second += (1 - beta2) * (scaled * scaled - second)
     corrected = np.sqrt(second / (1 - beta2**step)) + eps
     parameter -= lr / (1 - beta1**step) * first / corrected
-
-
-def ema(average: np.ndarray, parameter: np.ndarray, decay: float) -> None:
-    """average ← decay · average + (1 − decay) · parameter, in place."""
-    average += (1 - decay) * (parameter - average)
+    gradient[...] = 0
+    if average is not None:
+        average += (1 - decay) * (parameter - average)
 
 
 def squared_norm(vector: np.ndarray) -> float:

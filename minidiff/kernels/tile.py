@@ -38,11 +38,11 @@ def _shape() -> tuple[int, int, int]:
     return (4, 2, 8) if "avx2" in features and "fma" in features else (4, 2, 4)
 
 
-ROWS, _VECTORS, _WIDTH = _shape()
-LANES = _VECTORS * _WIDTH
+ROWS, VECTORS, WIDTH = _shape()
+LANES = VECTORS * WIDTH
 
 _f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_vector = ir.VectorType(_f32, _WIDTH)
+VECTOR = ir.VectorType(_f32, WIDTH)
 
 
 class _Sums:
@@ -50,14 +50,10 @@ class _Sums:
 
     def __init__(self, builder: ir.IRBuilder, start: list[list[ir.Value]]):
         self.builder = builder
-        self.slots = [[cgutils.alloca_once(builder, _vector) for _ in row] for row in start]
+        self.slots = [[cgutils.alloca_once(builder, VECTOR) for _ in row] for row in start]
         for slots, row in zip(self.slots, start, strict=True):
             for slot, value in zip(slots, row, strict=True):
                 builder.store(value, slot)
-        # Fused where the machine can; a library call per product where it cannot would be a disaster.
-        self.multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fmuladd.v{_WIDTH}f32"
-        )
 
     def add_products(self, singles: list[ir.Value], b_row: ir.Value) -> None:
         """acc[p, lane] += singles[p] · B[lane]."""
@@ -65,7 +61,7 @@ class _Sums:
         for row, single in zip(self.slots, singles, strict=True):
             a = _splat(self.builder, single)
             for slot, lanes in zip(row, b, strict=True):
-                total = self.builder.call(self.multiply_add, [a, lanes, self.builder.load(slot)])
+                total = multiply_add(self.builder, a, lanes, self.builder.load(slot))
                 self.builder.store(total, slot)
 
     def store(self, out: ir.Value, stride: ir.Value, add: bool) -> None:
@@ -73,11 +69,18 @@ class _Sums:
         for p, row in enumerate(self.slots):
             begin = self.builder.add(out, self.builder.mul(stride, _i64(p)))
             for v, slot in enumerate(row):
-                place = self.builder.add(begin, _i64(v * _WIDTH * FLOAT))
+                place = self.builder.add(begin, _i64(v * WIDTH * FLOAT))
                 total = self.builder.load(slot)
                 if add:
-                    total = self.builder.fadd(_load(self.builder, place, _vector), total)
-                self.builder.store(total, _pointer(self.builder, place, _vector)).align = FLOAT
+                    total = self.builder.fadd(load(self.builder, place, VECTOR), total)
+                self.builder.store(total, _pointer(self.builder, place, VECTOR)).align = FLOAT
+
+
+def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """a · b + c for vectors: fused where the machine can; a library call where it cannot would be a disaster."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{WIDTH}f32")
+    return builder.call(function, [a, b, c])
 
 
 def _for_each(builder: ir.IRBuilder, count: ir.Value, body: Callable[[ir.Value], None]) -> None:
@@ -95,21 +98,27 @@ def _pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Valu
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def _load(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
+def load(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
+    """What lies at an address: a vector, which need not be aligned, a number or another address."""
     value = builder.load(_pointer(builder, address, kind))
     value.align = FLOAT if kind is not _i64 else 8
     return value
 
 
+def store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
+    """Write a vector or a float32 to an address."""
+    builder.store(value, _pointer(builder, address, value.type)).align = FLOAT
+
+
 def _load_lanes(builder: ir.IRBuilder, address: ir.Value) -> list[ir.Value]:
     """One row of a panel."""
-    return [_load(builder, builder.add(address, _i64(v * _WIDTH * FLOAT)), _vector) for v in range(_VECTORS)]
+    return [load(builder, builder.add(address, _i64(v * WIDTH * FLOAT)), VECTOR) for v in range(VECTORS)]
 
 
 def _splat(builder: ir.IRBuilder, single: ir.Value) -> ir.Value:
-    undefined = ir.Constant(_vector, ir.Undefined)
+    undefined = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, single, _i32(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_i32, _WIDTH), [0] * _WIDTH))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_i32, WIDTH), [0] * WIDTH))
 
 
 @intrinsic
@@ -128,7 +137,7 @@ def load_float(typingctx, address):
     """The float32 at an address."""
 
     def generate(context, builder, signature, args):
-        return _load(builder, args[0], _f32)
+        return load(builder, args[0], _f32)
 
     return types.float32(types.intp), generate
 
@@ -139,8 +148,8 @@ def copy_lanes(typingctx, source, target):
 
     def generate(context, builder, signature, args):
         for v, lanes in enumerate(_load_lanes(builder, args[0])):
-            place = builder.add(args[1], _i64(v * _WIDTH * FLOAT))
-            builder.store(lanes, _pointer(builder, place, _vector)).align = FLOAT
+            place = builder.add(args[1], _i64(v * WIDTH * FLOAT))
+            store(builder, lanes, place)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), generate
@@ -163,13 +172,13 @@ def rows_tile(typingctx, rows, hop, taps, offset, run, panel, start, start_strid
         with cgutils.for_range(builder, taps, intp=_i64) as tap:
             here = builder.add(rows, builder.mul(tap.index, hop))
             a = [
-                builder.add(_load(builder, builder.add(here, _i64(8 * p)), _i64), offset) for p in range(ROWS)
+                builder.add(load(builder, builder.add(here, _i64(8 * p)), _i64), offset) for p in range(ROWS)
             ]
             b = builder.add(panel, builder.mul(tap.index, run_bytes))
 
             def add(i, a=a, b=b):
                 distance = builder.mul(i, _i64(FLOAT))
-                singles = [_load(builder, builder.add(row, distance), _f32) for row in a]
+                singles = [load(builder, builder.add(row, distance), _f32) for row in a]
                 sums.add_products(singles, builder.add(b, builder.mul(i, _i64(LANES * FLOAT))))
 
             _for_each(builder, run, add)
@@ -188,16 +197,48 @@ def columns_tile(typingctx, rows, offset, count, panel, out, stride):
 
     def generate(context, builder, signature, args):
         rows, offset, count, panel, out, stride = args
-        sums = _Sums(builder, [[ir.Constant(_vector, [0.0] * _WIDTH)] * _VECTORS] * ROWS)
+        sums = _Sums(builder, [[ir.Constant(VECTOR, [0.0] * WIDTH)] * VECTORS] * ROWS)
 
         def add(j):
-            here = _load(builder, builder.add(rows, builder.mul(j, _i64(8))), _i64)
+            here = load(builder, builder.add(rows, builder.mul(j, _i64(8))), _i64)
             a = builder.add(here, offset)
-            singles = [_load(builder, builder.add(a, _i64(FLOAT * p)), _f32) for p in range(ROWS)]
+            singles = [load(builder, builder.add(a, _i64(FLOAT * p)), _f32) for p in range(ROWS)]
             sums.add_products(singles, builder.add(panel, builder.mul(j, _i64(LANES * FLOAT))))
 
         _for_each(builder, count, add)
         sums.store(out, stride, add=True)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), generate
+
+
+@intrinsic
+def dots_tile(typingctx, rows, hop, taps, vectors, weights, out):
+    """out[p] = Σ_tap Σ_i A[tap, p][i] · weights[tap, i], i < vectors · WIDTH: the lanes lie along the sum.
+
+    A[tap, p] is the address at `rows + tap · hop + 8 p`; out and the rows of weights are contiguous.
+    """
+
+    def generate(context, builder, signature, args):
+        rows, hop, taps, vectors, weights, out = args
+        zeros = ir.Constant(VECTOR, [0.0] * WIDTH)
+        sums = [cgutils.alloca_once_value(builder, zeros) for _ in range(ROWS)]
+        with cgutils.for_range(builder, taps, intp=_i64) as tap:
+            here = builder.add(rows, builder.mul(tap.index, hop))
+            a = [load(builder, builder.add(here, _i64(8 * p)), _i64) for p in range(ROWS)]
+            first = builder.mul(tap.index, vectors)
+            with cgutils.for_range(builder, vectors, intp=_i64) as vector:
+                distance = builder.mul(vector.index, _i64(WIDTH * FLOAT))
+                at = builder.mul(builder.add(first, vector.index), _i64(WIDTH * FLOAT))
+                w = load(builder, builder.add(weights, at), VECTOR)
+                for row, total in zip(a, sums, strict=True):
+                    x = load(builder, builder.add(row, distance), VECTOR)
+                    builder.store(multiply_add(builder, x, w, builder.load(total)), total)
+        kind = ir.FunctionType(_f32, [_f32, VECTOR])
+        add_up = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{WIDTH}f32")
+        for p, total in enumerate(sums):
+            value = builder.call(add_up, [_f32(0.0), builder.load(total)], fastmath=("reassoc",))
+            store(builder, value, builder.add(out, _i64(FLOAT * p)))
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6), generate

@@ -16,6 +16,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from . import memory
+from .frozen import keep, kept
 from .jit import device, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of, load_float
@@ -27,7 +28,7 @@ SERIAL_BELOW = 1_000_000  # multiplications; fewer are done before the other thr
 
 
 @device
-def _find(x, image_bytes, zeros, offsets, first, count, addresses):
+def find(x, image_bytes, zeros, offsets, first, count, addresses):
     """addresses[tap, r] = where tap `tap` of window `first + r` begins, r < count; from there on zeros."""
     pixels = offsets.shape[1]
     data, nothing = address_of(x), address_of(zeros)
@@ -67,7 +68,7 @@ def _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows
     count = min(BLOCK, windows - first)
     addresses = np.empty((offsets.shape[0], BLOCK), np.int64)
     spare = np.empty((BLOCK, LANES), np.float32)
-    _find(x, image_bytes, zeros, offsets, first, count, addresses)
+    find(x, image_bytes, zeros, offsets, first, count, addresses)
     column = panel * LANES
     width = min(LANES, columns - column)
     multiply(
@@ -85,25 +86,24 @@ def _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows
 
 
 @kernel
-def _product(x, image_bytes, zeros, offsets, run, w, transposed, bias, out, windows, columns, serial):
-    taps = offsets.shape[0]
-    count = (columns + LANES - 1) // LANES
-    panels = np.empty((count, taps * run, LANES), np.float32)
+def _product(
+    x, image_bytes, zeros, offsets, run, w, transposed, panels, ready, bias, out, windows, columns, threads
+):
+    taps, count = offsets.shape[0], panels.shape[0]
     start = np.zeros((count, LANES), np.float32)
     for column in range(bias.size):
         start[column // LANES, column % LANES] = bias[column]
+    packs = 0 if ready else min(count, threads)
+    for index in prange(packs):
+        share = np.int64(index)
+        for panel in range(count * share // packs, count * (share + 1) // packs):
+            _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
     jobs = (windows + BLOCK - 1) // BLOCK * count
-    if serial:
-        for panel in range(count):
-            _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
-        for job in range(jobs):
+    shares = min(jobs, threads)
+    for index in prange(shares):
+        share = np.int64(index)
+        for job in range(jobs * share // shares, jobs * (share + 1) // shares):
             _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns)
-    else:
-        for index in prange(count):
-            panel = np.int64(index)
-            _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
-        for index in prange(jobs):
-            _block(np.int64(index), x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns)
 
 
 @device
@@ -134,7 +134,7 @@ def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, colu
     spare = np.empty((ROWS, LANES), np.float32)
     for first in range(0, windows, DEPTH):
         count = min(DEPTH, windows - first)
-        _find(x, image_bytes, zeros, offsets, first, count, addresses)
+        find(x, image_bytes, zeros, offsets, first, count, addresses)
         for panel in range(begin // tiles, (end - 1) // tiles + 1):
             column = panel * LANES
             width = min(LANES, columns - column)
@@ -157,12 +157,8 @@ def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, colu
 def _transposed_product(x, image_bytes, zeros, offsets, run, g, out, windows, columns, threads):
     tiles = (offsets.shape[0] * run + ROWS - 1) // ROWS * ((columns + LANES - 1) // LANES)
     jobs = min(tiles, threads)
-    if jobs == 1:
-        for job in range(jobs):  # not the literal 0, for which Numba would compile it again
-            _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns)
-    else:
-        for index in prange(jobs):
-            _share(np.int64(index), jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns)
+    for index in prange(jobs):
+        _share(np.int64(index), jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns)
 
 
 NO_BIAS = np.zeros(0, np.float32)
@@ -185,12 +181,17 @@ def product(
     transposed.
     """
     columns, run, taps = out.shape[-1], zeros.size, len(offsets)
-    serial = out.size * run * taps < SERIAL_BELOW
+    threads = 1 if out.size * run * taps < SERIAL_BELOW else get_num_threads()
+    panels = kept(w, ("panels", transposed))
+    ready = panels is not None
+    if not ready:
+        panels = memory.empty((-(-columns // LANES), taps * run, LANES))
     flat_x, flat_w, flat = x.reshape(-1), w.reshape(-1), out.reshape(-1)
-    windows = out.size // columns
     _product(
-        flat_x, image * FLOAT, zeros, offsets, run, flat_w, transposed, bias, flat, windows, columns, serial
-    )
+        flat_x, image * FLOAT, zeros, offsets, run, flat_w, transposed, panels, ready, bias, flat,
+        out.size // columns, columns, threads,
+    )  # fmt: skip
+    keep(w, ("panels", transposed), panels)
     return out
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minidiff.nn.mlp import MLP
-from minidiff.nn.module import Module, ParameterVector, aligned_zeros, twin
+from minidiff.nn.module import Module, ParameterVector, aligned_zeros, frozen, twin
 from minidiff.nn.network import Network
 from minidiff.nn.unet import UNet
 
@@ -34,5 +34,6 @@ __all__ = [
     "aligned_zeros",
     "build",
     "describe",
+    "frozen",
     "twin",
 ]

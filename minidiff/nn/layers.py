@@ -39,6 +39,8 @@ class Conv2d(Module):
     """x (B, H, W, inputs) → (B, H', W', outputs) by a kernel × kernel convolution.
 
     padding: zeros ((top, bottom), (left, right)); by default those that keep H and W at stride 1.
+    A call may add more in the same pass: `offset` (B, outputs) to all pixels of an image, `residual` of the
+    result's shape.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class Conv2d(Module):
         around = ((kernel - 1) // 2, kernel // 2)
         self.stride, self.padding = stride, padding or (around, around)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return ag.conv2d(x, self.w, self.b, stride=self.stride, padding=self.padding)
+    def __call__(self, x: Tensor, offset: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        b = self.b if offset is None else self.b + offset
+        return ag.conv2d(x, self.w, b, residual, stride=self.stride, padding=self.padding)
 
 
 class Embedding(Module):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minidiff import kernels
 from minidiff.autograd import Tensor
 
 _LINE = 64  # bytes: where a parameter starts, so that vector loads never straddle a cache line
@@ -90,4 +91,10 @@ def twin(module: Module, parameters: ParameterVector, vector: np.ndarray) -> Mod
     """A second module like the packed `module`, its parameters views of `vector`: the network of the EMA."""
     views = parameters.views(vector)
     memo = {id(p): Tensor(views[name], requires_grad=True) for name, p in module.named_parameters().items()}
+    return copy.deepcopy(module, memo)
+
+
+def frozen(module: Module) -> Module:
+    """A copy of a module that will not learn any more: quicker to ask, since kernels prepare its weights but once."""
+    memo = {id(p): Tensor(kernels.freeze(p.data)) for p in module.named_parameters().values()}
     return copy.deepcopy(module, memo)

@@ -1,4 +1,4 @@
-"""What every ε-network shares: it takes arrays or tensors, the times and, if it knows classes, the labels."""
+"""What every network shares: it takes arrays or tensors, the times and, if it knows classes, the labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minidiff.nn.module import Module
 
 
 class Network(Module):
-    """net(x, t, label=None) → the shape of x.
+    """net(x, t, label=None) → the shape of x, its last axis `answers` times as long.
 
     x (B, …): an array gives an array, with nothing recorded and no dropout; a Tensor gives a Tensor.
     t (B,): times 1…T. label (B,): integers 0…classes − 1, and `classes` itself for "no class", which is also
@@ -18,6 +18,7 @@ class Network(Module):
 
     settings: dict[str, object]  # the arguments that build it again
     classes: int
+    answers: int
     last: Module  # the layer that gives the output
 
     def __call__(

@@ -27,6 +27,7 @@ class UNet(Network):
     heads: of each attention; groups: of each norm. Both must divide the channels where they work.
     dropout: rate inside the blocks, drawn from the rng that a training step hands in.
     classes: 0, or the number of labels that it can be told.
+    answers: how many numbers it gives for each coordinate; with 2 the result has twice the channels.
 
     Raises ValueError where size does not halve len(multipliers) − 1 times or groups or heads do not divide.
     """
@@ -44,6 +45,7 @@ class UNet(Network):
         groups: int = 32,
         dropout: float = 0.1,
         classes: int = 0,
+        answers: int = 1,
     ) -> None:
         multipliers, attention = tuple(multipliers), tuple(attention)
         self.settings = dict(
@@ -57,12 +59,14 @@ class UNet(Network):
             groups=groups,
             dropout=dropout,
             classes=classes,
+            answers=answers,
         )
         if size % 2 ** (len(multipliers) - 1):
             raise ValueError(
                 f"{size} pixels do not halve {len(multipliers) - 1} times; use fewer multipliers"
             )
-        self.shape, self.width, self.classes = (size, size, channels), width, classes
+        self.shape, self.width = (size, size, channels), width
+        self.classes, self.answers = classes, answers
         time_width = 4 * width
         self.time1 = Linear(width, time_width, rng)
         self.time2 = Linear(time_width, time_width, rng)
@@ -100,7 +104,7 @@ class UNet(Network):
                 self.up.append(Upsample(here, rng))
 
         self.norm = GroupNorm(here, groups, silu=True)
-        self.last = Conv2d(here, channels, 3, rng, scale=0)
+        self.last = Conv2d(here, answers * channels, 3, rng, scale=0)
 
     def forward(
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None
@@ -148,12 +152,10 @@ class ResidualBlock(Module):
         self.dropout = dropout
 
     def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
-        h = self.conv1(self.norm1(x))
-        h = h + self.time(time)[:, None, None, :]
-        h = self.norm2(h)
+        h = self.norm2(self.conv1(self.norm1(x), offset=self.time(time)))
         if self.dropout and rng is not None:
             h = ag.dropout(h, rate=self.dropout, rng=rng)
-        return (x if self.shortcut is None else self.shortcut(x)) + self.conv2(h)
+        return self.conv2(h, residual=x if self.shortcut is None else self.shortcut(x))
 
 
 class SelfAttention(Module):

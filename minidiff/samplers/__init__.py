@@ -6,14 +6,45 @@ A sampler yields `State(t, x, x0)` after each step and ends at t = 0:
     for state in ddim(denoiser, x_T, rng, trailing(1000, 50)):
         ...                       # a progress bar, a picture, an early stop
     images = final(ddim(denoiser, x_T, rng))
+
+`invert` goes the other way, from data to the noise that DDIM makes it of.
 """
 
 from minidiff.samplers.ancestral import ddpm
-from minidiff.samplers.ddim import ddim
+from minidiff.samplers.ddim import ddim, invert
+from minidiff.samplers.dpm_solver import dpmpp_2m
+from minidiff.samplers.heun import heun
+from minidiff.samplers.langevin import predictor_corrector
+from minidiff.samplers.plms import plms
 from minidiff.samplers.randomness import initial_noise
 from minidiff.samplers.state import State, final
-from minidiff.samplers.timesteps import SPACINGS
+from minidiff.samplers.timesteps import SPACING_NAMES, SPACINGS, spaced
+from minidiff.samplers.unipc import unipc
 
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
+SAMPLERS = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "plms": plms,
+    "dpmpp_2m": dpmpp_2m,
+    "heun": heun,
+    "unipc": unipc,
+    "pc": predictor_corrector,
+}
 
-__all__ = ["SAMPLERS", "SPACINGS", "State", "ddim", "ddpm", "final", "initial_noise"]
+__all__ = [
+    "SAMPLERS",
+    "SPACINGS",
+    "SPACING_NAMES",
+    "State",
+    "ddim",
+    "ddpm",
+    "dpmpp_2m",
+    "final",
+    "heun",
+    "initial_noise",
+    "invert",
+    "plms",
+    "predictor_corrector",
+    "spaced",
+    "unipc",
+]

@@ -6,6 +6,7 @@ the engine. `test_rules.py` takes gradients and values from here; a rule without
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import statistics
@@ -348,10 +349,19 @@ def convolutions(draw):
     padding = draw(st.tuples(st.tuples(width, width), st.tuples(width, width)))
     size = [draw(st.integers(max(1, k - sum(p)), 5)) for k, p in zip(kernel, padding, strict=True)]
     batch, channels, outputs = (draw(st.integers(1, 2)) for _ in range(3))
-    shapes = (batch, *size, channels), (*kernel, channels, outputs), (outputs,)
+    bias = draw(st.sampled_from([(outputs,), (batch, outputs)]))
+    shapes = [(batch, *size, channels), (*kernel, channels, outputs), bias]
+    if draw(st.booleans()):
+        after = [(n + sum(p) - k) // stride + 1 for n, p, k in zip(size, padding, kernel, strict=True)]
+        shapes.append((batch, *after, outputs))
+
+    def plain(x, w, b, residual=0.0):
+        each = b if b.ndim == 1 else b[:, None, None, :]
+        return plain_conv2d(x, w, np.zeros(outputs), stride, padding) + each + residual
+
     return Example(
-        lambda x, w, b: ag.conv2d(x, w, b, stride=stride, padding=padding),
-        lambda x, w, b: plain_conv2d(x, w, b, stride, padding),
+        lambda *arrays: ag.conv2d(*arrays, stride=stride, padding=padding),
+        plain,
         tuple(normal(draw, *s) for s in shapes),
     )
 
@@ -512,6 +522,40 @@ def cross_entropies(draw):
 
     return Example(
         lambda logits: ag.cross_entropy(logits, labels=labels), surprise, (normal(draw, batch, classes),)
+    )
+
+
+@case("perceptron")
+def perceptrons(draw):
+    dim, width, depth, kinds = (draw(st.integers(1, n)) for n in (2, 3, 2, 2))
+    rows = [draw(st.integers(1, 3)) for _ in range(kinds)]
+    batch = draw(st.integers(1, 3))
+    index = np.array([[draw(st.integers(0, n - 1)) for _ in range(batch)] for n in rows])
+    sizes = [dim, *[width] * depth, dim]
+    shapes = [(batch, dim), *itertools.pairwise(sizes), *((n,) for n in sizes[1:])]
+    shapes += [(n, width) for n in rows for _ in range(depth)]
+
+    def split(arrays):
+        x, weights, biases = arrays[0], arrays[1 : depth + 2], arrays[depth + 2 : 2 * depth + 3]
+        tables = [arrays[2 * depth + 3 + k * depth :][:depth] for k in range(kinds)]
+        return x, list(weights), list(biases), [list(kind) for kind in tables]
+
+    def by_row(*arrays):
+        x, weights, biases, tables = split(arrays)
+        out = []
+        for i in range(batch):
+            h = x[i]
+            for layer in range(depth):
+                z = h @ weights[layer] + biases[layer]
+                z = z + sum(tables[k][layer][index[k, i]] for k in range(kinds))
+                h = by_entry(lambda v: v * _sigmoid(v))(z)
+            out.append(h @ weights[-1] + biases[-1])
+        return np.array(out)
+
+    return Example(
+        lambda *tensors: ag.perceptron(*split(tensors), index=index),
+        by_row,
+        tuple(normal(draw, *s) for s in shapes),
     )
 
 

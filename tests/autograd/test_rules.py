@@ -274,7 +274,18 @@ REFUSED = {
         r"conv2d: expected x",
     ),
     "conv2d: channels": (lambda: ag.conv2d(_ones(1, 4, 4, 2), _ones(3, 3, 1, 1), _ones(1)), r"expected x"),
-    "conv2d: bias": (lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 2), _ones(1)), r"b \(O,\); got"),
+    "conv2d: bias": (
+        lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 2), _ones(1)),
+        r"b \(O,\) or \(B, O\)",
+    ),
+    "conv2d: bias of other images": (
+        lambda: ag.conv2d(_ones(2, 4, 4, 1), _ones(3, 3, 1, 2), _ones(3, 2)),
+        r"b \(O,\) or \(B, O\)",
+    ),
+    "conv2d: residual": (
+        lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 2), _ones(2), _ones(1, 4, 4, 2)),
+        r"the result has shape \(1, 2, 2, 2\), the residual \(1, 4, 4, 2\)",
+    ),
     "conv2d: stride": (
         lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 1), _ones(1), stride=0),
         r"stride must be ≥ 1",

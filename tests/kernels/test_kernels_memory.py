@@ -158,7 +158,7 @@ def kept():
 def test_what_is_kept_is_bounded_by_the_most_that_was_in_use_at_once():
     for size in range(10_000, 110_000, 1024):  # a hundred sizes, each used once and let go
         memory.empty((size,))
-        largest = -(-size * 4 // memory.PAGE) * memory.PAGE
+        largest = memory.rounded(size * 4)
         assert kept() <= memory.SLACK * largest
 
 

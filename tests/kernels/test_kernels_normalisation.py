@@ -39,6 +39,7 @@ def group_mean(values, groups):
     return spread(grouped.mean(axis=(1, 3)), values)
 
 
+@pytest.mark.compiled
 @given(cases(), st.booleans())
 def test_group_norm_forward_and_backward_match_the_reference(case, silu):
     x, gamma, beta, groups = case

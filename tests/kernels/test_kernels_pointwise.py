@@ -110,36 +110,33 @@ def test_scatter_rows_refuses_an_index_that_names_no_row(dtype, bad):
         kernels.scatter_rows(np.ones((2, 4), dtype), np.array([0, bad]), 3)
 
 
-@pytest.mark.parametrize("size", [1, 17, 40_000])
-def test_adam_matches_the_reference(size):
+@pytest.mark.parametrize("size", [0, 1, 17, 1024, 40_000])
+@pytest.mark.parametrize("averaged", [True, False])
+def test_adam_matches_the_reference(size, averaged):
     parameter, gradient, first = draw(0, size), draw(1, size), draw(2, size)
-    second = draw(3, size) ** 2
-    twins = wide(parameter, gradient, first, second)
-    settings = (7, 1e-2, 0.9, 0.999, 1e-8, 0.3)
+    second, average = draw(3, size) ** 2, draw(4, size)
+    twins = wide(parameter, gradient, first, second, average)
+    settings = (7, 1e-2, 0.9, 0.999, 1e-8, 0.3, 0.99)
     step = np.abs(first) + np.abs(gradient)
-    kernels.adam(parameter, gradient, first, second, *settings)
-    reference.adam(*twins, *settings)
+    untouched = average.copy()
+    kernels.adam(parameter, gradient, first, second, average if averaged else None, *settings)
+    reference.adam(*twins[:4], twins[4] if averaged else None, *settings)
     assert_close(first, twins[2], step, 4)
     assert_close(second, twins[3], twins[3], 8)
-    assert_close(parameter, twins[0], np.abs(twins[0]) + step / np.sqrt(twins[3]), 4)
+    scale = np.abs(twins[0]) + step / np.sqrt(twins[3])
+    assert_close(parameter, twins[0], scale, 4)
+    assert not gradient.any()
+    assert_close(average, twins[4], np.abs(twins[4]) + scale, 4)
+    assert averaged or np.array_equal(average, untouched)
 
 
 def test_adam_leaves_padding_zero_and_says_nothing_of_nan():
-    zeros = [np.zeros(8, np.float32) for _ in range(4)]
+    zeros = [np.zeros(8, np.float32) for _ in range(5)]
     zeros[1][3] = np.nan
-    kernels.adam(*zeros, 1, 1e-2, 0.9, 0.999, 1e-8, 1.0)
-    for changed in (zeros[0], zeros[2], zeros[3]):
+    kernels.adam(*zeros, 1, 1e-2, 0.9, 0.999, 1e-8, 1.0, 0.5)
+    assert not zeros[1].any()
+    for changed in (zeros[0], zeros[2], zeros[3], zeros[4]):
         assert np.isnan(changed[3]) and not np.delete(changed, 3).any()
-
-
-@pytest.mark.parametrize("size", [1, 17, 40_000])
-def test_ema_matches_the_reference(size):
-    average, parameter = draw(0, size), draw(1, size)
-    twins = wide(average, parameter)
-    scale = np.abs(average) + np.abs(parameter)
-    kernels.ema(average, parameter, 0.99)
-    reference.ema(*twins, 0.99)
-    assert_close(average, twins[0], scale, 3)
 
 
 @pytest.mark.parametrize("size", [0, 1, 17, 100_000])

@@ -1,4 +1,4 @@
-"""Convolution and the linear layer: the compiled kernels against the specification, and against themselves."""
+"""Direct convolution and the linear layer: the compiled kernels against the specification and against themselves."""
 
 import numba
 import numpy as np
@@ -8,10 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import kernels
+from minidiff.kernels import convolution
 
-CHANNELS = st.sampled_from([1, 3, 16, 17, 32, 40])
+CHANNELS = st.sampled_from(
+    [1, 3, 8, 17, 36, 40]
+)  # none of which fills the registers: Winograd is held elsewhere
 ENDS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 SAME = ((1, 1), (1, 1))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def direct():
+    """Winograd's way is held to a wider bound elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "WINOGRAD", False)
+        yield
 
 
 def draw(seed, *shape):
@@ -70,7 +81,7 @@ def all_products(x, w, b, g):
     ]
 
 
-@pytest.mark.parametrize("channels, columns", [(32, 40), (17, 33), (3, 96)])
+@pytest.mark.parametrize("channels, columns", [(32, 40), (17, 33), (3, 96), (32, 3)])
 def test_the_number_of_threads_changes_no_bit(channels, columns):
     arrays = draw(0, 20, 8, 8, channels), draw(1, 3, 3, channels, columns), draw(2, columns)
     g = draw(3, 20, 8, 8, columns)
@@ -87,9 +98,11 @@ def test_the_number_of_threads_changes_no_bit(channels, columns):
             np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("size", [1, 4, 7])
-def test_an_image_has_the_same_bits_whatever_batch_it_is_in(size):
-    x, w, b, g = draw(0, 37, size, size, 48), draw(1, 3, 3, 48, 40), draw(2, 40), draw(3, 37, size, size, 40)
+@pytest.mark.compiled
+@pytest.mark.parametrize("size, columns", [(1, 40), (4, 40), (7, 40), (7, 2)])
+def test_an_image_has_the_same_bits_whatever_batch_it_is_in(size, columns):
+    x, w, b = draw(0, 37, size, size, 48), draw(1, 3, 3, 48, columns), draw(2, columns)
+    g = draw(3, 37, size, size, columns)
     together, back = (
         kernels.conv2d(x, w, b, 1, SAME),
         kernels.conv2d_backward_input(g, w, (size, size), 1, SAME),

@@ -104,18 +104,46 @@ def test_adam_follows_its_formula_for_three_steps():
     rng = np.random.default_rng(0)
     parameter, first, second = rng.standard_normal(5), np.zeros(5), np.zeros(5)
     expected, m, v = parameter.copy(), np.zeros(5), np.zeros(5)
+    average = parameter.copy()
+    mean = average.copy()
     for step in (1, 2, 3):
         gradient = rng.standard_normal(5)
-        reference.adam(parameter, gradient, first, second, step, 0.1, 0.9, 0.99, 1e-8, 0.5)
+        given = gradient.copy()
+        reference.adam(parameter, given, first, second, average, step, 0.1, 0.9, 0.99, 1e-8, 0.5, 0.8)
         m = 0.9 * m + 0.1 * (gradient / 2)
         v = 0.99 * v + 0.01 * (gradient / 2) ** 2
         expected -= 0.1 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.99**step)) + 1e-8)
+        mean = 0.8 * mean + 0.2 * expected
         np.testing.assert_allclose(parameter, expected, rtol=1e-12)
+        np.testing.assert_allclose(average, mean, rtol=1e-12)
+        assert not given.any()
 
 
-def test_ema_and_squared_norm():
-    average, parameter = draw(4), draw(4) + 1
-    expected = 0.9 * average + 0.1 * parameter
-    reference.ema(average, parameter, 0.9)
-    np.testing.assert_allclose(average, expected, rtol=1e-12)
+def test_add_rows_adds_to_what_is_there():
+    out, index, g = draw(4, 3), np.array([0, 2, 2]), draw(3, 3)
+    expected = out + reference.scatter_rows(g, index, 4)
+    reference.add_rows(out, g, index)
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
+
+
+def test_the_gradients_of_the_perceptron_are_those_of_its_output():
+    x, index, g = draw(5, 2), np.array([[0, 1, 1, 2, 0], [1, 1, 0, 0, 1]]), draw(5, 1)
+    weights, biases = [draw(2, 3), draw(3, 3), draw(3, 1)], [draw(3), draw(3), draw(1)]
+    tables = [[draw(3, 3), draw(3, 3)], [draw(2, 3), draw(2, 3)]]
+
+    def value():
+        return np.sum(reference.perceptron(x, weights, biases, tables, index, False)[0] * g)
+
+    _, z = reference.perceptron(x, weights, biases, tables, index, True)
+    dx, dw, db = reference.perceptron_backward(g, x, weights, z)
+    dtables = [
+        reference.scatter_rows(dz, rows, len(kind[0]))
+        for kind, rows in zip(tables, index, strict=True)
+        for dz in z
+    ]
+    assert_gradients(value, (x, *weights, *biases, *tables[0], *tables[1]), (dx, *dw, *db, *dtables))
+
+
+def test_squared_norm():
+    parameter = draw(4)
     assert reference.squared_norm(parameter) == pytest.approx(sum(p * p for p in parameter), rel=1e-14)

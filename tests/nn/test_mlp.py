@@ -53,6 +53,11 @@ def test_the_sinusoidal_form_needs_no_table():
     assert net.count_parameters() == hidden + 3 * (128 * 128 + 128) + 3 * 11 * 128 + (128 * 2 + 2)
 
 
+def test_two_answers_are_twice_the_coordinates():
+    net = MLP(np.random.default_rng(0), dim=3, width=8, answers=2)
+    assert net(np.ones((4, 3), np.float32), np.full(4, 2)).shape == (4, 6)
+
+
 def test_another_kind_of_time_is_refused():
     with pytest.raises(ValueError, match="'embedding' or 'sinusoidal', got 'fourier'"):
         MLP(np.random.default_rng(0), time="fourier")

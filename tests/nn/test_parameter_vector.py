@@ -5,7 +5,7 @@ import pytest
 
 from minidiff import nn
 from minidiff.autograd import Tensor
-from minidiff.nn import Module, ParameterVector, aligned_zeros, twin
+from minidiff.nn import Module, ParameterVector, aligned_zeros, frozen, twin
 from minidiff.optim import EMA, Adam
 
 
@@ -120,10 +120,8 @@ def test_adam_moves_the_module_in_place_and_leaves_the_gaps_zero():
     before = net(x.data, t)
     weights = net.last.w.data
     for _ in range(3):
-        packed.gradients.fill(0)
         (net(x, t) * net(x, t)).sum().backward()
-        adam.update(packed.gradients, lr=0.1)
-        average.update(packed.values, adam.step)
+        adam.update(packed.gradients, lr=0.1, average=average)
     assert net.last.w.data is weights
     assert np.abs(net(x.data, t) - before).min() > 0.01
     assert gaps(packed).any()
@@ -211,3 +209,19 @@ def test_a_twin_keeps_shared_parameters_shared():
     other = twin(tree, packed, packed.values.copy())
     assert other.shared is other.branches[0] and other.shared.w is other.also_shared
     assert other.shared.w is not tree.shared.w
+
+
+def test_a_frozen_copy_answers_the_same_bits_and_never_changes_again():
+    rng = np.random.default_rng(0)
+    net = nn.UNet(rng, size=8, channels=1, width=32, multipliers=(1, 2), depth=1, attention=(4,), groups=8)
+    net.last.w.data[...] = rng.standard_normal(net.last.w.shape)  # it starts at zero, which would hide all
+    x, t = rng.standard_normal((2, 8, 8, 1), dtype=np.float32), np.array([3, 700])
+    before = net(x, t)
+    still = frozen(net)
+    for _ in range(2):
+        np.testing.assert_array_equal(still(x, t), before)
+    for parameter in net.named_parameters().values():
+        parameter.data += 1
+    np.testing.assert_array_equal(still(x, t), before)
+    assert not np.array_equal(net(x, t), before)
+    assert not still.named_parameters()

@@ -151,6 +151,11 @@ def test_the_network_is_wired_as_its_docstring_says(settings):
     np.testing.assert_allclose(net(x, t, label), expected, rtol=1e-9, atol=1e-9)
 
 
+def test_two_answers_are_twice_the_channels():
+    net = UNet(np.random.default_rng(0), size=4, channels=3, width=8, multipliers=(1,), groups=4, answers=2)
+    assert net(np.ones((2, 4, 4, 3), np.float32), np.full(2, 7)).shape == (2, 4, 4, 6)
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

@@ -335,7 +335,7 @@ def test_V6_the_data_term_of_images_is_the_sum_of_the_log_masses_at_sigma_1(seed
     x0, guess = rng.choice(LEVELS, (3, 4, 4, 1)), rng.uniform(-1, 1, (3, 4, 4, 1))
     denoiser = Denoiser(lambda x, t: guess, schedule, "x0")
     sigma2 = with_first(schedule, "small", np.exp(2 * log_sigma))
-    got = likelihood.data_term(denoiser, x0, x0, sigma2, decoder="levels")
+    got = likelihood.data_term(denoiser, x0, x0, sigma2, levels=256)
     assert_close(got, -likelihood.log_level_mass(x0, guess, sigma2[1]).sum(axis=(1, 2, 3)))
 
 

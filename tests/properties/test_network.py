@@ -1,13 +1,13 @@
-"""What the documents say of networks and of their use: ledger V10, S6, S9 and S11."""
+"""What the documents say of networks and of their use: ledger V10, S6, S9 and S11; and what they learn, beside O1."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidiff import datasets, metrics, nn, schedules
+from minidiff import datasets, metrics, nn, noising, schedules
 from minidiff.denoiser import Denoiser
-from minidiff.oracles import Gaussian
+from minidiff.oracles import Gaussian, Mixture, mixture1d
 from minidiff.samplers import SPACINGS, ddim, final, initial_noise
 from minidiff.samplers.ancestral import steps as ddpm_steps
 from minidiff.samplers.ddim import steps as ddim_steps
@@ -124,3 +124,33 @@ def test_S11_the_companion_of_128_units_with_an_embedding_at_each_layer_and_an_a
     list(trainer.run(300))
     assert not np.array_equal(trainer.ema.values, trainer.parameters.values)
     assert distance() < 0.1
+
+
+# ---- O1
+
+SLANTS = [[[0.08, 0.05], [0.05, 0.04]], [[0.05, -0.03], [-0.03, 0.03]], [[0.01, 0.0], [0.0, 0.1]]]
+PLANE = Mixture([0.4, 0.4, 0.2], [[-0.8, -0.3], [0.5, 0.6], [0.8, -0.8]], SLANTS)
+
+
+@pytest.mark.parametrize(
+    ("law", "on_average", "from_10_on"),
+    [(mixture1d(), 0.05, 0.02), (PLANE, 0.01, 0.05)],
+    ids=["line", "plane"],
+)
+def test_O1_what_a_trained_network_misses_of_the_exact_eps_by_t(law, on_average, from_10_on):
+    """E‖ε_θ − ε*‖² per coordinate, over x_t ~ q_t, after 1000 steps; an answer of 0 would miss up to 1.
+
+    Measured: 0.031 over all t on the line, 0.005 in the plane, and at most 0.008 and 0.024 at any t ≥ 10. On the line
+    0.73 is missed at t = 1: the noise is there 0.03 and two peaks are 0.01 wide, finer than so short a training sees.
+    """
+    rng = np.random.default_rng(0)
+    x = law.sample(rng, 20_000).astype(np.float32)
+    net = nn.MLP(rng, dim=law.dim, width=64, depth=3, T=100, time="sinusoidal")
+    trainer = Trainer(net, SHORT, x, rng=rng, batch=256, lr=4e-3, warmup=50, decay=0.99)
+    list(trainer.run(1000))
+    x0, t = law.sample(rng, 20_000), np.repeat(np.arange(1, 101), 200)
+    x_t = noising.diffuse(SHORT, x0, t, rng.standard_normal(x0.shape))
+    missed = (trainer.average(x_t.astype(np.float32), t) - law.eps(SHORT, x_t, t)) ** 2
+    by_t = missed.reshape(100, -1).mean(axis=1)
+    assert by_t.mean() < on_average
+    assert by_t[9:].max() < from_10_on

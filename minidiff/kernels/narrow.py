@@ -1,0 +1,99 @@
+"""Convolution to a few channels, such as a U-Net's last one: too few to be the lanes of a register.
+
+There the channels of the input are the lanes. Forward, a window's products are summed over the taps lane by lane
+and the lanes only at the end; backward to the weights, each tap and output sums its channels over all windows.
+Tables of windows are those of `windows`.
+"""
+
+import numpy as np
+from numba import prange
+
+from . import memory
+from .jit import device, kernel
+from .tile import FLOAT, ROWS, WIDTH, address_of, dots_tile
+from .windows import BLOCK, OUTSIDE, find
+
+FEW = 4  # channels of the output
+
+
+@device
+def _dots(first, count, x, image_bytes, zeros, offsets, run, w, bias, out, columns):
+    """out[n, o] of `count` windows from the first; w (columns, taps · run)."""
+    taps = offsets.shape[0]
+    addresses, sums = np.empty((taps, BLOCK), np.int64), np.empty(ROWS, np.float32)
+    find(x, image_bytes, zeros, offsets, first, count, addresses)
+    for r in range(0, count, ROWS):
+        rows = address_of(addresses) + 8 * r
+        for o in range(columns):
+            weights = address_of(w) + o * taps * run * FLOAT
+            dots_tile(rows, 8 * BLOCK, taps, run // WIDTH, weights, address_of(sums))
+            for p in range(min(ROWS, count - r)):
+                out[(first + r + p) * columns + o] = sums[p] + bias[o]
+
+
+@kernel
+def _forward(x, image_bytes, zeros, offsets, run, w, bias, out, columns):
+    windows = out.size // columns
+    for index in prange((windows + BLOCK - 1) // BLOCK):
+        first = np.int64(index) * BLOCK
+        count = min(BLOCK, windows - first)
+        _dots(first, count, x, image_bytes, zeros, offsets, run, w, bias, out, columns)
+
+
+@device
+def _weights(tap, o, x, image, offsets, run, g, columns, dw):
+    """dw[i, o] = Σ_n x[window n, tap, i] · g[n, o]: in float32 over BLOCK windows, then in float64."""
+    pixels = offsets.shape[1]
+    sums, totals = np.empty(run, np.float32), np.zeros(run)
+    for n in range(0, g.size // columns, BLOCK):
+        sums[:] = 0
+        for m in range(n, min(n + BLOCK, g.size // columns)):
+            offset = offsets[tap, m % pixels]
+            if offset != OUTSIDE:
+                at, slope = m // pixels * image + offset // FLOAT, g[m * columns + o]
+                seen = x[at : at + run]
+                for i in range(run):
+                    sums[i] += seen[i] * slope
+        for i in range(run):
+            totals[i] += sums[i]
+    for i in range(run):
+        dw[i * columns + o] = totals[i]
+
+
+@kernel
+def _backward_weight(x, image, offsets, run, g, columns, dw):
+    for index in prange(offsets.shape[0] * columns):
+        job = np.int64(index)
+        tap, o = job // columns, job % columns
+        _weights(
+            tap, o, x, image, offsets, run, g, columns, dw[tap * run * columns : (tap + 1) * run * columns]
+        )
+
+
+def suits(channels: int, outputs: int) -> bool:
+    """Whether a layer of so many channels is done here."""
+    return outputs <= FEW and channels % WIDTH == 0
+
+
+def convolve(
+    x: np.ndarray,
+    image: int,
+    offsets: np.ndarray,
+    zeros: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Fill `out` (..., O): arguments as for `windows.product`, with w (kh, kw, C, O)."""
+    run, columns = w.shape[2:]
+    across = np.ascontiguousarray(np.moveaxis(w, 3, 0)).reshape(-1)
+    _forward(x.reshape(-1), image * FLOAT, zeros, offsets, run, across, bias, out.reshape(-1), columns)
+
+
+def backward_weight(
+    x: np.ndarray, image: int, offsets: np.ndarray, g: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The gradient in the weights, of `shape` (kh, kw, C, O)."""
+    dw = memory.empty(shape)
+    _backward_weight(x.reshape(-1), image, offsets, shape[2], g.reshape(-1), shape[3], dw.reshape(-1))
+    return dw

@@ -1,0 +1,92 @@
+"""L X Lᵀ for a small square X whose entries are vectors of channels, with L written into the code.
+
+X is a q × q grid of vectors, found at q² addresses; the result, p × p, goes to p² others. L comes as its factors:
+as sums and differences of the rows of a sparser matrix it takes fewer operations. When a transform is compiled
+each product with a row is written out, so that an entry of 0 costs nothing and one of ±1 an addition.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .tile import FLOAT, VECTOR, WIDTH, load, multiply_add, store
+
+_i64 = ir.IntType(64)
+
+
+def _constant(value: float) -> ir.Constant:
+    return ir.Constant(VECTOR, [float(np.float32(value))] * WIDTH)
+
+
+def _combine(builder: ir.IRBuilder, row: np.ndarray, vectors: list[ir.Value]) -> ir.Value:
+    """Σ row[i] · vectors[i]."""
+    total = None
+    for i in sorted(np.flatnonzero(row), key=lambda i: row[i] != 1):  # first what need not be multiplied
+        if total is None:
+            total = vectors[i] if row[i] == 1 else builder.fmul(vectors[i], _constant(row[i]))
+        elif abs(row[i]) == 1:
+            total = (builder.fadd if row[i] > 0 else builder.fsub)(total, vectors[i])
+        else:
+            total = multiply_add(builder, vectors[i], _constant(row[i]), total)
+    return total
+
+
+def _apply(builder: ir.IRBuilder, factors: tuple[np.ndarray, ...], vectors: list[ir.Value]) -> list[ir.Value]:
+    for factor in reversed(factors):
+        vectors = [_combine(builder, row, vectors) for row in factor]
+    return vectors
+
+
+def both_sides(*factors: np.ndarray, add: bool = False) -> Callable:
+    """A function for kernels, `transform(sources, s, targets, t, count)`, of L = the product of the factors:
+
+        target[a, b] = Σ_ij L[a, i] · source[i, j] · L[b, j]    for `count` vectors one behind the other.
+
+    sources and targets are addresses of tables of q² and p² addresses, s and t bytes that are added to all of
+    them. With `add` the transform takes the address of one more table, with p² vectors to add to the result.
+    """
+    p, q = len(factors[0]), factors[-1].shape[1]
+
+    def write(builder: ir.IRBuilder, sources, s, targets, t, count, starts=None) -> None:
+        def places(table: ir.Value, number: int, offset: ir.Value) -> list[ir.Value]:
+            entries = [load(builder, builder.add(table, _i64(8 * i)), _i64) for i in range(number)]
+            return [builder.add(entry, offset) for entry in entries]
+
+        read, written = places(sources, q * q, s), places(targets, p * p, t)
+        added = places(starts, p * p, t) if add else []
+        with cgutils.for_range(builder, count, intp=_i64) as loop:
+            here = builder.mul(loop.index, _i64(WIDTH * FLOAT))
+            x = [load(builder, builder.add(place, here), VECTOR) for place in read]
+            columns = [_apply(builder, factors, x[j::q]) for j in range(q)]
+            for a in range(p):
+                row = _apply(builder, factors, [column[a] for column in columns])
+                for place, value in enumerate(row, a * p):
+                    if add:
+                        value = builder.fadd(value, load(builder, builder.add(added[place], here), VECTOR))
+                    store(builder, value, builder.add(written[place], here))
+
+    if add:
+
+        @intrinsic
+        def transform(typingctx, sources, s, targets, t, count, starts):
+            def generate(context, builder, signature, args):
+                write(builder, *args)
+                return context.get_dummy_value()
+
+            return types.void(*[types.intp] * 6), generate
+
+    else:
+
+        @intrinsic
+        def transform(typingctx, sources, s, targets, t, count):
+            def generate(context, builder, signature, args):
+                write(builder, *args)
+                return context.get_dummy_value()
+
+            return types.void(*[types.intp] * 5), generate
+
+    return transform

@@ -1,0 +1,192 @@
+"""The perceptron in one pass against its float64 twin, at every edge of blocks, tiles and lanes."""
+
+from itertools import pairwise
+
+import numba
+import numpy as np
+import pytest
+from closeness import ROUNDING, wide
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minidiff import kernels
+from minidiff.kernels import reference
+
+ROWS_OF_TABLES = (7, 3)
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def network(batch, dim=1, width=32, depth=2, outputs=None, kinds=1, seed=0):
+    """x, weights, biases, tables, index of a network whose numbers stay around 1."""
+    sizes = [dim, *[width] * depth, outputs or dim]
+    weights = [draw(seed + i, a, b) / np.float32(a) ** 0.5 for i, (a, b) in enumerate(pairwise(sizes))]
+    biases = [draw(seed + 10 + i, n) for i, n in enumerate(sizes[1:])]
+    tables = [[draw(seed + 20 + i, rows, width) for i in range(depth)] for rows in ROWS_OF_TABLES[:kinds]]
+    rng = np.random.default_rng(seed)
+    index = np.array([rng.integers(0, rows, batch) for rows in ROWS_OF_TABLES[:kinds]])
+    return draw(seed + 30, batch, dim), weights, biases, tables, index
+
+
+def wide_network(x, weights, biases, tables, index):
+    return (*wide(x), wide(*weights), wide(*biases), [wide(*kind) for kind in tables], index)
+
+
+def assert_near(got, exact, roundings):
+    """|got − exact| ≤ roundings · 2⁻²⁴ · the largest of exact."""
+    assert got.dtype == np.float32 and got.shape == exact.shape
+    scale = np.abs(exact).max(initial=1e-30)
+    assert np.abs(got - exact).max(initial=0) <= roundings * ROUNDING * scale
+
+
+def outcome(net, g):
+    """Everything that comes out, forward and backward, in one list."""
+    x, weights, biases, tables, index = net
+    y, z = kernels.perceptron(x, weights, biases, tables, index, True)
+    kept = z.copy()
+    dx, dw, db = kernels.perceptron_backward(g, x, weights, z)
+    return [y, kept, dx, *dw, *db, z]
+
+
+@given(
+    batch=st.sampled_from([0, 1, 2, 7, 63, 64, 65, 129, 700]),
+    dim=st.sampled_from([1, 2, 5]),
+    width=st.sampled_from([1, 3, 16, 31, 32, 33, 64, 128]),
+    depth=st.integers(1, 3),
+    kinds=st.integers(1, 2),
+    seed=st.integers(0, 99),
+)
+def test_value_and_gradients_match_the_reference(batch, dim, width, depth, kinds, seed):
+    net = network(batch, dim, width, depth, kinds=kinds, seed=seed)
+    g = draw(seed + 40, batch, dim)
+    y, z = reference.perceptron(*wide_network(*net), True)
+    _, weights, *_ = wide_network(*net)
+    kept = z.copy()
+    dx, dw, db = reference.perceptron_backward(*wide(g, net[0]), weights, z)
+    for got, exact in zip(outcome(net, g), [y, kept, dx, *dw, *db, z], strict=True):
+        assert_near(got, exact, 64)
+    np.testing.assert_array_equal(kernels.perceptron(*net, False)[0], kernels.perceptron(*net, True)[0])
+    assert kernels.perceptron(*net, False)[1] is None
+
+
+def test_outputs_may_be_more_or_fewer_than_inputs():
+    net, g = network(70, dim=3, width=20, outputs=2), draw(1, 70, 2)
+    y, z = reference.perceptron(*wide_network(*net), True)
+    dx, dw, db = reference.perceptron_backward(*wide(g, net[0]), wide_network(*net)[1], z)
+    got = outcome(net, g)
+    assert_near(got[0], y, 64)
+    for ours, exact in zip(got[2:], [dx, *dw, *db, z], strict=True):
+        assert_near(ours, exact, 64)
+
+
+@pytest.mark.parametrize("width", [20, 128])
+def test_a_row_has_the_same_bits_whatever_the_batch_around_it(width):
+    x, weights, biases, tables, index = network(1000, dim=2, width=width, depth=3)
+    whole, kept = kernels.perceptron(x, weights, biases, tables, index, True)
+    for part in (slice(0, 1), slice(63, 66), slice(5, 134), slice(997, 1000)):
+        y, z = kernels.perceptron(x[part], weights, biases, tables, index[:, part], True)
+        np.testing.assert_array_equal(y, whole[part])
+        np.testing.assert_array_equal(z, kept[:, part])
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core")
+@pytest.mark.parametrize("batch", [100, 1000])
+def test_the_bits_do_not_depend_on_the_number_of_threads(batch):
+    net, g = network(batch, width=128, depth=3), draw(1, batch, 1)
+    one_table = np.zeros((7, 128), np.float32)
+    results = []
+    for threads in (1, 2):
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            outs = outcome(net, g)
+            table = one_table.copy()
+            kernels.add_rows(table, outs[-1][0], net[4][0])
+        finally:
+            numba.set_num_threads(before)
+        results.append([*outs, table])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_float64_takes_the_reference():
+    x, weights, biases, tables, index = wide_network(*network(5))
+    y, z = kernels.perceptron(x, weights, biases, tables, index, True)
+    assert y.dtype == z.dtype == np.float64
+    np.testing.assert_array_equal(y, reference.perceptron(x, weights, biases, tables, index, True)[0])
+
+
+def test_arrays_may_lie_in_memory_as_they_like():
+    x, weights, biases, tables, index = network(65, dim=2)
+    strange = [np.asfortranarray(w) for w in weights]
+    tables[0][0].flags.writeable = False
+    np.testing.assert_array_equal(
+        kernels.perceptron(x[::-1], strange, biases, tables, index[:, ::-1].astype(np.int32), False)[0],
+        kernels.perceptron(x, weights, biases, tables, index, False)[0][::-1],
+    )
+
+
+def test_far_out_values_saturate_and_nan_stays():
+    x, weights, biases, tables, index = network(4, width=16, depth=1)
+    weights[0][...] = 1
+    biases[0][...] = 0
+    tables[0][0][...] = 0
+    x[:, 0] = 1e4, -1e4, np.nan, -80
+    y, z = kernels.perceptron(x, weights, biases, tables, index, True)
+    assert y[0, 0] == pytest.approx(1e4 * weights[1].sum() + biases[1][0], rel=1e-5)
+    np.testing.assert_array_equal(y[[1, 3]], np.full((2, 1), biases[1][0]))
+    assert np.isnan(y[2, 0])
+    kernels.perceptron_backward(np.ones((4, 1), np.float32), x, weights, z)
+    np.testing.assert_array_equal(z[0, 0], weights[1][:, 0])  # the slope is 1 there, 0 on the other side
+    assert not z[0, 1].any() and np.isnan(z[0, 2]).all()
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        (lambda n: n[1].pop(), ValueError, "biases"),
+        (lambda n: n[1].__setitem__(1, n[1][1][:, :-1]), ValueError, r"weights\[1\] must have shape"),
+        (lambda n: n[2].__setitem__(2, n[2][0]), ValueError, r"biases\[2\] must have shape"),
+        (lambda n: n[3][0].pop(), ValueError, "tables of each kind"),
+        (lambda n: n[3].clear(), ValueError, "at least one"),
+        (lambda n: n[3][0].__setitem__(1, n[3][0][1][:-1]), ValueError, r"tables\[0\]\[1\] must have shape"),
+        (lambda n: n[4].__setitem__((0, 3), 7), IndexError, r"must lie in 0…6, but spans 0…7"),
+        (lambda n: n[4].__setitem__((0, 3), -1), IndexError, r"must lie in 0…6, but spans -1"),
+        (lambda n: n[2].__setitem__(0, n[2][0].astype(np.float16)), TypeError, "all float32 or all float64"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_a_kernel_runs(change, error, message):
+    net = network(50, dim=2)
+    change(net)
+    with pytest.raises(error, match=message):
+        kernels.perceptron(*net, True)
+
+
+def test_backward_refuses_another_z_or_g():
+    x, weights, biases, tables, index = network(5)
+    y, z = kernels.perceptron(x, weights, biases, tables, index, True)
+    with pytest.raises(ValueError, match="g must have shape"):
+        kernels.perceptron_backward(np.ones((4, 1), np.float32), x, weights, z)
+    with pytest.raises(ValueError, match="z must have shape"):
+        kernels.perceptron_backward(y, x, weights, z[:1])
+    with pytest.raises(ValueError, match="must be contiguous"):
+        kernels.perceptron_backward(y, x, weights, np.asfortranarray(z))
+
+
+@given(st.integers(0, 300), st.sampled_from([1, 17, 32, 130]), st.integers(1, 9), st.integers(0, 99))
+def test_add_rows_matches_the_reference(count, channels, rows, seed):
+    out, g = draw(seed, rows, channels), draw(seed + 1, count, channels)
+    index = np.random.default_rng(seed).integers(0, rows, count)
+    (exact,) = wide(out)
+    reference.add_rows(exact, *wide(g), index)
+    scale = np.abs(out.astype(np.float64))
+    reference.add_rows(scale, *wide(np.abs(g)), index)
+    kernels.add_rows(out, g, index)
+    assert np.all(np.abs(out - exact) <= 8 * ROUNDING * scale)
+
+
+def test_add_rows_refuses_a_row_that_is_not_there():
+    with pytest.raises(IndexError, match="must lie in 0…2"):
+        kernels.add_rows(np.zeros((3, 2), np.float32), np.ones((2, 2), np.float32), np.array([0, 3]))
