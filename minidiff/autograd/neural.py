@@ -220,8 +220,8 @@ def attention(q, k, v, *, heads: int = 1):
             f"attention: expected q (B, N, C), k and v (B, M, C), C a multiple of {heads} heads, M ≥ 1; "
             f"got {q.shape}, {k.shape}, {v.shape}"
         )
-    out = kernels.attention(q, k, v, heads)
-    return out, *jointly(3, lambda g: kernels.attention_backward(g, q, k, v, heads))
+    out, weights = kernels.attention(q, k, v, heads)
+    return out, *jointly(3, lambda g: kernels.attention_backward(g, q, k, v, weights))
 
 
 # ---- resolution

@@ -217,10 +217,14 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.dty
     return _dtype(q, k, v)
 
 
-def attention_backward(g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.dtype:
-    attention(q, k, v, heads)
+def attention_backward(
+    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
+) -> np.dtype:
+    _dimensions("weights", weights, "(B, heads, M, N)", 4)
+    attention(q, k, v, weights.shape[1])
     _shape("g", g, q.shape)
-    return _dtype(g, q, k, v)
+    _shape("weights", weights, (q.shape[0], weights.shape[1], k.shape[1], q.shape[1]))
+    return _dtype(g, q, k, v, weights)
 
 
 def _index(index: np.ndarray, rows: int) -> None:

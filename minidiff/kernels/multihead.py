@@ -1,8 +1,8 @@
-"""Scaled dot-product attention, forward and backward, on the register tile and with no score matrix in memory.
+"""Scaled dot-product attention, forward and backward, on the register tile.
 
 LANES queries of one head lie across the lanes of a tile and the keys down it. So the softmax is a matter of whole
 rows of lanes, and the block of weights, (keys, LANES), is as it stands the panel that the next product wants.
-Backward makes the weights again, which is cheaper than to keep them. With S = q kᵀ / √d, P = softmax(S), out = P v:
+Forward keeps them for backward, one row a key. With S = q kᵀ / √d, P = softmax(S), out = P v:
 
     dP = g vᵀ      dS = P (dP − Σ_keys P dP) / √d      dq = dS k      dk = dSᵀ q      dv = Pᵀ g
 
@@ -104,9 +104,9 @@ def _take_back(panel, size, out, at, stride, count):
 
 
 @device
-def _softmax(scores, keys, count, scale, spare):
+def _softmax(scores, keys, count, scale):
     """In each of the first `count` lanes: scores ← softmax(scale · scores) over the rows. NaN fills its lane."""
-    top, total = spare[0, :VECTOR], spare[1, :VECTOR]
+    top, total = np.empty(VECTOR, np.float32), np.empty(VECTOR, np.float32)
     for begin in range(0, count, VECTOR):
         top[:] = -np.inf
         total[:] = 0
@@ -128,9 +128,9 @@ def _softmax(scores, keys, count, scale, spare):
 
 
 @device
-def _softmax_backward(weights, slopes, keys, count, scale, spare):
+def _softmax_backward(weights, slopes, keys, count, scale):
     """slopes, which are ∂/∂weights, become ∂/∂scores: weights · (slopes − Σ_keys weights · slopes) · scale."""
-    mean = spare[0, :VECTOR]
+    mean = np.empty(VECTOR, np.float32)
     for begin in range(0, count, VECTOR):
         mean[:] = 0
         for j in range(keys):
@@ -149,7 +149,7 @@ def _whole_tiles(n):
 
 
 @device
-def _attend(begin, end, shape, q, k, v, out, own_k, own_v, panel, weights, mixed, spare):
+def _attend(begin, end, shape, q, k, v, out, kept, own_k, own_v, panel, weights, mixed):
     """Blocks begin … end − 1 of LANES queries, counted through all heads of all images."""
     _, heads, queries, keys, size = shape
     channels, blocks, loaded = heads * size, (queries + LANES - 1) // LANES, np.int64(-1)
@@ -168,7 +168,10 @@ def _attend(begin, end, shape, q, k, v, out, own_k, own_v, panel, weights, mixed
         _lay_across(q, q_at, channels, count, panel)
         weights[:] = 0
         _add_product(k_rows, size, panel, weights)
-        _softmax(weights, keys, count, scale, spare)
+        _softmax(weights, keys, count, scale)
+        for j in range(keys):
+            at = (head * keys + j) * queries + first
+            kept[at : at + count] = weights[j, :count]
         mixed[:] = 0
         _add_transposed_product(v_rows, keys, weights, mixed)
         _take_back(mixed, size, out, q_at, channels, count)
@@ -182,30 +185,29 @@ def _matrix(scratch, at, rows, columns):
 
 
 @device
-def _attend_share(share, shares, jobs, shape, q, k, v, out, scratch):
+def _attend_share(share, shares, jobs, shape, q, k, v, out, kept, scratch):
     keys, size = shape[3], shape[4]
     tall, wide = _whole_tiles(keys), _whole_tiles(size)
-    spare, at = _matrix(scratch, np.int64(0), np.int64(2), LANES)
-    panel, at = _matrix(scratch, at, size, LANES)
+    panel, at = _matrix(scratch, np.int64(0), size, LANES)
     weights, at = _matrix(scratch, at, tall, LANES)
     mixed, at = _matrix(scratch, at, wide, LANES)
     own_k, at = _matrix(scratch, at, tall, wide)
     own_v, at = _matrix(scratch, at, tall, wide)
     begin, end = jobs * share // shares, jobs * (share + 1) // shares
-    _attend(begin, end, shape, q, k, v, out, own_k, own_v, panel, weights, mixed, spare)
+    _attend(begin, end, shape, q, k, v, out, kept, own_k, own_v, panel, weights, mixed)
 
 
 @kernel
-def _forward(shape, q, k, v, out, scratch):
+def _forward(shape, q, k, v, out, kept, scratch):
     jobs, threads = shape[0] * shape[1] * ((shape[2] + LANES - 1) // LANES), scratch.shape[0]
     for share in prange(threads):
-        _attend_share(np.int64(share), threads, jobs, shape, q, k, v, out, scratch[share])
+        _attend_share(np.int64(share), threads, jobs, shape, q, k, v, out, kept, scratch[share])
 
 
 @device
 def _differentiate(
-    begin, end, shape, g, q, k, v, dq, dk, dv,
-    own_k, own_v, own_dk, own_dv, panel, across, weights, slopes, mixed, spare,
+    begin, end, shape, g, q, k, v, kept, dq, dk, dv,
+    own_k, own_v, own_dk, own_dv, panel, across, weights, slopes, mixed,
 ):  # fmt: skip
     """Heads begin … end − 1, counted through all images."""
     _, heads, queries, keys, size = shape
@@ -223,14 +225,11 @@ def _differentiate(
         for first in range(0, queries, LANES):
             count = min(LANES, queries - first)
             q_at = (image * queries + first) * channels + channel
-            _lay_across(q, q_at, channels, count, across)
-            weights[:] = 0
-            _add_product(k_rows, size, across, weights)
-            _softmax(weights, keys, count, scale, spare)
+            _lay_down(kept, head * keys * queries + first, queries, keys, count, weights)
             _lay_across(g, q_at, channels, count, across)
             slopes[:] = 0
             _add_product(v_rows, size, across, slopes)
-            _softmax_backward(weights, slopes, keys, count, scale, spare)
+            _softmax_backward(weights, slopes, keys, count, scale)
             mixed[:] = 0
             _add_transposed_product(k_rows, keys, slopes, mixed)
             _take_back(mixed, size, dq, q_at, channels, count)
@@ -251,12 +250,11 @@ def _differentiate(
 
 
 @device
-def _differentiate_share(share, shares, shape, g, q, k, v, dq, dk, dv, scratch):
+def _differentiate_share(share, shares, shape, g, q, k, v, kept, dq, dk, dv, scratch):
     keys, size = shape[3], shape[4]
     tall, wide, parts = _whole_tiles(keys), _whole_tiles(size), (size + LANES - 1) // LANES
-    spare, at = _matrix(scratch, np.int64(0), np.int64(2), LANES)
-    panel, at = _matrix(scratch, at, LANES, LANES)
-    across, at = _matrix(scratch, at, size, LANES)
+    across, at = _matrix(scratch, np.int64(0), size, LANES)
+    panel, at = _matrix(scratch, at, np.int64(LANES), LANES)
     weights, at = _matrix(scratch, at, tall, LANES)
     slopes, at = _matrix(scratch, at, tall, LANES)
     mixed, at = _matrix(scratch, at, wide, LANES)
@@ -267,16 +265,16 @@ def _differentiate_share(share, shares, shape, g, q, k, v, dq, dk, dv, scratch):
     jobs = shape[0] * shape[1]
     begin, end = jobs * share // shares, jobs * (share + 1) // shares
     _differentiate(
-        begin, end, shape, g, q, k, v, dq, dk, dv, own_k, own_v, own_dk.reshape(parts, tall, LANES),
-        own_dv.reshape(parts, tall, LANES), panel, across, weights, slopes, mixed, spare,
+        begin, end, shape, g, q, k, v, kept, dq, dk, dv, own_k, own_v, own_dk.reshape(parts, tall, LANES),
+        own_dv.reshape(parts, tall, LANES), panel, across, weights, slopes, mixed,
     )  # fmt: skip
 
 
 @kernel
-def _backward(shape, g, q, k, v, dq, dk, dv, scratch):
+def _backward(shape, g, q, k, v, kept, dq, dk, dv, scratch):
     threads = scratch.shape[0]
     for share in prange(threads):
-        _differentiate_share(np.int64(share), threads, shape, g, q, k, v, dq, dk, dv, scratch[share])
+        _differentiate_share(np.int64(share), threads, shape, g, q, k, v, kept, dq, dk, dv, scratch[share])
 
 
 def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
@@ -284,7 +282,7 @@ def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
     threads = 1 if q.size * k.shape[1] < SERIAL_BELOW else get_num_threads()
     size = q.shape[2] // heads
     tall, wide = k.shape[1] + ROWS, size + LANES
-    room = (2 + LANES + size + 2 * tall + wide) * LANES + 4 * tall * wide
+    room = (LANES + size + 2 * tall + wide) * LANES + 4 * tall * wide
     return memory.empty((threads, max(-(-room // LANES) * LANES, memory.SMALL // FLOAT)))
 
 
@@ -297,15 +295,16 @@ def _flat(*arrays: np.ndarray) -> list[np.ndarray]:
     return [array.reshape(-1) for array in arrays]
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
-    out = memory.empty(q.shape)
-    _forward(_shape(q, k, heads), *_flat(q, k, v, out), _scratch(q, k, heads))
-    return out
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
+    out, weights = memory.empty(q.shape), memory.empty((len(q), heads, k.shape[1], q.shape[1]))
+    _forward(_shape(q, k, heads), *_flat(q, k, v, out, weights), _scratch(q, k, heads))
+    return out, weights
 
 
 def attention_backward(
-    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int
+    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     dq, dk, dv = memory.empty(q.shape), memory.empty(k.shape), memory.empty(v.shape)
-    _backward(_shape(q, k, heads), *_flat(g, q, k, v, dq, dk, dv), _scratch(q, k, heads))
+    heads = weights.shape[1]
+    _backward(_shape(q, k, heads), *_flat(g, q, k, v, weights, dq, dk, dv), _scratch(q, k, heads))
     return dq, dk, dv

@@ -2,8 +2,8 @@
 
 Channels lie side by side, so sums are kept for every channel, where the loops are vectors, and only then joined to
 groups. Mean first and then the centred squares: the one-pass formula E x² − (E x)² loses everything where the mean is
-large. Loops over few channels are too short to be worth vectors: then several pixels make one *line*, and the sums
-of a channel in all of them are joined at the end (`fold`).
+large. A loop over few channels spends its time on beginning and ending: then several pixels make one *line*, and the
+sums of a channel in all of them are joined at the end.
 
 A job is an image or, where there are fewer images than threads, some whole groups of it, which changes no sum: lines
 first … last − 1 of an array (lines, pixels of a line · channels), and of each the numbers low … high − 1. They are
@@ -55,29 +55,28 @@ def _add_squares(x, first, last, low, high, centre, sums, totals):
 
 
 @device
-def _mean_of_group(totals, first, size, channels, count):
-    """Σ totals over a group's `size` channels from `first` on, in all pixels of the line, / count."""
-    total = 0.0
-    for pixel in range(first, totals.size, channels):
-        for c in range(pixel, pixel + size):
-            total += totals[c]
-    return total / count
+def _join_pixels(totals, channels):
+    """totals[c] = the channel's sum over all pixels of the line, c < channels."""
+    for pixel in range(channels, totals.size, channels):
+        for c in range(channels):
+            totals[c] += totals[pixel + c]
 
 
 @device
-def _spread(value, first, size, channels, out):
-    """The opposite: the group's value to all its channels in all pixels of the line."""
-    for pixel in range(first, out.size, channels):
-        for c in range(pixel, pixel + size):
-            out[c] = value
-
-
-@device
-def _repeat(values, out):
+def _for_all_pixels(values, out):
     """out = values, values, …: those of the channels for every pixel of the line."""
     for pixel in range(0, out.size, values.size):
         for c in range(values.size):
             out[pixel + c] = values[c]
+
+
+@device
+def _group_mean(totals, group, size, count):
+    """Σ totals over the channels of a group / count."""
+    total = 0.0
+    for c in range(group * size, (group + 1) * size):
+        total += totals[c]
+    return total / count
 
 
 @device
@@ -92,138 +91,123 @@ def _share(job, splits, x, groups_of_images, channels):
 
 
 @device_inlined
-def _normalise(
-    x, first, last, low, high, gamma, beta, eps, silu, y, mean, inverse_deviation, scratch, totals
-):
-    """One job, with its own channels' gamma and beta, its own groups' mean and inverse_deviation."""
-    channels, size = gamma.size, gamma.size // mean.size
-    count = (last - first) * (high - low) // mean.size
-    centre, scale, shift, sums = scratch[0], scratch[1], scratch[2], scratch[3]
-    totals[:] = 0
-    _add_lines(x, first, last, low, high, sums, totals)
-    for group in range(mean.size):
-        value = np.float32(_mean_of_group(totals, group * size, size, channels, count))
-        mean[group] = value
-        _spread(value, group * size, size, channels, centre)
-    totals[:] = 0
-    _add_squares(x, first, last, low, high, centre, sums, totals)
-    _repeat(gamma, shift)
-    for group in range(mean.size):
-        variance = _mean_of_group(totals, group * size, size, channels, count)
-        value = np.float32(1 / np.sqrt(variance + eps))
-        inverse_deviation[group] = value
-        _spread(value, group * size, size, channels, scale)
-    for c in range(scale.size):
-        scale[c] *= shift[c]
-    _repeat(beta, shift)
-    for line in range(first, last):
-        row, out = x[line, low:high], y[line, low:high]
-        if silu:
-            for c in range(row.size):
-                z = (row[c] - centre[c]) * scale[c] + shift[c]
-                out[c] = z * sigmoid(z)
-        else:
-            for c in range(row.size):
-                out[c] = (row[c] - centre[c]) * scale[c] + shift[c]
-
-
-@device
-def _normalise_share(share, shares, splits, x, gamma, beta, eps, silu, y, means, inverse_deviations):
-    jobs, size = means.shape[0] * splits, gamma.size // means.shape[1]
+def _normalise(share, shares, splits, x, gamma, beta, eps, silu, y, means, inverse_deviations):
+    """A thread's share of the jobs."""
+    jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
+    width = x.shape[1]
+    all_totals, of_channel = np.empty(width), np.empty(channels, np.float32)
+    all_sums, all_centre = np.empty(width, np.float32), np.empty(width, np.float32)
+    all_scale, all_shift = np.empty(width, np.float32), np.empty(width, np.float32)
     for job in range(jobs * share // shares, jobs * (share + 1) // shares):
-        image, begin, end, first, last, low, high = _share(job, splits, x, means, gamma.size)
-        scratch, totals = np.empty((4, high - low), np.float32), np.empty(high - low)
-        own = slice(begin * size, end * size)
-        _normalise(
-            x, first, last, low, high, gamma[own], beta[own], eps, silu, y,
-            means[image, begin:end], inverse_deviations[image, begin:end], scratch, totals,
-        )  # fmt: skip
+        image, begin, end, first, last, low, high = _share(job, splits, x, means, channels)
+        width, channel, own = high - low, begin * size, of_channel[begin * size : end * size]
+        count = (last - first) * width // (end - begin)
+        totals, sums, centre = all_totals[:width], all_sums[:width], all_centre[:width]
+        scale, shift = all_scale[:width], all_shift[:width]
+        totals[:] = 0
+        _add_lines(x, first, last, low, high, sums, totals)
+        _join_pixels(totals, own.size)
+        for group in range(end - begin):
+            mean = np.float32(_group_mean(totals, group, size, count))
+            means[image, begin + group] = mean
+            own[group * size : (group + 1) * size] = mean
+        _for_all_pixels(own, centre)
+        totals[:] = 0
+        _add_squares(x, first, last, low, high, centre, sums, totals)
+        _join_pixels(totals, own.size)
+        for group in range(end - begin):
+            inverse_deviation = np.float32(1 / np.sqrt(_group_mean(totals, group, size, count) + eps))
+            inverse_deviations[image, begin + group] = inverse_deviation
+            for c in range(group * size, (group + 1) * size):
+                own[c] = inverse_deviation * gamma[channel + c]
+        _for_all_pixels(own, scale)
+        _for_all_pixels(beta[channel : channel + own.size], shift)
+        for line in range(first, last):
+            row, out = x[line, low:high], y[line, low:high]
+            if silu:
+                for c in range(width):
+                    z = (row[c] - centre[c]) * scale[c] + shift[c]
+                    out[c] = z * sigmoid(z)
+            else:
+                for c in range(width):
+                    out[c] = (row[c] - centre[c]) * scale[c] + shift[c]
 
 
 @kernel
 def _forward(x, gamma, beta, eps, silu, y, mean, inverse_deviation, splits, threads):
     """x and y (lines, pixels of a line · channels); mean and inverse_deviation (images, groups)."""
     for share in prange(threads):
-        _normalise_share(
-            np.int64(share), threads, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation
-        )
+        _normalise(np.int64(share), threads, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
 
 
 @device_inlined
 def _differentiate(
-    g, x, first, last, low, high, gamma, beta, mean, inverse_deviation, silu, dx, dgamma, dbeta, scratch, totals
-):  # fmt: skip
-    """One job; dgamma and dbeta are what it adds to them."""
-    channels, size = gamma.size, gamma.size // mean.size
-    count = (last - first) * (high - low) // mean.size
-    centre, scale, weight, shift = scratch[0], scratch[1], scratch[2], scratch[3]
-    along, plain, along_totals, plain_totals = scratch[4], scratch[5], totals[0], totals[1]
-    for group in range(mean.size):
-        _spread(mean[group], group * size, size, channels, centre)
-        _spread(inverse_deviation[group], group * size, size, channels, scale)
-    _repeat(gamma, weight)
-    _repeat(beta, shift)
-    totals[:] = 0
-    for begin in range(first, last, LINES):
-        along[:] = 0
-        plain[:] = 0
-        for line in range(begin, min(last, begin + LINES)):
-            row, grow, out = x[line, low:high], g[line, low:high], dx[line, low:high]
-            if silu:
-                for c in range(row.size):
-                    normal = (row[c] - centre[c]) * scale[c]
-                    z = normal * weight[c] + shift[c]
-                    s = sigmoid(z)
-                    slope = grow[c] * (s * (np.float32(1) + z * (np.float32(1) - s)))
-                    out[c] = slope
-                    along[c] += slope * normal
-                    plain[c] += slope
-            else:
-                for c in range(row.size):
-                    out[c] = grow[c]
-                    along[c] += grow[c] * ((row[c] - centre[c]) * scale[c])
-                    plain[c] += grow[c]
-        for c in range(along.size):
-            along_totals[c] += along[c]
-            plain_totals[c] += plain[c]
-    for c in range(channels):
-        a, b = 0.0, 0.0
-        for pixel in range(c, along.size, channels):
-            a += along_totals[pixel]
-            b += plain_totals[pixel]
-        dgamma[c], dbeta[c] = a, b
-    for c in range(along.size):
-        along_totals[c] *= weight[c]
-        plain_totals[c] *= weight[c]
-    for group in range(mean.size):
-        a = _mean_of_group(along_totals, group * size, size, channels, count)
-        b = _mean_of_group(plain_totals, group * size, size, channels, count)
-        _spread(np.float32(a), group * size, size, channels, along)
-        _spread(np.float32(b), group * size, size, channels, plain)
-    for c in range(along.size):
-        weight[c] *= scale[c]
-        plain[c] *= scale[c]
-        along[c] *= scale[c] * scale[c]
-    for line in range(first, last):
-        row, out = x[line, low:high], dx[line, low:high]
-        for c in range(row.size):
-            out[c] = out[c] * weight[c] - plain[c] - (row[c] - centre[c]) * along[c]
-
-
-@device
-def _differentiate_share(
     share, shares, splits, g, x, gamma, beta, means, inverse_deviations, silu, dx, dgammas, dbetas
 ):
-    jobs, size = means.shape[0] * splits, gamma.size // means.shape[1]
+    """A thread's share of the jobs; dgammas and dbetas (images, channels)."""
+    jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
+    width = x.shape[1]
+    all_along, all_plain = np.empty(width), np.empty(width)
+    all_a, all_b = np.empty(width, np.float32), np.empty(width, np.float32)
+    all_centre, all_scale = np.empty(width, np.float32), np.empty(width, np.float32)
+    all_weight, all_shift = np.empty(width, np.float32), np.empty(width, np.float32)
+    of_channel, other = np.empty(channels, np.float32), np.empty(channels, np.float32)
     for job in range(jobs * share // shares, jobs * (share + 1) // shares):
-        image, begin, end, first, last, low, high = _share(job, splits, x, means, gamma.size)
-        scratch, totals = np.empty((6, high - low), np.float32), np.empty((2, high - low))
-        own = slice(begin * size, end * size)
-        _differentiate(
-            g, x, first, last, low, high, gamma[own], beta[own],
-            means[image, begin:end], inverse_deviations[image, begin:end], silu, dx,
-            dgammas[image, own], dbetas[image, own], scratch, totals,
-        )  # fmt: skip
+        image, begin, end, first, last, low, high = _share(job, splits, x, means, channels)
+        width, channel, groups = high - low, begin * size, end - begin
+        count = (last - first) * width // groups
+        own, two = of_channel[: groups * size], other[: groups * size]
+        weights = gamma[channel : channel + own.size]
+        along, plain, a, b = all_along[:width], all_plain[:width], all_a[:width], all_b[:width]
+        centre, scale = all_centre[:width], all_scale[:width]
+        weight, shift = all_weight[:width], all_shift[:width]
+        for group in range(groups):
+            own[group * size : (group + 1) * size] = means[image, begin + group]
+            two[group * size : (group + 1) * size] = inverse_deviations[image, begin + group]
+        _for_all_pixels(own, centre)
+        _for_all_pixels(two, scale)
+        _for_all_pixels(weights, weight)
+        _for_all_pixels(beta[channel : channel + own.size], shift)
+        along[:] = 0
+        plain[:] = 0
+        for start in range(first, last, LINES):
+            a[:] = 0
+            b[:] = 0
+            for line in range(start, min(last, start + LINES)):
+                row, grow, out = x[line, low:high], g[line, low:high], dx[line, low:high]
+                for c in range(width):
+                    normal = (row[c] - centre[c]) * scale[c]
+                    slope = grow[c]
+                    if silu:
+                        z = normal * weight[c] + shift[c]
+                        s = sigmoid(z)
+                        slope *= s * (np.float32(1) + z * (np.float32(1) - s))
+                    out[c] = slope
+                    a[c] += slope * normal
+                    b[c] += slope
+            for c in range(width):
+                along[c] += a[c]
+                plain[c] += b[c]
+        _join_pixels(along, own.size)
+        _join_pixels(plain, own.size)
+        for c in range(own.size):
+            dgammas[image, channel + c], dbetas[image, channel + c] = along[c], plain[c]
+            along[c] *= weights[c]
+            plain[c] *= weights[c]
+        for group in range(groups):
+            inverse_deviation = inverse_deviations[image, begin + group]
+            mean_along = _group_mean(along, group, size, count) * inverse_deviation * inverse_deviation
+            mean_plain = _group_mean(plain, group, size, count) * inverse_deviation
+            own[group * size : (group + 1) * size] = np.float32(mean_along)
+            two[group * size : (group + 1) * size] = np.float32(mean_plain)
+        _for_all_pixels(own, a)
+        _for_all_pixels(two, b)
+        for c in range(width):
+            weight[c] *= scale[c]
+        for line in range(first, last):
+            row, out = x[line, low:high], dx[line, low:high]
+            for c in range(width):
+                out[c] = out[c] * weight[c] - b[c] - (row[c] - centre[c]) * a[c]
 
 
 @device
@@ -242,7 +226,7 @@ def _backward(g, x, gamma, beta, mean, inverse_deviation, silu, dx, dgamma, dbet
     along = np.empty((mean.shape[0], gamma.size), np.float32)
     plain = np.empty((mean.shape[0], gamma.size), np.float32)
     for share in prange(threads):
-        _differentiate_share(
+        _differentiate(
             np.int64(share), threads, splits, g, x, gamma, beta, mean, inverse_deviation, silu, dx, along, plain
         )  # fmt: skip
     _sum_images(along, dgamma)

@@ -140,33 +140,28 @@ def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
     return g * s * (1 + x * (1 - s))
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
-    """Scaled dot-product attention: q (B, N, C), k and v (B, M, C) → (B, N, C).
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled dot-product attention: q (B, N, C), k and v (B, M, C) → (B, N, C), and the weights (B, heads, M, N).
 
-    Head h owns the channels h·d … (h+1)·d − 1 with d = C / heads; scores are q·k / √d.
+    Head h owns the channels h·d … (h+1)·d − 1 with d = C / heads; scores are k·q / √d, one row for each key.
     """
     q, k, v = (_split_heads(a, heads) for a in (q, k, v))
-    return _join_heads(_attention_weights(q, k) @ v)
+    scores = k @ q.swapaxes(2, 3) / math.sqrt(q.shape[-1])
+    weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+    weights /= weights.sum(axis=2, keepdims=True)
+    return _join_heads(weights.swapaxes(2, 3) @ v), weights
 
 
 def attention_backward(
-    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int
+    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of `attention` in q, k and v, from that of its output; the weights are made again."""
-    g, q, k, v = (_split_heads(a, heads) for a in (g, q, k, v))
-    weights = _attention_weights(q, k)
-    dv = weights.swapaxes(2, 3) @ g
-    dweights = g @ v.swapaxes(2, 3)
-    dscores = weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))
+    """Gradients of `attention` in q, k and v, from that of its output and the weights it kept."""
+    g, q, k, v = (_split_heads(a, weights.shape[1]) for a in (g, q, k, v))
+    dv = weights @ g
+    dweights = v @ g.swapaxes(2, 3)
+    dscores = weights * (dweights - (dweights * weights).sum(axis=2, keepdims=True))
     dscores /= math.sqrt(q.shape[-1])
-    return _join_heads(dscores @ k), _join_heads(dscores.swapaxes(2, 3) @ q), _join_heads(dv)
-
-
-def _attention_weights(q: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """softmax(q kᵀ / √d) over the keys: (B, heads, N, d), (B, heads, M, d) → (B, heads, N, M)."""
-    scores = q @ k.swapaxes(2, 3) / math.sqrt(q.shape[-1])
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+    return _join_heads(dscores.swapaxes(2, 3) @ k), _join_heads(dscores @ q), _join_heads(dv)
 
 
 def _split_heads(a: np.ndarray, heads: int) -> np.ndarray:

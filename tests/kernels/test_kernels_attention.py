@@ -15,17 +15,12 @@ def draw(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def weights_of(q, k, heads):
-    """softmax(q kᵀ / √d) of each head in float64: (B, heads, N, M)."""
-    q, k = (a.astype(np.float64).reshape(*a.shape[:2], heads, -1).swapaxes(1, 2) for a in (q, k))
-    weights = np.exp(q @ k.swapaxes(2, 3) / np.sqrt(q.shape[-1]))
-    return weights / weights.sum(-1, keepdims=True)
-
-
 def assert_matches(q, k, v, g, heads):
-    out, gradients = kernels.attention(q, k, v, heads), kernels.attention_backward(g, q, k, v, heads)
-    exact_out = reference.attention(*wide(q, k, v), heads)
-    exact = reference.attention_backward(*wide(g, q, k, v), heads)
+    out, weights = kernels.attention(q, k, v, heads)
+    exact_out, exact_weights = reference.attention(*wide(q, k, v), heads)
+    gradients = kernels.attention_backward(g, q, k, v, weights)
+    exact = reference.attention_backward(*wide(g, q, k, v), exact_weights)
+    weights, exact_weights = weights.swapaxes(2, 3), exact_weights.swapaxes(2, 3)  # one row a query
 
     def split(a):
         return np.abs(a.astype(np.float64)).reshape(*a.shape[:2], heads, -1).swapaxes(1, 2)
@@ -34,7 +29,6 @@ def assert_matches(q, k, v, g, heads):
         return a.swapaxes(1, 2).reshape(a.shape[0], a.shape[2], -1)
 
     root = np.sqrt(q.shape[2] / heads)
-    exact_weights = weights_of(q, k, heads)
     q, k, v, g = split(q), split(k), split(v), split(g)
     # A score is off by roundings of Σ|q||k|; exp turns that into a relative error, of its own row's sum too.
     scores = q @ k.swapaxes(2, 3) / root
@@ -42,6 +36,7 @@ def assert_matches(q, k, v, g, heads):
     slopes = g @ v.swapaxes(2, 3)
     dscores = (exact_weights + unsure) * (slopes + (slopes * exact_weights).sum(-1, keepdims=True)) / root
     dscores = dscores + exact_weights * (slopes * unsure).sum(-1, keepdims=True) / root
+    assert_close(weights, exact_weights, unsure + 1e-30, 8)
     assert_close(out, exact_out, join(unsure @ v), 8)
     scales = join(dscores @ k), join(dscores.swapaxes(2, 3) @ q), join(unsure.swapaxes(2, 3) @ g)
     for got, expected, scale in zip(gradients, exact, scales, strict=True):
@@ -64,17 +59,17 @@ def test_long_wide_and_single(n, size):
 
 def test_scores_far_apart_neither_overflow_nor_vanish():
     q, k, v = draw(0, 1, 5, 8) * 100, draw(1, 1, 9, 8) * 100, draw(2, 1, 9, 8)
-    v[..., 0] = 1
-    out = kernels.attention(q, k, v, 1)
+    out, weights = kernels.attention(q, k, v, 1)
     assert np.isfinite(out).all()
-    np.testing.assert_allclose(out[..., 0], 1, rtol=1e-6)  # the weights of a row sum to 1
+    np.testing.assert_allclose(weights.sum(axis=2), 1, rtol=1e-6)
 
 
 def test_neither_threads_nor_batch_change_a_bit():
     q, k, v, g = (draw(i, 6, 64, 64) for i in range(4))
 
     def both(*arrays):
-        return kernels.attention(*arrays[:3], 2), *kernels.attention_backward(arrays[3], *arrays[:3], 2)
+        out, weights = kernels.attention(*arrays[:3], 2)
+        return out, *kernels.attention_backward(arrays[3], *arrays[:3], weights)
 
     results, before = both(q, k, v, g), numba.get_num_threads()
     try:
@@ -90,21 +85,22 @@ def test_neither_threads_nor_batch_change_a_bit():
 def test_a_nan_in_a_query_fills_its_row_and_no_other():
     q, k, v = (draw(i, 2, 5, 4) for i in range(3))
     q[1, 3, 2] = np.nan
-    out = kernels.attention(q, k, v, 1)
+    out, _ = kernels.attention(q, k, v, 1)
     assert np.isnan(out[1, 3]).all() and np.isnan(out).sum() == 4
 
 
 def test_a_nan_in_a_key_reaches_every_row_of_its_image():
     q, k, v = draw(0, 2, 5, 4), draw(1, 2, 40, 4), draw(2, 2, 40, 4)
     k[1, 33, 2] = np.nan
-    out = kernels.attention(q, k, v, 1)
+    out, _ = kernels.attention(q, k, v, 1)
     assert np.isnan(out[1]).all() and not np.isnan(out[0]).any()
 
 
 def test_a_batch_of_none_is_no_trouble():
     nothing = draw(0, 0, 5, 4)
-    assert kernels.attention(nothing, nothing, nothing, 2).shape == (0, 5, 4)
-    for gradient in kernels.attention_backward(nothing, nothing, nothing, nothing, 2):
+    out, weights = kernels.attention(nothing, nothing, nothing, 2)
+    assert out.shape == (0, 5, 4) and weights.shape == (0, 2, 5, 5)
+    for gradient in kernels.attention_backward(nothing, nothing, nothing, nothing, weights):
         assert gradient.shape == (0, 5, 4)
 
 

@@ -79,7 +79,7 @@ class WrittenOut:
         batch, rows, columns, channels = x.shape
         pixels = self.norm(f"{name}.norm", x, silu=False).reshape(batch, rows * columns, channels)
         q, k, v = (self.linear(f"{name}.{part}", pixels) for part in "qkv")
-        mixed = reference.attention(q, k, v, self.heads)
+        mixed = reference.attention(q, k, v, self.heads)[0]
         return x + self.linear(f"{name}.project", mixed).reshape(x.shape)
 
     def stage(self, name, x, time):
