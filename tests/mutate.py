@@ -1,7 +1,7 @@
-"""Would the tests notice? One sign, factor, axis, argument or comparison of a module is changed at a time.
+"""Would the tests notice? One sign, factor, axis, argument or comparison of a function is changed at a time.
 
-For each change a child process imports the changed module in place of the real one and runs the tests until the first
-failure. A change under which all of them pass is printed, and counts as a survivor.
+The tests are collected once. For each change a child process puts the changed code into the function and runs them,
+those that bear its name first, until one fails. A change under which all pass is printed, and counts as a survivor.
 
     python tests/mutate.py                    the rules of the engine, against tests/autograd
     python tests/mutate.py minidiff/noising.py tests/properties/test_forward.py …       any module, any tests
@@ -11,14 +11,14 @@ failure. A change under which all of them pass is printed, and counts as a survi
 
 import ast
 import copy
-import importlib.abc
-import importlib.util
+import importlib
 import os
 import signal
 import sys
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 LONGEST = 60  # seconds for the tests of one change; an endless loop counts as noticed
@@ -86,24 +86,28 @@ def changes(node: ast.AST, arguments: list[str]) -> Iterator[ast.AST]:
             yield ast.Pass()
 
 
-def places(
-    tree: ast.AST, path: tuple = (), arguments: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple, list[str]]]:
-    """The way to every node that is run inside a function, with that function's arguments; errors are left out."""
-    for field, value in ast.iter_fields(tree):
-        if field in ("annotation", "returns", "decorator_list") or isinstance(
-            tree, (ast.Raise, ast.JoinedStr)
-        ):
+def functions(
+    tree: ast.AST, owners: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], ast.FunctionDef]]:
+    """Every function of a module and every method of its classes, with the names that lead to it."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from functions(node, (*owners, node.name))
+        if isinstance(node, ast.FunctionDef):
+            yield (*owners, node.name), node
+
+
+def places(node: ast.AST, path: tuple = ()) -> Iterator[tuple]:
+    """The way to every node below that is run; annotations and the words of errors are not."""
+    if isinstance(node, (ast.Raise, ast.JoinedStr)):
+        return
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list"):
             continue
         for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):
-                inside = arguments
-                if isinstance(child, ast.FunctionDef) and not arguments:
-                    inside = tuple(a.arg for a in child.args.args) or ("",)
-                way = (*path, (field, i))
-                if arguments:
-                    yield way, list(arguments)
-                yield from places(child, way, inside)
+                yield (*path, (field, i))
+                yield from places(child, (*path, (field, i)))
 
 
 def follow(tree: ast.AST, path: tuple) -> ast.AST:
@@ -112,13 +116,13 @@ def follow(tree: ast.AST, path: tuple) -> ast.AST:
     return tree
 
 
-def mutants(source: str) -> Iterator[tuple[str, str, ast.Module]]:
-    """Each changed module: the function it is changed in, the line with what stood and what stands there, the tree."""
-    tree = ast.parse(source)
-    for path, arguments in places(tree):
-        node = follow(tree, path)
+def mutants(function: ast.FunctionDef) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Each changed function, with its line, what stood there and what stands there now."""
+    arguments = [a.arg for a in function.args.args]
+    for path in places(function):
+        node = follow(function, path)
         for change in changes(node, arguments):
-            changed = copy.deepcopy(tree)
+            changed = copy.deepcopy(function)
             parent, (field, i) = follow(changed, path[:-1]), path[-1]
             new = ast.copy_location(copy.deepcopy(change), node)
             if i is None:
@@ -126,78 +130,79 @@ def mutants(source: str) -> Iterator[tuple[str, str, ast.Module]]:
             else:
                 getattr(parent, field)[i] = new
             told = f"{node.lineno}: {ast.unparse(node)}  →  {ast.unparse(new)}"
-            yield tree.body[path[0][1]].name, told, ast.fix_missing_locations(changed)
+            yield told, ast.fix_missing_locations(changed)
 
 
-class Instead(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports a changed tree under the name of a module."""
-
-    def __init__(self, name: str, path: Path, tree: ast.Module):
-        self.name, self.path, self.tree = name, path, tree
-
-    def find_spec(self, fullname, path, target=None):
-        if fullname == self.name:
-            return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
-        return None
-
-    def get_source(self, fullname):
-        return self.path.read_text(encoding="utf-8")
-
-    def get_code(self, fullname):
-        return compile(self.tree, str(self.path), "exec")
+def function_at(module: object, names: tuple[str, ...]) -> Callable:
+    """The plain function behind a name, whatever its decorators made of it."""
+    for name in names:
+        module = vars(module)[name]
+    for inside in ("__wrapped__", "fget", "pyfunc"):
+        module = getattr(module, inside, module)
+    return module
 
 
-def noticed(module: Path, tree: ast.Module, tests: list[str], function: str = "") -> bool:
-    """Whether any test fails, or the module no longer imports, in a child that has the changed module.
+class Mutation:
+    """In place of pytest's own loop over the tests: that loop for each change."""
 
-    The tests that bear the name of the function come first, since most changes fail there.
-    """
-    if function and _fails(module, tree, [*tests, "-k", function]):
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed or not session.items:
+            raise pytest.UsageError("there are no tests, or they cannot be collected")
+        for path in self.paths:
+            module = importlib.import_module(".".join(path.with_suffix("").parts))
+            found = list(functions(ast.parse((ROOT / path).read_text(encoding="utf-8"))))
+            if self.noticed(session, session.items, module, *found[0]):
+                raise pytest.UsageError("the tests fail before anything is changed")
+            count = survivors = 0
+            for names, node in found:
+                tests = sorted(session.items, key=lambda item, name=names[-1]: name not in item.name)
+                for told, changed in mutants(node):
+                    count += 1
+                    if not self.noticed(session, tests, module, names, changed):
+                        survivors += 1
+                        print(f"{path}:{told}", flush=True)
+            print(f"{path}: {count - survivors} of {count} changes noticed", flush=True)
         return True
-    return _fails(module, tree, tests)
+
+    def noticed(self, session, tests, module, names, changed) -> bool:
+        """Whether a test fails, or the changed code cannot even be made."""
+        child = os.fork()
+        if child == 0:
+            signal.alarm(LONGEST)
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            try:
+                put(changed, module, names)
+                for test, following in zip(tests, [*tests[1:], None], strict=True):
+                    session.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
+                    if session.testsfailed:
+                        os._exit(1)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        return os.waitpid(child, 0)[1] != 0
 
 
-def _fails(module: Path, tree: ast.Module, tests: list[str]) -> bool:
-    child = os.fork()
-    if child == 0:
-        import pytest
-
-        signal.alarm(LONGEST)
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
-        sys.meta_path.insert(0, Instead(".".join(module.with_suffix("").parts), ROOT / module, tree))
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
-        code = int(pytest.main([*options, *tests]))
-        os._exit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)
-    return os.waitpid(child, 0)[1] != 0
+def put(changed: ast.FunctionDef, module: object, names: tuple[str, ...]) -> None:
+    """The changed code into the function of that name, so that all who hold the function have it."""
+    changed.decorator_list, made = [], {}
+    exec(compile(ast.Module([changed], []), "changed", "exec"), vars(module), made)
+    real, new = function_at(module, names), made[names[-1]]
+    real.__code__, real.__defaults__, real.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
 
 
 def main(arguments: list[str]) -> None:
-    os.environ.setdefault("MINIDIFF_KERNELS", "reference")  # what is quick to start is quick to run so often
+    os.environ.setdefault("MINIDIFF_KERNELS", "reference")  # no time to compile, and rarely much to compute
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
     modules = [Path(a) for a in arguments if a.startswith("minidiff")]
     tests = [a for a in arguments if not a.startswith("minidiff")]
     modules = modules or [Path("minidiff/autograd/rules.py"), Path("minidiff/autograd/neural.py")]
-    tests = tests or ["tests/autograd"]
-    os.chdir(ROOT)
-    sys.path.insert(0, str(ROOT))
-    warnings.simplefilter("ignore")
-    import hypothesis.extra.numpy  # noqa: F401
-    import numba  # noqa: F401  all that is slow to import and not ours, once for all children
-    import numpy  # noqa: F401
-    import pytest  # noqa: F401
-
-    for module in modules:
-        source = (ROOT / module).read_text(encoding="utf-8")
-        if noticed(module, ast.parse(source), tests):
-            sys.exit(f"{module}: the tests have to pass before anything is changed")
-        count = survivors = 0
-        for function, told, tree in mutants(source):
-            count += 1
-            if not noticed(module, tree, tests, function):
-                survivors += 1
-                print(f"{module}:{told}", flush=True)
-        print(f"{module}: {count - survivors} of {count} changes noticed", flush=True)
+    options = ["-q", "-s", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
+    pytest.main([*options, *(tests or ["tests/autograd"])], plugins=[Mutation(modules)])
 
 
 if __name__ == "__main__":
