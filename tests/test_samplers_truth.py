@@ -27,6 +27,7 @@ from minidiff.samplers import (
     unipc,
 )
 from minidiff.samplers.langevin import steps as langevin_steps
+from minidiff.samplers.plms import ADAMS_BASHFORTH
 from minidiff.samplers.randomness import NoiseSource
 
 PAPER = schedules.linear()
@@ -236,3 +237,13 @@ def test_inversion_comes_to_the_noise_that_the_ode_leads_to():
         for steps in (50, 100, 200)
     ]
     assert errors[2] < errors[1] < errors[0] and errors[2] < 0.05
+
+
+@pytest.mark.parametrize("weights", ADAMS_BASHFORTH, ids=len)
+def test_the_weights_of_plms_give_the_mean_over_the_next_step_of_any_polynomial_through_the_last_values(
+    weights,
+):
+    """Of u^k, known at u = 0, −1, −2, …, the mean over [0, 1] is 1/(k+1)."""
+    at = -np.arange(len(weights))
+    for k in range(len(weights)):
+        assert np.dot(weights, at**k) == pytest.approx(1 / (k + 1), rel=1e-12)
