@@ -63,6 +63,16 @@ def test_between_two_noise_levels_the_error_of_steps_of_half_the_length_is_a_qua
     assert np.abs(first).mean() / np.abs(second).mean() == pytest.approx(4, rel=0.25)
 
 
+def test_a_first_step_that_matters_is_summed_as_the_noise_grows_from_nothing():
+    """From clean data to σ̄ = 0.2 the volume grows by ½ log(1 + 0.2²/0.5) = 0.038 nats."""
+    law, sigma_bar = Gaussian([0.3], [[0.5]]), np.geomspace(0.2, 2000, 400)
+    schedule = schedules.from_alpha_bar(1 / (1 + sigma_bar**2))
+    x0 = law.sample(np.random.default_rng(0), 20)
+    denoiser, vjp = exact(law, schedule=schedule)
+    got = probability_flow.log_likelihood(denoiser, x0, vjp)
+    np.testing.assert_allclose(got, law.log_density(schedule, x0, 0), atol=0.01)
+
+
 def test_the_estimate_has_the_exact_one_for_its_mean():
     """The trace over signs of a full 2 × 2 Jacobian takes two values, each half the time; all four signs average it."""
     x0 = LAW.sample(np.random.default_rng(0), 3)
