@@ -199,13 +199,14 @@ def test_the_standard_error_is_the_deviation_over_the_root_of_the_number():
 
 def test_the_bound_takes_its_last_term_from_the_decoder_that_it_is_told():
     x0, rng = some((3,)), np.random.default_rng(0)
-    terms = likelihood.bound(denoiser(), x0, rng, "large", "levels", times=[2])
+    strata = [SCHEDULE.T, 1]
+    terms = likelihood.bound(denoiser(), x0, rng, "large", 17, strata)
     rng = np.random.default_rng(0)
-    rng.standard_normal(x0.shape)
+    likelihood.chain(denoiser(), x0, rng, "large", strata)
     x_1 = noising.diffuse(SCHEDULE, x0, 1, rng.standard_normal(x0.shape))
-    for decoder in ("levels", "gaussian"):
-        alone = likelihood.data_term(denoiser(), x0, x_1, "large", decoder)
-        assert np.array_equal(alone, terms.data) == (decoder == "levels")
+    for levels in (17, 16, None):
+        alone = likelihood.data_term(denoiser(), x0, x_1, "large", levels)
+        assert np.array_equal(alone, terms.data) == (levels == 17)
 
 
 @pytest.mark.parametrize("variance", ["tiny", np.ones(12), np.zeros(13), np.array([1.0, 0.0] + [1.0] * 11)])
@@ -236,9 +237,9 @@ def test_only_float_data_of_one_shape_is_taken():
     ("call", "error", "message"),
     [
         (
-            lambda: likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), times=[]),
+            lambda: likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), strata=[]),
             ValueError,
-            "expected at least one t of 2…T at which to compute L_{t−1}, got none",
+            "expected strata that fall strictly from T = 12 to 1, got ()",
         ),
         (
             lambda: likelihood.step_variances(SCHEDULE, np.ones(12)),

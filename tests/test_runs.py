@@ -399,7 +399,10 @@ def test_images_are_held_to_their_range_and_points_are_not(run, tmp_path):
     settings = settings_for(tmp_path / "images.npy", net=net)
     of_images = Run.create(tmp_path / "images", settings, datasets.load(tmp_path / "images.npy"))
     assert of_images.denoiser().clip == (-1, 1)
-    assert of_images.denoiser().net is of_images.trainer.average
+    x, t = np.zeros((2, 4, 4, 1), np.float32), np.array([1, 4])
+    of_images.trainer.average.last.b.data[...] = 7  # what it samples with is the average, as it is now
+    np.testing.assert_array_equal(of_images.denoiser().net(x, t), of_images.trainer.average(x, t))
+    assert of_images.denoiser().net(x, t).mean() == 7
 
 
 def test_a_schedule_is_made_from_its_description():
