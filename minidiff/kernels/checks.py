@@ -26,12 +26,13 @@ _SCALARS = {
 def taker(name: str, kind: type) -> Callable:
     """A function that takes an argument annotated as `kind`: it gives it back plain, or raises TypeError.
 
-    Numbers become Python's own (Numba would compile a kernel anew for each of NumPy's), lists of them tuples.
+    Numbers become Python's own (Numba would compile a kernel anew for each of NumPy's), lists of them tuples, and
+    tuples of arrays lists.
     """
 
-    def array(value):
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array, not {type(value).__name__}")
+    def optional(value):
+        if value is not None and not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array or None, not {type(value).__name__}")
         return value
 
     def scalar(value):
@@ -48,14 +49,26 @@ def taker(name: str, kind: type) -> Callable:
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must be like {form}, not {value!r}") from error
 
-    if kind is np.ndarray:
-        return array
+    if kind == np.ndarray | None:
+        return optional
     if kind in _SCALARS:
         return scalar
     if get_origin(kind) is tuple:
         parts, form = [taker(name, part) for part in get_args(kind)], _form(kind)
         return several
-    return lambda value: value
+    return lambda value: _arrays(name, kind, value)
+
+
+def _arrays(name: str, kind: type, value: object) -> np.ndarray | list:
+    """An array, or if that is the kind a list of them or a list of such lists, which may also come as tuples."""
+    if kind is np.ndarray:
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array, not {type(value).__name__}")
+        return value
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be a list, not {type(value).__name__}")
+    (part,) = get_args(kind)
+    return [_arrays(f"{name}[{i}]", part, item) for i, item in enumerate(value)]
 
 
 def _form(kind: type) -> str:
@@ -288,6 +301,7 @@ def perceptron(
         _shape(f"biases[{layer}]", b, w.shape[1:])
     _shape("index", index, (len(tables), len(x)))
     for k, kind in enumerate(tables):
+        _dimensions(f"tables[{k}][0]", kind[0], "(rows, W)", 2)
         rows = len(kind[0])
         for layer, table in enumerate(kind):
             _shape(f"tables[{k}][{layer}]", table, (rows, width))
@@ -299,7 +313,7 @@ def perceptron_backward(g: np.ndarray, x: np.ndarray, weights: list[np.ndarray],
     depth, width = _layers(x, weights)
     _shape("g", g, (len(x), weights[-1].shape[1]))
     _shape("z", z, (depth, len(x), width))
-    _changeable((z,), (g, x))
+    _changeable((z,), (g, x, *weights))
     return _dtype(g, x, *weights, z)
 
 

@@ -1,17 +1,51 @@
-"""Right arguments for every public kernel, so that what holds for all of them is asked of all of them."""
+"""Right arguments for every public kernel, so that what holds for all of them is asked of all of them.
+
+A kernel that has several ways, by its shapes or by what it is handed, has an example of each: a case is the kernel's
+name, or its name and after a colon what is special.
+"""
 
 import inspect
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from minidiff import kernels
 from minidiff.kernels import reference
+from minidiff.kernels.tile import LANES
 
 PUBLIC = [name for name, value in vars(reference).items() if inspect.isfunction(value) and name[0] != "_"]
+CASES = [
+    *PUBLIC,
+    "conv2d:residual",
+    "conv2d:bias of each image",
+    "conv2d:narrow",
+    "conv2d_backward_weight:narrow",
+    "conv2d:winograd",
+    "conv2d:winograd, residual and bias of each image",
+    "conv2d_backward_input:winograd",
+    "conv2d_backward_weight:winograd",
+    "perceptron:nothing kept",
+    "adam:no average",
+]
 SAME = ((1, 1), (1, 1))
+# What a kernel changes in place.
+CHANGED = {
+    "adam": ("parameter", "gradient", "first", "second", "average"),
+    "add_rows": ("out",),
+    "perceptron_backward": ("z",),
+}
 
 
-def example(name: str, batch: int = 2, size: int = 3, dtype: type = np.float32) -> dict[str, object]:
-    """The arguments of a kernel, drawn anew at each call; `batch` images of size × size pixels, or as many rows.
+def name_of(case: str) -> str:
+    return case.partition(":")[0]
+
+
+def kernel(case: str) -> Callable:
+    return getattr(kernels, name_of(case))
+
+
+def example(case: str, batch: int = 2, size: int = 3, dtype: type = np.float32) -> dict[str, object]:
+    """The arguments of a case, drawn anew at each call; `batch` images of size × size pixels, or as many rows.
 
     Nothing here is computed with NumPy's BLAS, whose bits hang on where in memory an array begins.
     """
@@ -20,7 +54,10 @@ def example(name: str, batch: int = 2, size: int = 3, dtype: type = np.float32) 
     def draw(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(dtype)
 
+    name, _, special = case.partition(":")
     b, n = batch, size
+    if name.startswith("conv2d"):
+        return _convolution(name, special, draw, b, n)
     if name.startswith("attention"):
         images = dict(q=draw(b, n * n, 8), k=draw(b, n * n, 8), v=draw(b, n * n, 8))
         if name == "attention":
@@ -32,35 +69,93 @@ def example(name: str, batch: int = 2, size: int = 3, dtype: type = np.float32) 
             return images | dict(groups=4, eps=1e-5, silu=True)
         kept = dict(mean=draw(b, 4), inverse_deviation=np.abs(draw(b, 4)), silu=True)
         return dict(g=draw(b, n, n, 8)) | images | kept
-    of_windows = dict(stride=1, padding=SAME)
+    if name.startswith("perceptron"):
+        weights = [draw(2, 24), draw(24, 24), draw(24, 3)]
+        if name == "perceptron_backward":
+            return dict(g=draw(b, 3), x=draw(b, 2), weights=weights, z=draw(2, b, 24))
+        tables = [[draw(rows, 24), draw(rows, 24)] for rows in (9, 5)]
+        index = np.array([rng.integers(0, rows, b) for rows in (9, 5)])
+        network = dict(x=draw(b, 2), weights=weights, biases=[draw(24), draw(24), draw(3)], tables=tables)
+        return network | dict(index=index, keep=special != "nothing kept")
     return {
         "linear": lambda: dict(x=draw(b, 24), w=draw(24, 40), b=draw(40)),
         "linear_backward_input": lambda: dict(g=draw(b, 40), w=draw(24, 40)),
         "linear_backward_weight": lambda: dict(x=draw(b, 24), g=draw(b, 40)),
         "sum_rows": lambda: dict(g=draw(b, 24)),
-        "conv2d": lambda: dict(x=draw(b, n, n, 5), w=draw(3, 3, 5, 7), b=draw(7)) | of_windows,
-        "conv2d_backward_input": lambda: (
-            dict(g=draw(b, n, n, 7), w=draw(3, 3, 5, 7), size=(n, n)) | of_windows
-        ),
-        "conv2d_backward_weight": lambda: (
-            dict(x=draw(b, n, n, 5), g=draw(b, n, n, 7), kernel=(3, 3)) | of_windows
-        ),
         "silu": lambda: dict(x=draw(b, n, n, 5)),
         "silu_backward": lambda: dict(g=draw(b, n, n, 5), x=draw(b, n, n, 5)),
         "scatter_rows": lambda: dict(g=draw(b, 24), index=rng.integers(0, 9, b), rows=9),
+        "add_rows": lambda: dict(out=draw(9, 24), g=draw(b, 24), index=rng.integers(0, 9, b)),
         "adam": lambda: (
-            dict(parameter=draw(b), gradient=draw(b), first=draw(b), second=draw(b) ** 2, step=3, lr=0.1)
-            | dict(beta1=0.9, beta2=0.999, eps=1e-8, scale=0.5)
+            dict(parameter=draw(b), gradient=draw(b), first=draw(b), second=draw(b) ** 2)
+            | dict(average=None if special == "no average" else draw(b), step=3, lr=0.1)
+            | dict(beta1=0.9, beta2=0.999, eps=1e-8, scale=0.5, decay=0.9)
         ),
-        "ema": lambda: dict(average=draw(b), parameter=draw(b), decay=0.9),
         "squared_norm": lambda: dict(vector=draw(b)),
     }[name]()
 
 
-CHANGED = {"adam": ("parameter", "first", "second"), "ema": ("average",)}  # what a kernel changes in place
+def _convolution(name: str, special: str, draw: Callable, b: int, n: int) -> dict[str, object]:
+    """Of 5 channels to 7; by Winograd's way, whose channels fill registers; or to as few as `narrow` takes."""
+    c, o = 5, 7
+    if special.startswith("winograd"):
+        c, o = LANES, 2 * LANES
+    elif special == "narrow":
+        c, o = LANES, 3
+    x, w, g, windows = draw(b, n, n, c), draw(3, 3, c, o), draw(b, n, n, o), dict(stride=1, padding=SAME)
+    if name == "conv2d_backward_input":
+        return dict(g=g, w=w, size=(n, n)) | windows
+    if name == "conv2d_backward_weight":
+        return dict(x=x, g=g, kernel=(3, 3)) | windows
+    bias = draw(b, o) if "bias of each image" in special else draw(o)
+    return dict(x=x, w=w, b=bias) | windows | (dict(residual=g) if "residual" in special else {})
 
 
-def results(name: str, answer: object, arguments: dict[str, object]) -> list[np.ndarray]:
+def arrays(arguments: dict[str, object]) -> dict[str, np.ndarray]:
+    """All arrays among them by name; what lies in lists is called as one would write it, `tables[0][1]`."""
+    found = {}
+
+    def visit(name: str, value: object) -> None:
+        if isinstance(value, np.ndarray):
+            found[name] = value
+        elif isinstance(value, list):
+            for i, part in enumerate(value):
+                visit(f"{name}[{i}]", part)
+
+    for name, value in arguments.items():
+        visit(name, value)
+    return found
+
+
+def replaced(arguments: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
+    """The arguments with others in the place of some, by the names that `arrays` has for them."""
+
+    def put(old: object, places: list[str], new: object) -> object:
+        if not places:
+            return new
+        i = int(places[0])
+        return [*old[:i], put(old[i], places[1:], new), *old[i + 1 :]]
+
+    arguments = dict(arguments)
+    for name, value in changes.items():
+        key, *places = name.replace("]", "").split("[")
+        arguments[key] = put(arguments.get(key), places, value)
+    return arguments
+
+
+def changed(case: str) -> list[str]:
+    """The names of the arrays that a case changes in place."""
+    return [key for key in CHANGED.get(name_of(case), ()) if example(case)[key] is not None]
+
+
+def results(case: str, answer: object, arguments: dict[str, object]) -> list[np.ndarray]:
     """All that a kernel has computed: what it gave back, and what it changed."""
-    back = answer if isinstance(answer, tuple) else () if answer is None else (answer,)
-    return [np.asarray(part) for part in (*back, *(arguments[key] for key in CHANGED.get(name, ())))]
+    return [*_flat(answer), *(arguments[key] for key in changed(case))]
+
+
+def _flat(answer: object) -> Iterable[np.ndarray]:
+    if isinstance(answer, (tuple, list)):
+        for part in answer:
+            yield from _flat(part)
+    elif answer is not None:
+        yield np.asarray(answer)

@@ -1,41 +1,41 @@
 """What a kernel is handed: any layout of memory will do; what will not do is refused in words, before it runs."""
 
 import contextlib
+import inspect
 import re
 
 import numpy as np
 import pytest
-from examples import CHANGED, PUBLIC, example, results
+from examples import CASES, arrays, changed, example, kernel, name_of, replaced, results
 
 from minidiff import kernels
 
-every_kernel = pytest.mark.parametrize("name", PUBLIC)
+every_case = pytest.mark.parametrize("case", CASES)
 
 
-def arrays(name):
-    return [key for key, value in example(name).items() if isinstance(value, np.ndarray)]
+def floats(case):
+    return [key for key, array in arrays(example(case)).items() if array.dtype.kind == "f"]
 
 
-def floats(name):
-    return [key for key in arrays(name) if key != "index"]
+every_array = pytest.mark.parametrize(
+    "case, key", [(case, key) for case in CASES for key in arrays(example(case))]
+)
+every_float = pytest.mark.parametrize("case, key", [(case, key) for case in CASES for key in floats(case)])
+every_changed = pytest.mark.parametrize("case, key", [(case, key) for case in CASES for key in changed(case)])
 
 
-every_array = pytest.mark.parametrize("name, key", [(name, key) for name in PUBLIC for key in arrays(name)])
-every_float = pytest.mark.parametrize("name, key", [(name, key) for name in PUBLIC for key in floats(name)])
+def call(case, arguments):
+    return results(case, kernel(case)(**arguments), arguments)
 
 
-def call(name, arguments):
-    return results(name, getattr(kernels, name)(**arguments), arguments)
-
-
-def refuse(name, error, words, **wrong):
+def refuse(case, error, words, wrong):
     """The call must fail with `words` in its message, and leave everything as it was."""
-    arguments = example(name) | wrong
-    before = {k: v.copy() for k, v in arguments.items() if isinstance(v, np.ndarray)}
+    arguments = replaced(example(case), wrong)
+    before = {name: array.copy() for name, array in arrays(arguments).items()}
     with pytest.raises(error, match=words):
-        getattr(kernels, name)(**arguments)
-    for k, v in before.items():
-        np.testing.assert_array_equal(arguments[k], v)
+        kernel(case)(**arguments)
+    for name, array in arrays(arguments).items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def far_apart(a):
@@ -70,103 +70,147 @@ LAYOUTS = {
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("layout", LAYOUTS)
-@every_kernel
-def test_the_layout_of_what_is_read_changes_no_bit(name, layout):
-    plain, arguments = example(name), example(name)
-    read = [key for key in arrays(name) if key not in CHANGED.get(name, ())]
-    if name in (*CHANGED, "squared_norm") and layout in ("strided", "reversed"):
+@every_case
+def test_the_layout_of_what_is_read_changes_no_bit(case, layout):
+    if name_of(case) == "squared_norm" and layout in ("strided", "reversed"):
         pytest.skip("flat vectors are contiguous")
-    for key in read:
-        arguments[key] = LAYOUTS[layout](arguments[key])
-        assert layout == "fortran" or arguments[key].flags.carray is (layout == "subclass")
-    for got, expected in zip(call(name, arguments), call(name, plain), strict=True):
+    plain = example(case)
+    other = {key: LAYOUTS[layout](a) for key, a in arrays(plain).items() if key not in changed(case)}
+    if not other:
+        pytest.skip("all of it is changed in place")
+    assert layout == "fortran" or all(a.flags.carray is (layout == "subclass") for a in other.values())
+    for got, expected in zip(call(case, replaced(example(case), other)), call(case, plain), strict=True):
         assert type(got) is np.ndarray and got.dtype == expected.dtype
         np.testing.assert_array_equal(got, expected)
 
 
-@every_kernel
-def test_arguments_in_their_order_are_the_same_as_by_name(name):
-    in_order, by_name = example(name), example(name)
-    got = results(name, getattr(kernels, name)(*in_order.values()), in_order)
-    for a, b in zip(got, call(name, by_name), strict=True):
+def in_order(case, arguments):
+    """The arguments by place, with the defaults of those that are left out."""
+    bound = inspect.signature(kernel(case)).bind(**arguments)
+    bound.apply_defaults()
+    return bound.args
+
+
+@every_case
+def test_arguments_in_their_order_are_the_same_as_by_name(case):
+    by_place, by_name = example(case), example(case)
+    got = results(case, kernel(case)(*in_order(case, by_place)), by_place)
+    for a, b in zip(got, call(case, by_name), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(
-    "name, key", [(name, key) for name in PUBLIC for key in arrays(name) if key not in CHANGED.get(name, ())]
-)
-def test_what_is_only_read_stays_as_it_was(name, key):
-    arguments = example(name)
-    before = arguments[key].copy()
-    getattr(kernels, name)(**arguments)
-    np.testing.assert_array_equal(arguments[key], before)
+@every_case
+def test_what_is_only_read_stays_as_it_was(case):
+    arguments = example(case)
+    before = {key: array.copy() for key, array in arrays(arguments).items() if key not in changed(case)}
+    kernel(case)(**arguments)
+    for key, array in before.items():
+        np.testing.assert_array_equal(arrays(arguments)[key], array)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f8", ">f4", "i4", "c8", "?", "O"])
 @every_float
-def test_one_array_of_another_dtype_is_refused(name, key, dtype):
-    if dtype == "f8" and len(floats(name)) == 1:
+def test_one_array_of_another_dtype_is_refused(case, key, dtype):
+    if dtype == "f8" and len(floats(case)) == 1:
         pytest.skip("float64 alone is right")
-    wrong = np.abs(example(name)[key]).astype(dtype)
-    refuse(name, TypeError, re.escape(str(np.dtype(dtype))), **{key: wrong})
+    wrong = np.abs(arrays(example(case))[key]).astype(dtype)
+    refuse(case, TypeError, re.escape(str(np.dtype(dtype))), {key: wrong})
 
 
 @pytest.mark.parametrize("value", [None, 3.0, [1.0, 2.0], "words"], ids=str)
 @every_array
-def test_what_is_no_array_is_refused_by_name(name, key, value):
-    refuse(name, TypeError, f"{key} must be a NumPy array, not {type(value).__name__}", **{key: value})
+def test_what_is_no_array_is_refused_by_name(case, key, value):
+    optional = key in ("residual", "average")
+    if optional and value is None:
+        pytest.skip("None is right")
+    words = f"{key} must be a NumPy array{' or None' * optional}, not {type(value).__name__}"
+    refuse(case, TypeError, re.escape(words), {key: value})
+
+
+LISTS = [
+    ("perceptron", key) for key in ("weights", "biases", "tables", "tables[0]", "tables[1]")
+] + [("perceptron_backward", "weights")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3.0, np.ones((3, 24, 24), np.float32), "words"], ids=["None", "3", "array", "words"]
+)
+@pytest.mark.parametrize("case, key", LISTS)
+def test_what_is_no_list_is_refused_by_name(case, key, value):
+    words = f"{key} must be a list, not {type(value).__name__}"
+    refuse(case, TypeError, re.escape(words), {key: value})
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("case", ["perceptron", "perceptron_backward"])
+def test_tuples_do_for_lists_whatever_the_layout(case):
+    def in_tuples(value):
+        return tuple(map(in_tuples, value)) if isinstance(value, list) else value
+
+    plain = example(case)
+    fixed_weights = replaced(
+        example(case), {f"weights[{i}]": fixed(w) for i, w in enumerate(plain["weights"])}
+    )
+    given = {key: in_tuples(value) for key, value in fixed_weights.items()}
+    for got, expected in zip(call(case, given), call(case, plain), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 @every_array
-def test_another_number_of_axes_is_refused(name, key):
-    if (name, key) in (("silu", "x"), ("group_norm", "x")):
+def test_another_number_of_axes_is_refused(case, key):
+    if (name_of(case), key) in (("silu", "x"), ("group_norm", "x")):
         pytest.skip("images of any number of axes are right")
-    array = example(name)[key]
-    refuse(name, ValueError, "shape", **{key: array[None]})
-    refuse(name, ValueError, "shape", **{key: array[0, ...]})
+    array = arrays(example(case))[key]
+    refuse(case, ValueError, "shape", {key: array[None]})
+    refuse(case, ValueError, "shape", {key: array[0, ...]})
+    refuse(case, ValueError, "shape", {key: array.reshape(-1)[:1].reshape(())})
 
 
 # Where a kernel has its sizes from: another length may be right here, or be found wrong in another argument.
 SIZES = {
     "linear": "x w", "linear_backward_input": "g w", "linear_backward_weight": "x g", "sum_rows": "g",
     "conv2d": "x w", "conv2d_backward_input": "g w", "conv2d_backward_weight": "x g", "group_norm": "x",
-    "silu": "x", "attention": "q k v", "scatter_rows": "g", "squared_norm": "vector",
+    "silu": "x", "attention": "q k v", "scatter_rows": "g", "add_rows": "out", "squared_norm": "vector",
 }  # fmt: skip
 
 
 @every_array
-def test_an_axis_of_another_length_is_refused(name, key):
-    array = example(name)[key]
+def test_an_axis_of_another_length_is_refused(case, key):
+    array = arrays(example(case))[key]
     for axis in range(array.ndim):
         longer = np.concatenate([array, array.take([0], axis)], axis)
-        if key in SIZES.get(name, "").split():
+        if key in SIZES.get(name_of(case), "").split():
             with contextlib.suppress(ValueError):
-                getattr(kernels, name)(**example(name) | {key: longer})
+                kernel(case)(**replaced(example(case), {key: longer}))
         else:
-            refuse(name, ValueError, "shape|divide", **{key: longer})
+            refuse(case, ValueError, "shape|divide", {key: longer})
 
 
 NUMBERS = [
-    (n, k) for n in PUBLIC for k, v in example(n).items() if isinstance(v, (int, float)) and k != "silu"
+    (case, key)
+    for case in CASES
+    for key, value in example(case).items()
+    if isinstance(value, (int, float)) and not isinstance(value, bool)
 ]
+every_number = pytest.mark.parametrize("case, key", NUMBERS)
 
 
 @pytest.mark.parametrize("value", ["3", None, 1j, [2]], ids=str)
-@pytest.mark.parametrize("name, key", NUMBERS)
-def test_what_is_no_number_is_refused_by_name(name, key, value):
-    refuse(name, TypeError, f"{key} must be (a number|an integer)", **{key: value})
+@every_number
+def test_what_is_no_number_is_refused_by_name(case, key, value):
+    refuse(case, TypeError, f"{key} must be (a number|an integer)", {key: value})
 
 
-@pytest.mark.parametrize("name, key", [(n, k) for n, k in NUMBERS if isinstance(example(n)[k], int)])
-def test_a_count_must_be_whole(name, key):
-    refuse(name, TypeError, f"{key} must be an integer, not 2.5", **{key: 2.5})
+@pytest.mark.parametrize("case, key", [(c, k) for c, k in NUMBERS if isinstance(example(c)[k], int)])
+def test_a_count_must_be_whole(case, key):
+    refuse(case, TypeError, f"{key} must be an integer, not 2.5", {key: 2.5})
 
 
-@pytest.mark.parametrize("name, key", NUMBERS)
-def test_numbers_may_be_numpys(name, key):
-    arguments, plain = example(name), example(name)
+@every_number
+def test_numbers_may_be_numpys(case, key):
+    arguments, plain = example(case), example(case)
     arguments[key] = np.float64(plain[key]) if isinstance(plain[key], float) else np.int32(plain[key])
-    for got, expected in zip(call(name, arguments), call(name, plain), strict=True):
+    for got, expected in zip(call(case, arguments), call(case, plain), strict=True):
         np.testing.assert_array_equal(got, expected)
 
 
@@ -186,7 +230,7 @@ def test_numbers_may_be_numpys(name, key):
     ],
 )
 def test_settings_out_of_range_are_refused(name, wrong, words):
-    refuse(name, ValueError, words, **wrong)
+    refuse(name, ValueError, words, wrong)
 
 
 @pytest.mark.parametrize(
@@ -197,16 +241,21 @@ def test_settings_out_of_range_are_refused(name, wrong, words):
         ("conv2d_backward_input", dict(size=3), r"size must be like \(1, 1\), not 3"),
         ("conv2d_backward_weight", dict(kernel=(3,)), "kernel must be like"),
         ("group_norm", dict(silu=1), "silu must be True or False, not 1"),
+        ("perceptron", dict(keep=1), "keep must be True or False, not 1"),
+        ("perceptron", dict(index=np.zeros((2, 2))), "index must hold integers"),
         ("scatter_rows", dict(index=np.zeros(2)), "index must hold integers"),
+        ("add_rows", dict(index=np.zeros(2)), "index must hold integers"),
     ],
 )
 def test_settings_of_another_kind_are_refused(name, wrong, words):
-    refuse(name, TypeError, words, **wrong)
+    refuse(name, TypeError, words, wrong)
 
 
 @pytest.mark.parametrize("index", [[0, 9], [-1, 0]])
-def test_an_index_that_is_not_there_is_refused(index):
-    refuse("scatter_rows", IndexError, "index must lie in 0…8", index=np.array(index))
+@pytest.mark.parametrize("name", ["scatter_rows", "add_rows", "perceptron"])
+def test_an_index_that_is_not_there_is_refused(name, index):
+    index = np.array([index, [0, 0]] if name == "perceptron" else index)
+    refuse(name, IndexError, "index must lie in 0…8", {"index": index})
 
 
 def test_lists_do_for_pairs():
@@ -214,56 +263,74 @@ def test_lists_do_for_pairs():
     np.testing.assert_array_equal(kernels.conv2d(**given), kernels.conv2d(**example("conv2d")))
 
 
-@every_kernel
-def test_too_few_too_many_or_unknown_arguments_are_refused(name):
-    arguments = example(name)
+@every_case
+def test_too_few_too_many_or_unknown_arguments_are_refused(case):
+    arguments = example(case)
+    required = [p for p in inspect.signature(kernel(case)).parameters.values() if p.default is p.empty]
     with pytest.raises(TypeError, match="missing a required argument"):
-        getattr(kernels, name)(*list(arguments.values())[:-1])
+        kernel(case)(*in_order(case, arguments)[: len(required) - 1])
     with pytest.raises(TypeError, match="too many positional"):
-        getattr(kernels, name)(*arguments.values(), 1)
+        kernel(case)(*in_order(case, arguments), 1)
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
-        getattr(kernels, name)(**arguments, colour=1)
+        kernel(case)(**arguments, colour=1)
 
 
-@pytest.mark.parametrize("name, key", [(name, key) for name, keys in CHANGED.items() for key in keys])
-def test_what_is_changed_in_place_must_be_a_plain_vector_of_its_own(name, key):
-    vector = example(name, batch=10)[key]
-    others = {k: v for k, v in example(name, batch=10).items() if isinstance(v, np.ndarray)}
-    for wrong in (fixed(vector), misaligned(vector)):
-        refuse(name, ValueError, "aligned in memory, and not read-only", **others | {key: wrong})
-    refuse(name, ValueError, "contiguous vectors of one size", **others | {key: far_apart(vector)})
-    refuse(name, ValueError, "contiguous vectors of one size", **others | {key: vector.reshape(2, 5)})
-    for other in others.keys() - {key}:
-        refuse(name, ValueError, "share memory", **others | {key: others[other]})
-        both = np.tile(np.abs(vector), 2)
-        refuse(name, ValueError, "share memory", **others | {key: both[:10], other: both[5:15]})
+@every_changed
+def test_what_is_changed_in_place_must_be_contiguous_aligned_and_writeable(case, key):
+    array = example(case, batch=10)[key]
+    others = {name: a for name, a in arrays(example(case, batch=10)).items() if name != key}
+    for wrong in (fixed(array), misaligned(array), far_apart(array), np.ascontiguousarray(array[::-1])[::-1]):
+        words = "what is changed in place must be contiguous, aligned in memory and not read-only"
+        refuse(case, ValueError, words, others | {key: wrong})
 
 
-@pytest.mark.parametrize("name, key", [(name, key) for name, keys in CHANGED.items() for key in keys])
-def test_a_subclass_is_changed_in_place_too(name, key):
-    arguments, plain = example(name), example(name)
+@pytest.mark.parametrize("case, key", [("adam", key) for key in changed("adam")])
+def test_adam_takes_flat_vectors(case, key):
+    vectors = arrays(example(case, batch=10))
+    refuse(case, ValueError, "contiguous vectors of one size", vectors | {key: vectors[key].reshape(2, 5)})
+
+
+@every_changed
+def test_what_is_changed_in_place_must_not_share_memory_with_any_other_argument(case, key):
+    given = arrays(example(case, batch=10))
+    for other, array in given.items():
+        if other == key:
+            continue
+        memory = np.zeros(given[key].nbytes + array.nbytes, np.uint8)
+        start = given[key].nbytes - array.itemsize  # the last number of the one is the first of the other
+        own = memory[: given[key].nbytes].view(np.float32).reshape(given[key].shape)
+        theirs = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        own[...], theirs[...] = given[key], array
+        refuse(case, ValueError, "share memory", given | {key: own, other: theirs})
+        if array.shape == given[key].shape:
+            refuse(case, ValueError, "share memory", given | {key: array})
+
+
+@every_changed
+def test_a_subclass_is_changed_in_place_too(case, key):
+    arguments, plain = example(case), example(case)
     base = arguments[key]
     arguments[key] = base.view(type("Subclass", (np.ndarray,), {}))
-    call(name, arguments)
-    call(name, plain)
+    call(case, arguments)
+    call(case, plain)
     np.testing.assert_array_equal(base, plain[key])
 
 
-@pytest.mark.parametrize("batch, size", [(0, 3), (1, 1), (2, 1), (1, 2)])
-@every_kernel
-def test_an_empty_batch_and_a_single_pixel_are_as_the_reference_has_them(name, batch, size):
-    wide = example(name, batch, size, np.float64)
-    exact = results(name, getattr(kernels, name)(**wide), wide)
-    for got, expected in zip(call(name, example(name, batch, size)), exact, strict=True):
+@pytest.mark.parametrize("batch, size", [(0, 3), (1, 1), (2, 1), (1, 2), (3, 7)])
+@every_case
+def test_other_sizes_an_empty_batch_and_a_single_pixel_are_as_the_reference_has_them(case, batch, size):
+    exact = call(case, example(case, batch, size, np.float64))
+    for got, expected in zip(call(case, example(case, batch, size)), exact, strict=True):
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
-@every_kernel
-def test_nan_and_infinity_come_out_without_a_word(name, recwarn):
-    arguments = example(name)
-    for key in floats(name):
-        arguments[key][...] = np.inf
-        arguments[key].reshape(-1)[0] = np.nan
-    assert any(np.isnan(result).any() for result in call(name, arguments))
+@every_case
+def test_nan_and_infinity_come_out_without_a_word(case, recwarn):
+    arguments = example(case)
+    for key in floats(case):
+        array = arrays(arguments)[key]
+        array[...] = np.inf
+        array.reshape(-1)[0] = np.nan
+    assert any(np.isnan(result).any() for result in call(case, arguments))
     assert not recwarn.list

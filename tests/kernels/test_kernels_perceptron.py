@@ -81,6 +81,7 @@ def test_outputs_may_be_more_or_fewer_than_inputs():
         assert_near(ours, exact, 64)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("width", [20, 128])
 def test_a_row_has_the_same_bits_whatever_the_batch_around_it(width):
     x, weights, biases, tables, index = network(1000, dim=2, width=width, depth=3)
@@ -118,6 +119,7 @@ def test_float64_takes_the_reference():
     np.testing.assert_array_equal(y, reference.perceptron(x, weights, biases, tables, index, True)[0])
 
 
+@pytest.mark.compiled
 def test_arrays_may_lie_in_memory_as_they_like():
     x, weights, biases, tables, index = network(65, dim=2)
     strange = [np.asfortranarray(w) for w in weights]

@@ -19,17 +19,17 @@ both_layers = pytest.mark.parametrize("layer", ["default", "workqueue"])
 WORK = """
 import hashlib
 import numpy as np
-from examples import PUBLIC, example, results
-from minidiff import autograd as ag, kernels, nn
+from examples import CASES, example, kernel, name_of, results
+from minidiff import autograd as ag, nn
 from minidiff.autograd import Tensor
 
 def bits():
     total = hashlib.md5()
-    for name in PUBLIC:
-        images, flat = "2d" in name, name in ("adam", "ema", "squared_norm")
+    for case in CASES:
+        images, flat = "2d" in case, name_of(case) in ("adam", "squared_norm")
         batch = 100_000 if flat else 40 if images else 2000
-        arguments = example(name, batch, size=12 if images else 3)
-        for array in results(name, getattr(kernels, name)(**arguments), arguments):
+        arguments = example(case, batch, size=12 if images else 3)
+        for array in results(case, kernel(case)(**arguments), arguments):
             total.update(array.tobytes())
     rng = np.random.default_rng(0)
     net = nn.UNet(rng, size=8, channels=1, width=16, multipliers=(1, 2), depth=1, attention=(4,), groups=4)
