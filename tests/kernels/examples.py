@@ -82,6 +82,7 @@ def example(case: str, batch: int = 2, size: int = 3, dtype: type = np.float32) 
         "linear_backward_input": lambda: dict(g=draw(b, 40), w=draw(24, 40)),
         "linear_backward_weight": lambda: dict(x=draw(b, 24), g=draw(b, 40)),
         "sum_rows": lambda: dict(g=draw(b, 24)),
+        "add": lambda: dict(a=draw(b, n, n, 5), b=draw(b, n, n, 5)),
         "silu": lambda: dict(x=draw(b, n, n, 5)),
         "silu_backward": lambda: dict(g=draw(b, n, n, 5), x=draw(b, n, n, 5)),
         "scatter_rows": lambda: dict(g=draw(b, 24), index=rng.integers(0, 9, b), rows=9),
