@@ -160,6 +160,8 @@ def test_tuples_do_for_lists_whatever_the_layout(case):
 def test_another_number_of_axes_is_refused(case, key):
     if (name_of(case), key) in (("add", "a"), ("silu", "x"), ("group_norm", "x")):
         pytest.skip("images of any number of axes are right")
+    if name_of(case) == "conv2d" and key == "b":
+        pytest.skip("one bias and one for each image are right")
     array = arrays(example(case))[key]
     refuse(case, ValueError, "shape", {key: array[None]})
     refuse(case, ValueError, "shape", {key: array[0, ...]})
