@@ -499,6 +499,41 @@ def test_a_single_step_is_that_of_ddim(sampler):
     assert np.allclose(told(sampler, 0, (1000, 0)), told(ddim, 0, (1000, 0)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("sampler", [plms, dpmpp_2m, heun, unipc])
+def test_a_step_from_pure_noise_is_that_of_ddim(sampler):
+    ended, data = schedules.zero_terminal_snr(PAPER), Gaussian([0.4], [[0.3]])
+    denoiser = Denoiser(data.network(ended, "v"), ended, "v")
+    x_T = initial_noise(np.random.default_rng(0), (5, 1), np.float64)
+    one, other = (
+        next(s(denoiser, x_T, np.random.default_rng(0), (1000, 600, 100, 0))) for s in (sampler, ddim)
+    )
+    assert one.x == pytest.approx(other.x, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "evaluations"),
+    [(ddpm, 6), (ddim, 6), (plms, 6), (dpmpp_2m, 6), (unipc, 6), (heun, 11), (predictor_corrector, 11)],
+)
+def test_six_steps_ask_the_network_so_often(sampler, evaluations):
+    asked = []
+    denoiser = Denoiser(lambda x, t: asked.append(1) or x / 3, SHORT)
+    final(sampler(denoiser, np.ones((1, 1)), np.random.default_rng(0), (20, 15, 10, 6, 3, 1, 0)))
+    assert len(asked) == evaluations
+
+
+def test_plms_takes_the_mean_over_the_next_step_of_the_cubic_through_the_last_four_eps():
+    times, cubic = trailing(1000, 8), np.polynomial.Polynomial([0.3, -0.2, 0.05, 0.02])
+    denoiser = Denoiser(lambda x, t: np.full_like(x, cubic(times.index(t[0]))), PAPER)
+    x = np.ones((1, 1))
+    for k, state in enumerate(plms(denoiser, x, None, times)):
+        (t, s), mean = times[k : k + 2], cubic.integ()(k + 1) - cubic.integ()(k)
+        if 3 <= k < 7:
+            x0 = (x - np.sqrt(PAPER.one_minus_alpha_bar[t]) * mean) / np.sqrt(PAPER.alpha_bar[t])
+            expected = np.sqrt(PAPER.alpha_bar[s]) * x0 + np.sqrt(PAPER.one_minus_alpha_bar[s]) * mean
+            assert state.x == pytest.approx(expected, rel=1e-10)
+        x = state.x
+
+
 def test_unip_1_is_ddim_and_unip_2_is_dpm_solver_2m():
     times = quadratic(1000, 30)
     for order, same in ((1, ddim), (2, dpmpp_2m)):
@@ -521,16 +556,20 @@ def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_goes_to_a_whole_time(
             asked.append(t)
             return super().__call__(x, t)
 
-    for churn in (1.0, 1e9):
+    for churn, gamma in ((0.6, 0.3), (1e9, np.sqrt(2) - 1)):
         asked.clear()
         list(
             heun(
-                Listening(Denoiser(shrink, PAPER)), np.ones((1, 1)), np.random.default_rng(0), (500, 0), churn
+                Listening(Denoiser(shrink, PAPER)),
+                np.ones((1, 1)),
+                np.random.default_rng(0),
+                (500, 1, 0),
+                churn,
             )
         )
-        (above,) = asked
+        above = asked[0]
         sigma = 1 / np.sqrt(PAPER.snr)
-        wanted = (1 + min(churn, np.sqrt(2) - 1)) * sigma[500]
+        wanted = (1 + gamma) * sigma[500]
         assert isinstance(above, int)
         assert above == np.abs(sigma - wanted).argmin()
     ended = schedules.zero_terminal_snr(PAPER)
@@ -578,6 +617,13 @@ def test_inversion_asks_at_each_time_that_it_leaves_and_at_the_first_for_clean_d
     states = list(invert(Listening(Denoiser(shrink, SHORT)), x_0, (20, 7, 1, 0)))
     assert [t for t, _ in asked] == [1, 1, 7]
     assert np.array_equal(asked[0][1], x_0) and np.array_equal(asked[1][1], states[0].x)
+
+
+def test_the_first_step_of_inversion_noises_the_data_itself_with_what_is_seen_in_it():
+    x_0 = np.array([[0.7], [-2.0]])
+    first = next(invert(SAYING_ALL, x_0, (20, 7, 0)))
+    expected = np.sqrt(SHORT.alpha_bar[7]) * x_0 + np.sqrt(SHORT.one_minus_alpha_bar[7]) * shrink(x_0, 7)
+    assert first.x == pytest.approx(expected, rel=1e-12) and np.array_equal(first.x0, x_0)
 
 
 def test_inversion_refuses_bad_times():
