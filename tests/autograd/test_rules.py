@@ -286,6 +286,14 @@ REFUSED = {
         lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 2), _ones(2), _ones(1, 4, 4, 2)),
         r"the result has shape \(1, 2, 2, 2\), the residual \(1, 4, 4, 2\)",
     ),
+    "conv2d: no channels out": (
+        lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1), _ones()),
+        r"conv2d: expected x",
+    ),
+    "conv2d: padding at the sides": (
+        lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 1), _ones(1), padding=((0, 0), (-1, 0))),
+        r"padding ≥ 0",
+    ),
     "conv2d: stride": (
         lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 1), _ones(1), stride=0),
         r"stride must be ≥ 1",
@@ -317,6 +325,18 @@ REFUSED = {
     ),
     "group_norm: gamma": (
         lambda: ag.group_norm(_ones(1, 2, 6), _ones(5), _ones(6), groups=1, eps=1e-6),
+        r"expected gamma and beta \(6,\)",
+    ),
+    "group_norm: beta": (
+        lambda: ag.group_norm(_ones(1, 2, 6), _ones(6), _ones(5), groups=1, eps=1e-6),
+        r"expected gamma and beta \(6,\)",
+    ),
+    "group_norm: gamma and beta": (
+        lambda: ag.group_norm(_ones(1, 2, 6), _ones(5), _ones(5), groups=1, eps=1e-6),
+        r"expected gamma and beta \(6,\)",
+    ),
+    "layer_norm: gamma and beta": (
+        lambda: ag.layer_norm(_ones(2, 6), _ones(5), _ones(5)),
         r"expected gamma and beta \(6,\)",
     ),
     "layer_norm: beta": (
