@@ -116,7 +116,7 @@ for ax, t in ((early_ax, 50), (late_ax, 400)):
         (networks["plane"](where.astype(np.float32), np.full(len(where), t)), plots.ACCENT, 0.004),
     ):
         ax.quiver(*where.T, *-field.T, color=color, width=width, scale=60, alpha=0.8)
-    ax.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), title=f"−ε in the plane, t = {t}: exact below, learned above")
+    ax.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), title=f"−ε at t = {t}: exact (dark), learned")
 
 PICTURE.parent.mkdir(exist_ok=True)
 plots.save(plots.frame_of(figure), PICTURE)

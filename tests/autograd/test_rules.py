@@ -243,6 +243,11 @@ def test_group_norm_and_layer_norm_leave_mean_zero_and_variance_one():
     np.testing.assert_allclose(rows.var(axis=-1), 1)
 
 
+def test_layer_norm_adds_1e_5_to_the_variance_where_nothing_is_said():
+    y = ag.layer_norm(Tensor(np.array([[-1e-3, 1e-3]])), _ones(2), _ones(2) * 0).data
+    np.testing.assert_allclose(y, [[-1e-3 / math.sqrt(1.1e-5), 1e-3 / math.sqrt(1.1e-5)]], rtol=1e-12)
+
+
 def test_an_empty_batch_goes_through_the_layers_and_back():
     x = np.zeros((0, 4, 4, 2))
     w, b = np.ones((3, 3, 2, 2)), np.ones(2)
