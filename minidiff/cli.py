@@ -228,7 +228,7 @@ def _evaluate(run: Run, recipe: generation.Recipe, count: int, seed: int) -> int
 def invert(options: argparse.Namespace) -> int:
     """Find the noise of images: what DDIM makes them of."""
     run, denoiser, images, out, times = _edit(options, "inverted.png", options.count)
-    noise = samplers.final(editing.invert(denoiser, images, times))
+    noise = samplers.final(samplers.invert(denoiser, images, times))
     again = samplers.final(samplers.ddim(denoiser, noise, np.random.default_rng(0), times))
     error = np.sqrt(np.mean((run.units.to_units(again) - run.units.to_units(images)) ** 2))
     print(

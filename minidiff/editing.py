@@ -10,17 +10,15 @@ there, and drawn from there on: the further up, the freer (Ho et al. 2020).
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from minidiff import noising
 from minidiff.denoiser import Denoiser
-from minidiff.samplers import ddim, ddpm, final
+from minidiff.samplers import ddim, ddpm, final, invert
 from minidiff.samplers.ddim import steps as ddim_steps
 from minidiff.samplers.randomness import NoiseSource
 from minidiff.samplers.state import State
-from minidiff.schedules import falling_times
 
 
 def inpaint(
@@ -65,20 +63,6 @@ def inpaint(
                 alpha, beta = schedule.kernel(step.s, step.t)
                 x = alpha**0.5 * x + beta**0.5 * noise()
         yield State(step.s, x.copy(), x0)
-
-
-def invert(denoiser: Denoiser, x_0: np.ndarray, timesteps: Sequence[int] | None = None) -> Iterator[State]:
-    """From data x_0 (B, …) up to the noise that DDIM with η = 0 makes it of: the same ODE, walked the other way.
-
-    x_t = √ᾱ_t x̂_0 + √(1−ᾱ_t) ε̂ with both as they are at s < t; at s = 0, x_0 and the ε̂ that is seen in it at t.
-    timesteps: those of the sampler, falling to 0; None: all. Yields a State after each step up.
-    """
-    schedule, x = denoiser.schedule, x_0
-    times = falling_times(schedule.T, range(schedule.T, -1, -1) if timesteps is None else timesteps)
-    for s, t in pairwise(times[::-1]):
-        x0, eps, _ = denoiser(x, s) if s > 0 else (x, denoiser(x, t).eps, None)
-        x = noising.diffuse(schedule, x0, t, eps)
-        yield State(t, x.copy(), x0.copy())
 
 
 def interpolate(

@@ -114,14 +114,14 @@ def test_from_data_to_its_noise_and_back_it_is_off_by_the_order_of_the_steps():
         schedule = schedules.linear(800, 1e-4, 0.03)
         times = samplers.SPACINGS["trailing"](800, steps)
         denoiser = exact(schedule=schedule)
-        noise = final(editing.invert(denoiser, x0, times))
+        noise = final(samplers.invert(denoiser, x0, times))
         again = final(ddim(denoiser, noise, np.random.default_rng(0), times))
         off.append(np.sqrt(np.mean((again - x0) ** 2)))
     assert off[0] > 2 * off[1] > 4 * off[2] and off[2] < 0.02
 
 
 def test_the_noise_of_data_is_normal():
-    noise = final(editing.invert(exact(), LAW.sample(np.random.default_rng(0), 20_000)))
+    noise = final(samplers.invert(exact(), LAW.sample(np.random.default_rng(0), 20_000)))
     np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=0.12)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.05)
 
