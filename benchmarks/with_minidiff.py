@@ -60,6 +60,8 @@ def _mlp(what: str, batch: int, rng: np.random.Generator) -> Callable[[], None]:
     if what == "step":
         return _mlp_step(net, batch, rng)
 
+    net = nn.frozen(net)
+
     def sample() -> None:
         x = rng.standard_normal((batch, 1), dtype=np.float32)
         for k in range(50):

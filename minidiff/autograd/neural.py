@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidiff import kernels
-from minidiff.autograd.tensor import Tensor, _recording, jointly, rule
+from minidiff.autograd.tensor import Tensor, is_recording, jointly, rule
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -84,23 +84,17 @@ def conv2d(
     return _conv2d(x, w, b, residual, stride=stride, padding=padding)
 
 
-def _row_numbers(index: np.ndarray, rows: int) -> np.ndarray:
-    """The index into a table as an array; ValueError where it is not of integers in 0…rows − 1."""
-    index = np.asarray(index)
-    if index.dtype.kind not in "iu":
-        raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
-    if index.size and index.astype(np.uint64).max() >= rows:  # what is negative becomes huge
-        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
-    return index
-
-
 @rule
 def embedding(table, *, index: np.ndarray):
     """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
     if table.ndim != 2:
         raise ValueError(f"embedding: expected a table (rows, C), got {table.shape}")
     rows, channels = table.shape
-    index = _row_numbers(index, rows)
+    index = np.asarray(index)
+    if index.dtype.kind not in "iu":
+        raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
+    if index.size and not 0 <= index.min() <= index.max() < rows:
+        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
     return (
         table[index],
         lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
@@ -128,37 +122,32 @@ class _AddedRows:
 
 
 def perceptron(
-    x: Tensor, weights: list[Tensor], biases: list[Tensor], tables: list[list[Tensor]], *, index: np.ndarray
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], tables: list[Tensor], *, index: np.ndarray
 ) -> Tensor:
     """Hidden layers h ← SiLU(h·w + b + a row of each table), then a linear one: x (B, I) → (B, O).
 
     weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: for each kind of thing that the
-    layers are told, one (rows, W) for each hidden layer; index (kinds, B) says which row. All of it is one
-    operation, so that a block of rows goes through all layers before the next.
+    layers are told one (rows, hidden layers · W), where a row holds what each layer hears, side by side; index
+    (kinds, B) says which row. All of it is one operation, so that a block of rows goes through all layers
+    before the next.
     """
-    index = np.asarray(index)
-    for kind, rows in zip(tables, index, strict=True):
-        _row_numbers(rows, len(kind[0]))
-    leaves = [table.node is None for kind in tables for table in kind]  # a leaf takes its rows as they are
-    arguments = [*weights, *biases, *(table for kind in tables for table in kind)]
-    return _perceptron(x, *arguments, layers=len(weights), index=index, leaves=leaves, keep=_recording.on)
+    leaves = [table.node is None for table in tables]  # a leaf takes its rows as they are
+    return _perceptron(
+        x, *weights, *biases, *tables, layers=len(weights), index=index, leaves=leaves, keep=is_recording()
+    )
 
 
 @rule
 def _perceptron(x, *arguments, layers: int, index: np.ndarray, leaves: list[bool], keep: bool):
-    weights, biases, flat = (
-        list(arguments[a:b]) for a, b in ((0, layers), (layers, 2 * layers), (2 * layers, None))
-    )
-    depth = layers - 1
-    tables = [flat[k : k + depth] for k in range(0, len(flat), depth)]
+    weights, biases, tables = arguments[:layers], arguments[layers : 2 * layers], arguments[2 * layers :]
     y, z = kernels.perceptron(x, weights, biases, tables, index, keep)
-    rows = [len(table) for table in flat]
+    sizes = [len(table) for table in tables]
 
     def gradients(g):
         dx, dw, db = kernels.perceptron_backward(g, x, weights, z)
-        told = (_AddedRows(z[i % depth], index[i // depth], rows[i]) for i in range(len(rows)))
-        dtables = (r if leaf else np.asarray(r) for r, leaf in zip(told, leaves, strict=True))
-        return dx, *dw, *db, *dtables
+        told = z.reshape(len(z), -1)  # its own gradient by now
+        dtables = (_AddedRows(told, rows, size) for rows, size in zip(index, sizes, strict=True))
+        return dx, *dw, *db, *(d if leaf else np.asarray(d) for d, leaf in zip(dtables, leaves, strict=True))
 
     return y, *jointly(1 + len(arguments), gradients)
 
@@ -234,16 +223,19 @@ def upsample_nearest(x, *, factor: int = 2):
         raise ValueError(
             f"upsample_nearest: expected x (B, H, W, C) and a factor ≥ 1, got {x.shape} and {factor}"
         )
-    batch, rows, columns, channels = x.shape
+    batch, rows, columns, channels = shape = x.shape
     split = batch, rows, factor, columns, factor, channels
     joined = batch, rows * factor, columns * factor, channels
-    copies = np.broadcast_to(x[:, :, None, :, None, :], split).reshape(joined)
+    copies = kernels.empty(split, x.dtype)
+    copies[...] = x[:, :, None, :, None, :]
 
     def vjp(g):  # line on line first, where what is added up lies side by side
-        lines = g.reshape(batch, rows, factor, -1 if g.size else 0).sum(axis=2)
-        return lines.reshape(batch, rows, columns, factor, channels).sum(axis=3)
+        lines = kernels.empty((batch, rows, columns * factor * channels), g.dtype)
+        g.reshape(batch, rows, factor, columns * factor * channels).sum(axis=2, out=lines)
+        squares = kernels.empty(shape, g.dtype)
+        return lines.reshape(batch, rows, columns, factor, channels).sum(axis=3, out=squares)
 
-    return copies, vjp
+    return copies.reshape(joined), vjp
 
 
 @rule

@@ -7,6 +7,7 @@ gradient in the k-th argument. Where NumPy broadcasts an argument, its gradient 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -251,14 +252,16 @@ def getitem(a, *, index):
 @rule
 def concatenate(*parts, axis: int = 0):
     """The parts one after the other along `axis`."""
-    ends = np.cumsum([p.shape[axis] for p in parts])
-    cuts = [slice(end - p.shape[axis], end) for p, end in zip(parts, ends, strict=True)]
-    before = (slice(None),) * (axis % parts[0].ndim)
+    axis %= parts[0].ndim
+    ends = list(itertools.accumulate(p.shape[axis] for p in parts))
+    before, after = parts[0].shape[:axis], parts[0].shape[axis + 1 :]
+    joined = kernels.empty((*before, ends[-1], *after), np.result_type(*parts))
 
-    def part_of(cut):  # copied: whoever takes it further would copy it for itself
-        return lambda g: np.ascontiguousarray(g[(*before, cut)])
+    def part_of(end, length):  # copied: whoever takes it further would copy it for itself
+        return lambda g: kernels.copy(g[(*map(slice, before), slice(end - length, end))])
 
-    return np.concatenate(parts, axis=axis), *map(part_of, cuts)
+    np.concatenate(parts, axis=axis, out=joined)
+    return joined, *(part_of(end, p.shape[axis]) for end, p in zip(ends, parts, strict=True))
 
 
 @rule

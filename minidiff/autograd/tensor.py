@@ -36,6 +36,11 @@ class _Recording(threading.local):
 _recording = _Recording()
 
 
+def is_recording() -> bool:
+    """Whether operations are written down in this thread."""
+    return _recording.on
+
+
 @contextlib.contextmanager
 def no_grad() -> Iterator[None]:
     """`with no_grad():` nothing is recorded in this thread; results need no gradient."""
@@ -85,7 +90,7 @@ class Tensor:
     def __init__(self, data: object, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             raise TypeError("expected an array or numbers, got a Tensor; take its .data or .detach()")
-        kept = getattr(data, "dtype", None) in (np.float32, np.float64)
+        kept = isinstance(data, (np.ndarray, np.generic)) and data.dtype.char in "fd"
         self.data = np.asarray(data, dtype=None if kept else np.float32)
         self.grad: np.ndarray | None = None
         self.node: Node | None = None

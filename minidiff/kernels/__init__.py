@@ -20,6 +20,7 @@ from . import (
     convolution,
     dense,
     frozen,
+    memory,
     mlp,
     multihead,
     normalisation,
@@ -41,12 +42,12 @@ def _plain(value):
     """The value; an array that Numba would take for another type (strided, read-only, a subclass) as a plain one."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    if not isinstance(value, np.ndarray) or (type(value) is np.ndarray and value.flags.carray):
+    if not isinstance(value, np.ndarray):
         return value
     if value.flags.carray:
-        return value.view(np.ndarray)
-    memory = frozen.memory_of(value)
-    return np.array(value, order="C", subok=False) if memory is None else memory
+        return value if type(value) is np.ndarray else value.view(np.ndarray)
+    behind = frozen.memory_of(value)
+    return memory.copy(value) if behind is None else behind
 
 
 def _dispatch(compiled: Callable) -> Callable:
@@ -74,6 +75,8 @@ def _dispatch(compiled: Callable) -> Callable:
 
 
 freeze = frozen.freeze
+empty = memory.empty
+copy = memory.copy
 linear = _dispatch(dense.linear)
 linear_backward_input = _dispatch(dense.linear_backward_input)
 linear_backward_weight = _dispatch(dense.linear_backward_weight)

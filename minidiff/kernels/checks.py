@@ -30,10 +30,23 @@ def taker(name: str, kind: type) -> Callable:
     tuples of arrays lists.
     """
 
+    def array(value):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array, not {type(value).__name__}")
+        return value
+
     def optional(value):
         if value is not None and not isinstance(value, np.ndarray):
             raise TypeError(f"{name} must be a NumPy array or None, not {type(value).__name__}")
         return value
+
+    def arrays(value):
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"{name} must be a list, not {type(value).__name__}")
+        for i, item in enumerate(value):
+            if not isinstance(item, np.ndarray):
+                raise TypeError(f"{name}[{i}] must be a NumPy array, not {type(item).__name__}")
+        return list(value)
 
     def scalar(value):
         if type(value) is kind:
@@ -56,19 +69,7 @@ def taker(name: str, kind: type) -> Callable:
     if get_origin(kind) is tuple:
         parts, form = [taker(name, part) for part in get_args(kind)], _form(kind)
         return several
-    return lambda value: _arrays(name, kind, value)
-
-
-def _arrays(name: str, kind: type, value: object) -> np.ndarray | list:
-    """An array, or if that is the kind a list of them or a list of such lists, which may also come as tuples."""
-    if kind is np.ndarray:
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array, not {type(value).__name__}")
-        return value
-    if not isinstance(value, (list, tuple)):
-        raise TypeError(f"{name} must be a list, not {type(value).__name__}")
-    (part,) = get_args(kind)
-    return [_arrays(f"{name}[{i}]", part, item) for i, item in enumerate(value)]
+    return array if kind is np.ndarray else arrays
 
 
 def _form(kind: type) -> str:
@@ -88,6 +89,12 @@ def _dtype(*arrays: np.ndarray) -> np.dtype:
 def _shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
     if array.shape != expected:
         raise ValueError(f"{name} must have shape {expected} here, not {array.shape}")
+
+
+def _shapes(name: str, arrays: list[np.ndarray], expected: list[tuple[int, ...]]) -> None:
+    if [array.shape for array in arrays] != expected:
+        for i, (array, shape) in enumerate(zip(arrays, expected, strict=True)):
+            _shape(f"{name}[{i}]", array, shape)
 
 
 def _dimensions(name: str, array: np.ndarray, form: str, count: int) -> None:
@@ -243,9 +250,8 @@ def attention_backward(
 def _index(index: np.ndarray, rows: int) -> None:
     if index.dtype.kind not in "iu":
         raise TypeError(f"index must hold integers, not {index.dtype}")
-    if (
-        index.size and index.astype(np.uint64).max() >= rows
-    ):  # what is negative becomes huge: one pass is enough
+    # Read as unsigned, what is negative becomes huge: one pass is enough.
+    if index.size and index.view(f"u{index.itemsize}").max() >= rows:
         raise IndexError(f"index must lie in 0…{rows - 1}, but spans {index.min()}…{index.max()}")
 
 
@@ -277,9 +283,8 @@ def _layers(x: np.ndarray, weights: list[np.ndarray]) -> tuple[int, int]:
         raise ValueError(
             f"layers must not be empty: x is {x.shape}, the last weights are {weights[-1].shape}"
         )
-    _shape("weights[0]", weights[0], (x.shape[1], width))
-    for layer, w in enumerate(weights[1:-1], start=1):
-        _shape(f"weights[{layer}]", w, (width, width))
+    inner = [(width, width)] * (len(weights) - 2)
+    _shapes("weights", weights, [(x.shape[1], width), *inner, weights[-1].shape])
     return len(weights) - 1, width
 
 
@@ -287,32 +292,27 @@ def perceptron(
     x: np.ndarray,
     weights: list[np.ndarray],
     biases: list[np.ndarray],
-    tables: list[list[np.ndarray]],
+    tables: list[np.ndarray],
     index: np.ndarray,
     keep: bool,
 ) -> np.dtype:
     depth, width = _layers(x, weights)
-    if len(biases) != len(weights) or not tables or any(len(kind) != depth for kind in tables):
+    if len(biases) != len(weights) or not tables:
         raise ValueError(
-            f"{depth} hidden layers need {depth + 1} biases and {depth} tables of each kind, at least one; "
-            f"not {len(biases)} and {[len(kind) for kind in tables]}"
+            f"{depth} hidden layers need {depth + 1} biases and a table, not {len(biases)} and {len(tables)}"
         )
-    for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
-        _shape(f"biases[{layer}]", b, w.shape[1:])
+    _shapes("biases", biases, [w.shape[1:] for w in weights])
+    _shapes("tables", tables, [(*table.shape[:1], depth * width) for table in tables])
     _shape("index", index, (len(tables), len(x)))
-    for k, kind in enumerate(tables):
-        _dimensions(f"tables[{k}][0]", kind[0], "(rows, W)", 2)
-        rows = len(kind[0])
-        for layer, table in enumerate(kind):
-            _shape(f"tables[{k}][{layer}]", table, (rows, width))
-        _index(index[k], rows)
-    return _dtype(x, *weights, *biases, *(table for kind in tables for table in kind))
+    for rows, table in zip(index, tables, strict=True):
+        _index(rows, len(table))
+    return _dtype(x, *weights, *biases, *tables)
 
 
 def perceptron_backward(g: np.ndarray, x: np.ndarray, weights: list[np.ndarray], z: np.ndarray) -> np.dtype:
     depth, width = _layers(x, weights)
     _shape("g", g, (len(x), weights[-1].shape[1]))
-    _shape("z", z, (depth, len(x), width))
+    _shape("z", z, (len(x), depth, width))
     _changeable((z,), (g, x, *weights))
     return _dtype(g, x, *weights, z)
 

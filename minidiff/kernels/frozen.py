@@ -14,7 +14,7 @@ class _Frozen:
 
     def __init__(self, memory: np.ndarray) -> None:
         self.memory = memory
-        self.made: dict[object, np.ndarray] = {}
+        self.made: dict[object, object] = {}
 
 
 _by_view: dict[int, _Frozen] = {}
@@ -41,13 +41,18 @@ def memory_of(array: np.ndarray) -> np.ndarray | None:
     return entry and entry.memory
 
 
-def kept(memory: np.ndarray, purpose: object) -> np.ndarray | None:
+def is_frozen(memory: np.ndarray) -> bool:
+    """Whether this is what lies behind a frozen array."""
+    return id(memory) in _by_memory
+
+
+def kept(memory: np.ndarray, purpose: object) -> object | None:
     """What was made of a frozen array for a purpose, if it was."""
     entry = _by_memory.get(id(memory))
     return entry and entry.made.get(purpose)
 
 
-def keep(memory: np.ndarray, purpose: object, made: np.ndarray) -> None:
+def keep(memory: np.ndarray, purpose: object, made: object) -> None:
     """Keep it for next time, if the array is frozen."""
     entry = _by_memory.get(id(memory))
     if entry is not None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 LINE = 64  # bytes: arrays begin on a cache line, so that no vector straddles two
 STEPS = 8  # sizes of buffers to a power of two, so that arrays of nearly one size take turns on a buffer
@@ -69,11 +70,11 @@ def rounded(size: int) -> int:
     return -(-size // step) * step
 
 
-def empty(shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 array with anything in it; where it is not small it begins on a LINE and on memory used before."""
+def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
+    """An array with anything in it; one of float32 that is not small begins on a LINE, on memory used before."""
     size = math.prod(shape) * 4
-    if size < SMALL:
-        return np.empty(shape, np.float32)
+    if size < SMALL or dtype != np.float32:
+        return np.empty(shape, dtype)
     size = rounded(size)
     kept = _pool.sizes.setdefault(size, [])
     buffer, skip = next(_free(kept, _FREE), (None, 0))
@@ -83,6 +84,13 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
         skip = -buffer.ctypes.data % LINE
         kept.append((buffer, skip))
     return np.ndarray(shape, np.float32, buffer, skip)
+
+
+def copy(array: np.ndarray) -> np.ndarray:
+    """The same numbers one after the other, in a plain array."""
+    copied = empty(array.shape, array.dtype)
+    copied[...] = array
+    return copied
 
 
 def zeros(shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A whole perceptron in one pass, forward and backward: a block of rows stays in cache through all its layers.
 
-    z_l = h_{l−1} W_l + b_l + Σ_k table_{k,l}[index_k]      h_l = SiLU(z_l)      y = h_L W + b
+    z_l = h_{l−1} W_l + b_l + Σ_k table_k[index_k, l]      h_l = SiLU(z_l)      y = h_L W + b
 
 A layer by itself would write its products, read them again to add and to bend them, and write them once more.
 Here BLOCK rows go through every layer before the next rows begin, so all of it happens in the L2 cache. Only z is
@@ -22,7 +22,7 @@ from numba import carray, get_num_threads, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import memory
+from . import frozen, memory
 from .jit import device, device_in_order, device_inlined, kernel
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
@@ -30,6 +30,9 @@ from .tile import FLOAT, LANES, ROWS, address_of
 BLOCK = 64  # rows that go through the layers together: a multiple of every tile's rows
 PARTS = 8  # partial sums of the weights' gradients
 SERIAL_BELOW = 32_768  # numbers that are scattered; fewer are done before the other threads have woken
+
+_NOTHING = np.empty(0, np.float32)
+_NOT_PREPARED = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0), np.float32)
 
 
 @intrinsic
@@ -89,77 +92,87 @@ def _pack_transposed(w, width, column, lanes, out):
 
 
 @device
-def _prepare(layers, width, outputs, transposed, panels, w_last):
-    """The inner weights, or their transposes, as panels; the last weights transposed, (outputs, width)."""
+def _prepare(weights, width, outputs, transposed, panels, w_last):
+    """The inner weights, or their transposes, as panels; the last weights transposed."""
     for layer in range(panels.shape[0]):
         for panel in range(panels.shape[1]):
             column = panel * LANES
             lanes = min(LANES, width - column)
             if transposed:
-                _pack_transposed(layers[layer + 1, 0], width, column, lanes, panels[layer, panel])
+                _pack_transposed(weights[layer + 1], width, column, lanes, panels[layer, panel])
             else:
-                w = _vector(layers[layer + 1, 0], width * width)
+                w = _vector(weights[layer + 1], width * width)
                 pack(w, column, width, np.int64(1), width, lanes, panels[layer, panel])
-    w = _vector(layers[-1, 0], width * outputs)
+    w = _vector(weights[-1], width * outputs)
     for o in range(outputs):
         for c in range(width):
             w_last[o, c] = w[c * outputs + o]
 
 
 @device
-def _rows_from(address, count, width, out):
-    """Where `count` rows of `width` numbers begin; the tile reads whole ROWS, so the last one fills up."""
-    for r in range(BLOCK):
-        out[0, r] = address + min(r, count - 1) * width * FLOAT
+def _prepared(weights, width, outputs, transposed):
+    """What `_prepare` makes: (hidden layers − 1, panels, width, LANES) and (outputs, width)."""
+    panels = np.empty((weights.size - 2, (width + LANES - 1) // LANES, width, LANES), np.float32)
+    w_last = np.empty((outputs, width), np.float32)
+    _prepare(weights, width, outputs, transposed, panels, w_last)
+    return panels, w_last
 
 
 @device
-def _product(addresses, count, width, panels, start, out, at, spare):
-    """out[at + r · width + column] = start[column] + (row r) · (the matrix in `panels`)."""
+def _rows_from(address, count, stride, out):
+    """Where `count` rows begin, `stride` numbers apart; the tile reads whole ROWS, so the last one fills up."""
+    for r in range(BLOCK):
+        out[0, r] = address + min(r, count - 1) * stride * FLOAT
+
+
+@device
+def _product(addresses, count, width, panels, start, out, at, stride, spare):
+    """out[at + r · stride + column] = start[column] + (row r) · (the matrix in `panels`)."""
     for panel in range(panels.shape[0]):
         column = panel * LANES
         lanes = min(LANES, width - column)
         multiply(
-            addresses, count, width, panels[panel], start[column:], out, at + column, lanes, width, spare
+            addresses, count, width, panels[panel], start[column:], out, at + column, lanes, stride, spare
         )
 
 
 @device_inlined
-def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z):
-    (batch, inputs), outputs, depth = x.shape, y.shape[1], layers.shape[0] - 1
+def _forward_block(first, count, x, weights, biases, tables, index, width, panels, w_last, y, z):
+    inputs, outputs, depth = x.shape[1], y.shape[1], weights.size - 1
     row_bytes = width * FLOAT
     h = np.empty(BLOCK * width, np.float32)
-    sums = np.empty(BLOCK * width if z.size == 0 else 0, np.float32)
+    sums = np.empty(0 if z.size else BLOCK * width, np.float32)
+    out, stride = (z, depth * width) if z.size else (sums, width)
     start = np.zeros(panels.shape[1] * LANES, np.float32)
     spare = np.empty((BLOCK, LANES), np.float32)
     h_rows = np.empty((1, BLOCK), np.int64)
     _rows_from(address_of(h), count, width, h_rows)
     for layer in range(depth):
-        out, at = (sums, 0) if z.size == 0 else (z, (layer * batch + first) * width)
-        bias = _vector(layers[layer, 1], width)
+        at = first * stride + layer * width if z.size else 0
+        bias = _vector(biases[layer], width)
         if layer > 0:
             for c in range(width):
                 start[c] = bias[c]
-            _product(h_rows, count, width, panels[layer - 1], start, out, at, spare)
+            _product(h_rows, count, width, panels[layer - 1], start, out, at, stride, spare)
         for r in range(count):
-            row = _vector(address_of(out) + at * FLOAT + r * row_bytes, width)
+            row = _vector(address_of(out) + (at + r * stride) * FLOAT, width)
             bent = _vector(address_of(h) + r * row_bytes, width)
             if layer == 0:
                 for i in range(inputs):
-                    single, w = x[first + r, i], _vector(layers[0, 0] + i * row_bytes, width)
+                    single, w = x[first + r, i], _vector(weights[0] + i * row_bytes, width)
                     before = bias if i == 0 else row
                     for c in range(width):
                         row[c] = before[c] + single * w[c]
-            for k in range(1, tables.shape[0]):
-                told = _vector(layers[layer, 2 + k] + tables[k, first + r] * row_bytes, width)
+            for k in range(1, tables.size):
+                told = _vector(tables[k] + (index[k, first + r] * depth + layer) * row_bytes, width)
                 for c in range(width):
                     row[c] += told[c]
-            told = _vector(layers[layer, 2] + tables[0, first + r] * row_bytes, width)
+            told = _vector(tables[0] + (index[0, first + r] * depth + layer) * row_bytes, width)
             for c in range(width):
                 total = row[c] + told[c]
                 row[c] = total
                 bent[c] = total * _sigmoid(total)
-    b_last = _vector(layers[depth, 1], outputs)
+    b_last = _vector(biases[depth], outputs)
     for r in range(count):
         row = _vector(address_of(h) + r * row_bytes, width)
         for o in range(outputs):
@@ -170,32 +183,31 @@ def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
 
 
 @device
-def _forward_share(begin, end, x, layers, tables, width, y, z):
-    """Blocks begin … end − 1. Each thread packs the weights anew: to fetch them from another's cache takes longer."""
-    panels = np.empty((layers.shape[0] - 2, (width + LANES - 1) // LANES, width, LANES), np.float32)
-    w_last = np.empty((y.shape[1], width), np.float32)
-    _prepare(layers, width, y.shape[1], False, panels, w_last)
+def _forward_share(begin, end, x, weights, biases, tables, index, width, panels, w_last, y, z):
+    """Blocks begin … end − 1. Each thread prepares weights that are not: to fetch another's takes longer."""
+    if not w_last.size:
+        panels, w_last = _prepared(weights, width, y.shape[1], False)
     for block in range(begin, end):
         first = block * BLOCK
         count = min(BLOCK, x.shape[0] - first)
-        _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
+        _forward_block(first, count, x, weights, biases, tables, index, width, panels, w_last, y, z)
 
 
 @kernel
-def _forward(x, layers, tables, width, y, z, threads):
+def _forward(x, weights, biases, tables, index, width, panels, w_last, y, z, threads):
     blocks = (x.shape[0] + BLOCK - 1) // BLOCK
     jobs = min(blocks, threads)
-    for index in prange(jobs):
-        job = np.int64(index)
+    for number in prange(jobs):
+        job = np.int64(number)
         begin, end = blocks * job // jobs, blocks * (job + 1) // jobs
-        _forward_share(begin, end, x, layers, tables, width, y, z)
+        _forward_share(begin, end, x, weights, biases, tables, index, width, panels, w_last, y, z)
 
 
 @device_inlined
-def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, part):
+def _backward_blocks(begin, end, g, x, weights, width, panels, w_last, z, dx, part):
     """Rows begin … end − 1, block after block, into one partial sum."""
-    (batch, inputs), outputs, depth = x.shape, g.shape[1], layers.shape[0] - 1
-    row_bytes = width * FLOAT
+    inputs, outputs, depth = x.shape[1], g.shape[1], weights.size - 1
+    stride, row_bytes = depth * width, width * FLOAT
     h = np.empty(BLOCK * width + ROWS, np.float32)
     dh = np.empty(BLOCK * width, np.float32)
     dz_panels = np.empty((panels.shape[1], BLOCK, LANES), np.float32)
@@ -211,14 +223,12 @@ def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, par
         count = min(BLOCK, end - first)
         _rows_from(address_of(h), count, width, h_rows)
         for layer in range(depth - 1, -1, -1):
-            at = (layer * batch + first) * width
+            at = first * stride + layer * width
             dz_at = address_of(z) + at * FLOAT
             b_sums = _vector(address_of(part) + (biases + layer * width) * FLOAT, width)
             for r in range(count):
-                row, bent = (
-                    _vector(dz_at + r * row_bytes, width),
-                    _vector(address_of(h) + r * row_bytes, width),
-                )
+                row = _vector(dz_at + r * stride * FLOAT, width)
+                bent = _vector(address_of(h) + r * row_bytes, width)
                 slope = _vector(address_of(dh) + r * row_bytes, width)
                 if layer == depth - 1:
                     for c in range(width):
@@ -256,15 +266,15 @@ def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, par
                 for panel in range(dz_panels.shape[0]):
                     column = panel * LANES
                     lanes = min(LANES, width - column)
-                    pack(z, at + column, width, np.int64(1), count, lanes, dz_panels[panel])
-                _rows_from(dz_at, count, width, dz_rows)
-                _product(dz_rows, count, width, panels[layer - 1], zeros, dh, np.int64(0), spare)
+                    pack(z, at + column, stride, np.int64(1), count, lanes, dz_panels[panel])
+                _rows_from(dz_at, count, stride, dz_rows)
+                _product(dz_rows, count, width, panels[layer - 1], zeros, dh, np.int64(0), width, spare)
             else:
                 for i in range(inputs):
-                    w = _vector(layers[0, 0] + i * row_bytes, width)
+                    w = _vector(weights[0] + i * row_bytes, width)
                     w_sums = _vector(address_of(part) + i * row_bytes, width)
                     for r in range(count):
-                        row = _vector(dz_at + r * row_bytes, width)
+                        row = _vector(dz_at + r * stride * FLOAT, width)
                         single, total = x[first + r, i], np.float32(0)
                         for c in range(width):
                             w_sums[c] += single * row[c]
@@ -273,27 +283,25 @@ def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, par
 
 
 @device
-def _backward_share(begin, end, g, x, layers, width, z, dx, parts):
+def _backward_share(begin, end, g, x, weights, width, z, dx, parts):
     """Partial sums begin … end − 1, each of its own blocks."""
-    panels = np.empty((layers.shape[0] - 2, (width + LANES - 1) // LANES, width, LANES), np.float32)
-    w_last = np.empty((g.shape[1], width), np.float32)
-    _prepare(layers, width, g.shape[1], True, panels, w_last)
+    panels, w_last = _prepared(weights, width, g.shape[1], True)
     batch, count = x.shape[0], parts.shape[0]
     blocks = (batch + BLOCK - 1) // BLOCK
     for part in range(begin, end):
         first, last = blocks * part // count * BLOCK, min(batch, blocks * (part + 1) // count * BLOCK)
-        _backward_blocks(first, last, g, x, layers, width, panels, w_last, z, dx, parts[part])
+        _backward_blocks(first, last, g, x, weights, width, panels, w_last, z, dx, parts[part])
 
 
 @kernel
-def _backward(g, x, layers, width, z, dx, parts, threads):
+def _backward(g, x, weights, width, z, dx, parts, threads):
     """The sum of all parts is left in the first."""
     count = parts.shape[0]
     jobs = min(count, threads)
     for index in prange(jobs):
         job = np.int64(index)
         begin, end = count * job // jobs, count * (job + 1) // jobs
-        _backward_share(begin, end, g, x, layers, width, z, dx, parts)
+        _backward_share(begin, end, g, x, weights, width, z, dx, parts)
     for part in range(1, count):
         total, more = parts[0], parts[part]
         for i in range(total.size):
@@ -317,26 +325,57 @@ def _add_rows(out, g, index):
         _add_columns(g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs, g, index, out)
 
 
-def _addresses(*columns: list[np.ndarray]) -> np.ndarray:
-    """(layers, columns): where each array begins."""
-    return np.array([[addressof(c_char.from_buffer(a)) for a in row] for row in zip(*columns, strict=True)])
+def _addresses(arrays: list[np.ndarray]) -> np.ndarray:
+    """Where each array begins."""
+    return np.array([addressof(c_char.from_buffer(a)) for a in arrays])
+
+
+def _panels(weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What `_prepared` makes, made once."""
+    width = len(weights[-1])
+    count = -(-width // LANES)
+    inner = np.zeros((len(weights) - 2, width, count * LANES), np.float32)
+    for columns, w in zip(inner, weights[1:-1], strict=True):
+        columns[:, :width] = w
+    panels = inner.reshape(-1, width, count, LANES).swapaxes(1, 2)
+    return np.ascontiguousarray(panels), np.ascontiguousarray(weights[-1].T)
+
+
+def _layers(
+    weights: list[np.ndarray], biases: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Where weights and biases begin, and the prepared weights, or nothing where they may still change."""
+    arrays = *weights, *biases
+    purpose = "perceptron", *map(id, arrays)
+    known = frozen.kept(weights[-1], purpose)
+    if known is None:
+        unchanging = all(map(frozen.is_frozen, arrays))
+        prepared = _panels(weights) if unchanging else _NOT_PREPARED
+        known = (
+            (_addresses(weights), _addresses(biases), *prepared),
+            arrays,
+        )  # these keep their ids while they live
+        if unchanging:
+            frozen.keep(weights[-1], purpose, known)
+    return known[0]
 
 
 def perceptron(
     x: np.ndarray,
     weights: list[np.ndarray],
     biases: list[np.ndarray],
-    tables: list[list[np.ndarray]],
+    tables: list[np.ndarray],
     index: np.ndarray,
     keep: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     width, outputs = weights[-1].shape
     y = memory.empty((len(x), outputs))
-    z = memory.empty((len(weights) - 1, len(x), width)) if keep else None
-    flat = np.empty(0, np.float32) if z is None else z.reshape(-1)
+    z = memory.empty((len(x), len(weights) - 1, width)) if keep else None
+    flat = _NOTHING if z is None else z.reshape(-1)
     if x.size:
-        layers = _addresses(weights, biases, *([*kind, weights[-1]] for kind in tables))  # the last has none
-        _forward(x, layers, index.astype(np.int64, copy=False), width, y, flat, get_num_threads())
+        w, b, panels, w_last = _layers(weights, biases)
+        index = index.astype(np.int64, copy=False)
+        _forward(x, w, b, _addresses(tables), index, width, panels, w_last, y, flat, get_num_threads())
     return y, z
 
 

@@ -190,22 +190,24 @@ def perceptron(
     x: np.ndarray,
     weights: list[np.ndarray],
     biases: list[np.ndarray],
-    tables: list[list[np.ndarray]],
+    tables: list[np.ndarray],
     index: np.ndarray,
     keep: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Hidden layers h ← SiLU(h·w + b + a row of each table), then a linear one: x (B, I) → (B, O).
 
     weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: for each kind of thing that the
-    layers are told, one (rows, W) for each hidden layer; index (kinds, B) says which row. Also given back, with
-    `keep`, is what backward needs: the input z of every SiLU, (hidden layers, B, W).
+    layers are told one (rows, hidden layers · W), where a row holds what each layer hears, side by side; index
+    (kinds, B) says which row. Also given back, with `keep`, is what backward needs: the input z of every SiLU,
+    (B, hidden layers, W).
     """
+    told = sum(table[row] for table, row in zip(tables, index, strict=True))
     h, kept = x, []
-    for layer, (w, b) in enumerate(zip(weights[:-1], biases[:-1], strict=True)):
-        z = h @ w + b + sum(kind[layer][row] for kind, row in zip(tables, index, strict=True))
+    for w, b, of_layer in zip(weights, biases, np.split(told, len(weights) - 1, axis=1), strict=False):
+        z = h @ w + b + of_layer
         kept.append(z)
         h = silu(z)
-    return h @ weights[-1] + biases[-1], np.stack(kept) if keep else None
+    return h @ weights[-1] + biases[-1], np.stack(kept, axis=1) if keep else None
 
 
 def perceptron_backward(
@@ -213,11 +215,11 @@ def perceptron_backward(
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """Gradients of `perceptron` in x, weights and biases; z is used up: where it was is its own gradient."""
     dw, db = [], []
-    for layer in range(len(z) - 1, -1, -1):
-        dw.insert(0, silu(z[layer]).T @ g)
+    for layer in range(z.shape[1] - 1, -1, -1):
+        dw.insert(0, silu(z[:, layer]).T @ g)
         db.insert(0, g.sum(axis=0))
-        g = silu_backward(g @ weights[layer + 1].T, z[layer])
-        z[layer] = g
+        g = silu_backward(g @ weights[layer + 1].T, z[:, layer])
+        z[:, layer] = g
     return g @ weights[0].T, [x.T @ g, *dw], [g.sum(axis=0), *db]
 
 

@@ -34,9 +34,10 @@ class Network(Module):
         label = self._complete(label, len(x))
         if isinstance(x, Tensor):
             return self.forward(x, t, label, rng)
+        dtype = self.last.w.dtype
         with no_grad():
-            out = self.forward(Tensor(x.astype(self.last.w.dtype, copy=False)), t, label, None)
-        return out.data.astype(np.result_type(x.dtype, np.float32), copy=False)
+            out = self.forward(Tensor(x.astype(dtype, copy=False)), t, label, None).data
+        return out if x.dtype == dtype else out.astype(np.result_type(x.dtype, np.float32), copy=False)
 
     def forward(
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None
@@ -54,4 +55,9 @@ class Network(Module):
         label = np.asarray(label)
         if label.shape != (batch,):
             raise ValueError(f"expected one label for each of {batch} inputs, got shape {label.shape}")
+        fits = label.dtype.kind in "iu" and np.all((label >= 0) & (label <= self.classes))
+        if not fits:
+            raise ValueError(
+                f"labels are integers 0…{self.classes - 1}, or {self.classes} for no class; got {label!r:.80}"
+            )
         return label

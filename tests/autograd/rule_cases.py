@@ -533,12 +533,10 @@ def perceptrons(draw):
     index = np.array([[draw(st.integers(0, n - 1)) for _ in range(batch)] for n in rows])
     sizes = [dim, *[width] * depth, dim]
     shapes = [(batch, dim), *itertools.pairwise(sizes), *((n,) for n in sizes[1:])]
-    shapes += [(n, width) for n in rows for _ in range(depth)]
+    shapes += [(n, depth * width) for n in rows]
 
     def split(arrays):
-        x, weights, biases = arrays[0], arrays[1 : depth + 2], arrays[depth + 2 : 2 * depth + 3]
-        tables = [arrays[2 * depth + 3 + k * depth :][:depth] for k in range(kinds)]
-        return x, list(weights), list(biases), [list(kind) for kind in tables]
+        return arrays[0], arrays[1 : depth + 2], arrays[depth + 2 : 2 * depth + 3], arrays[2 * depth + 3 :]
 
     def by_row(*arrays):
         x, weights, biases, tables = split(arrays)
@@ -547,7 +545,8 @@ def perceptrons(draw):
             h = x[i]
             for layer in range(depth):
                 z = h @ weights[layer] + biases[layer]
-                z = z + sum(tables[k][layer][index[k, i]] for k in range(kinds))
+                own = slice(layer * width, (layer + 1) * width)
+                z = z + sum(tables[k][index[k, i], own] for k in range(kinds))
                 h = by_entry(lambda v: v * _sigmoid(v))(z)
             out.append(h @ weights[-1] + biases[-1])
         return np.array(out)

@@ -72,8 +72,8 @@ def example(case: str, batch: int = 2, size: int = 3, dtype: type = np.float32) 
     if name.startswith("perceptron"):
         weights = [draw(2, 24), draw(24, 24), draw(24, 3)]
         if name == "perceptron_backward":
-            return dict(g=draw(b, 3), x=draw(b, 2), weights=weights, z=draw(2, b, 24))
-        tables = [[draw(rows, 24), draw(rows, 24)] for rows in (9, 5)]
+            return dict(g=draw(b, 3), x=draw(b, 2), weights=weights, z=draw(b, 2, 24))
+        tables = [draw(rows, 2 * 24) for rows in (9, 5)]
         index = np.array([rng.integers(0, rows, b) for rows in (9, 5)])
         network = dict(x=draw(b, 2), weights=weights, biases=[draw(24), draw(24), draw(3)], tables=tables)
         return network | dict(index=index, keep=special != "nothing kept")
@@ -113,7 +113,7 @@ def _convolution(name: str, special: str, draw: Callable, b: int, n: int) -> dic
 
 
 def arrays(arguments: dict[str, object]) -> dict[str, np.ndarray]:
-    """All arrays among them by name; what lies in lists is called as one would write it, `tables[0][1]`."""
+    """All arrays among them by name; what lies in lists is called as one would write it, `tables[1]`."""
     found = {}
 
     def visit(name: str, value: object) -> None:

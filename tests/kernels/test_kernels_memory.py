@@ -40,6 +40,19 @@ def test_arrays_are_plain_aligned_and_writeable():
     assert memory.empty(()).shape == () and memory.empty((0, 7)).shape == (0, 7)
 
 
+def test_another_dtype_is_no_business_of_the_pool():
+    array = memory.empty(SHAPE, np.float64)
+    assert array.shape == SHAPE and array.dtype == np.float64 and not memory._pool.sizes
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_copy_is_plain_and_another_array(dtype):
+    array = np.arange(9000, dtype=dtype).reshape(30, 100, 3)[::-1, ::2]
+    copied = memory.copy(array)
+    assert copied.dtype == dtype and copied.flags.carray and not np.may_share_memory(copied, array)
+    np.testing.assert_array_equal(copied, array)
+
+
 def test_zeros_are_zeros_where_numbers_were():
     memory.empty(SHAPE).fill(7)
     assert not memory.zeros(SHAPE).any()

@@ -9,15 +9,16 @@ from minidiff.nn.layers import sinusoidal
 
 def written_out(named, x, t, label, depth, sinusoidal_time):
     """h ← SiLU(h·w + b + time [+ class]) and a linear layer, from the parameters by name."""
-    h = x
+    h, width = x, len(named["last.w"])
     for i in range(depth):
+        own = slice(i * width, (i + 1) * width)
         h = h @ named[f"hidden.{i}.w"] + named[f"hidden.{i}.b"]
         if sinusoidal_time:
-            h = h + sinusoidal(t, h.shape[1]) @ named[f"times.{i}.w"] + named[f"times.{i}.b"]
+            h = h + sinusoidal(t, width) @ named["times.w"][:, own] + named["times.b"][own]
         else:
-            h = h + named[f"times.{i}.table"][t - 1]
+            h = h + named["times.table"][t - 1, own]
         if label is not None:
-            h = h + named[f"labels.{i}.table"][label]
+            h = h + named["labels.table"][label, own]
         h = h / (1 + np.exp(-h))
     return h @ named["last.w"] + named["last.b"]
 
@@ -42,7 +43,7 @@ def test_the_documents_network_has_128_units_and_an_embedding_of_t_at_each_hidde
     net = MLP(np.random.default_rng(0))
     shapes = {name: p.shape for name, p in net.named_parameters().items()}
     assert shapes["hidden.0.w"] == (1, 128) and shapes["hidden.2.w"] == (128, 128)
-    assert [shapes[f"times.{i}.table"] for i in range(3)] == [(1000, 128)] * 3
+    assert shapes["times.table"] == (1000, 3 * 128)
     hidden = (1 * 128 + 128) + 2 * (128 * 128 + 128)
     assert net.count_parameters() == hidden + 3 * 1000 * 128 + (128 + 1)
 
@@ -51,6 +52,15 @@ def test_the_sinusoidal_form_needs_no_table():
     net = MLP(np.random.default_rng(0), dim=2, time="sinusoidal", classes=10)
     hidden = (2 * 128 + 128) + 2 * (128 * 128 + 128)
     assert net.count_parameters() == hidden + 3 * (128 * 128 + 128) + 3 * 11 * 128 + (128 * 2 + 2)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.uint64])
+def test_times_may_be_of_any_integer_type_and_0_is_none_in_each(kind):
+    net = MLP(np.random.default_rng(0), width=8, T=300)
+    x = np.ones((2, 1), np.float32)
+    np.testing.assert_array_equal(net(x, np.array([1, 255], kind)), net(x, np.array([1, 255])))
+    with pytest.raises(ValueError, match="times run 1…300, got 0…1"):
+        net(x, np.array([0, 1], kind))
 
 
 def test_two_answers_are_twice_the_coordinates():
