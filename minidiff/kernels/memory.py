@@ -10,7 +10,6 @@ which nobody was given.
 import math
 import sys
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -32,30 +31,15 @@ class _Pool(threading.local):
 
 
 _pool = _Pool()
-
-
-def _free(kept: Kept, count: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Those of the buffers that nobody sees: their reference count, as it is seen here, is `count`."""
-    for buffer, skip in kept:
-        if sys.getrefcount(buffer) == count:
-            yield buffer, skip
-
-
-def _count_when_free() -> int:
-    """The reference count that `_free` sees on a buffer which nobody was given."""
-    kept, count = [(np.empty(1, np.uint8), 0)], 1
-    while not list(_free(kept, count)):
-        count += 1
-    return count
-
-
-_FREE = _count_when_free()
+_FREE = next(
+    sys.getrefcount(pair[0]) for pair in [(np.empty(1, np.uint8), 0)]
+)  # of a buffer that nobody sees
 
 
 def _make_room(size: int) -> None:
     """Before a buffer of `size` is added: drop free ones, size after size, while more is kept than SLACK allows."""
     sizes = _pool.sizes
-    free = {n: {id(buffer) for buffer, _ in _free(kept, _FREE)} for n, kept in sizes.items()}
+    free = {n: {id(p[0]) for p in kept if sys.getrefcount(p[0]) == _FREE} for n, kept in sizes.items()}
     total = size + sum(n * len(kept) for n, kept in sizes.items())
     _pool.most = max(_pool.most, total - sum(n * len(buffers) for n, buffers in free.items()))
     for n, buffers in free.items():
@@ -77,13 +61,13 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
         return np.empty(shape, dtype)
     size = rounded(size)
     kept = _pool.sizes.setdefault(size, [])
-    buffer, skip = next(_free(kept, _FREE), (None, 0))
-    if buffer is None:
-        _make_room(size)
-        buffer = np.empty(size + LINE, np.uint8)
-        skip = -buffer.ctypes.data % LINE
-        kept.append((buffer, skip))
-    return np.ndarray(shape, np.float32, buffer, skip)
+    for pair in kept:
+        if sys.getrefcount(pair[0]) == _FREE:
+            return np.ndarray(shape, np.float32, *pair)
+    _make_room(size)
+    buffer = np.empty(size + LINE, np.uint8)
+    kept.append((buffer, -buffer.ctypes.data % LINE))
+    return np.ndarray(shape, np.float32, *kept[-1])
 
 
 def copy(array: np.ndarray) -> np.ndarray:
