@@ -18,12 +18,13 @@ from ctypes import addressof, c_char
 from itertools import accumulate
 
 import numpy as np
-from numba import carray, get_num_threads, prange, types
+from numba import carray, get_num_threads, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import memory
-from .jit import device, device_in_order, device_inlined, kernel
+from .jit import device, device_in_order, kernel
+from .launch import launch
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
 
@@ -124,7 +125,7 @@ def _product(addresses, count, width, panels, start, out, at, spare):
         )
 
 
-@device_inlined
+@device
 def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z):
     (batch, inputs), outputs, depth = x.shape, y.shape[1], layers.shape[0] - 1
     row_bytes = width * FLOAT
@@ -170,12 +171,13 @@ def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
 
 
 @device
-def _forward_share(begin, end, x, layers, tables, width, y, z):
-    """Blocks begin … end − 1. Each thread packs the weights anew: to fetch them from another's cache takes longer."""
+def _forward_share(share, shares, x, layers, tables, width, y, z):
+    """A thread's blocks. Each packs the weights anew: to fetch them from another's cache takes longer."""
+    blocks = (x.shape[0] + BLOCK - 1) // BLOCK
     panels = np.empty((layers.shape[0] - 2, (width + LANES - 1) // LANES, width, LANES), np.float32)
     w_last = np.empty((y.shape[1], width), np.float32)
     _prepare(layers, width, y.shape[1], False, panels, w_last)
-    for block in range(begin, end):
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         first = block * BLOCK
         count = min(BLOCK, x.shape[0] - first)
         _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z)
@@ -183,15 +185,11 @@ def _forward_share(begin, end, x, layers, tables, width, y, z):
 
 @kernel
 def _forward(x, layers, tables, width, y, z, threads):
-    blocks = (x.shape[0] + BLOCK - 1) // BLOCK
-    jobs = min(blocks, threads)
-    for index in prange(jobs):
-        job = np.int64(index)
-        begin, end = blocks * job // jobs, blocks * (job + 1) // jobs
-        _forward_share(begin, end, x, layers, tables, width, y, z)
+    shares = min((x.shape[0] + BLOCK - 1) // BLOCK, threads)
+    launch(_forward_share, shares, shares, x, layers, tables, width, y, z)
 
 
-@device_inlined
+@device
 def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, part):
     """Rows begin … end − 1, block after block, into one partial sum."""
     (batch, inputs), outputs, depth = x.shape, g.shape[1], layers.shape[0] - 1
@@ -273,14 +271,14 @@ def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, par
 
 
 @device
-def _backward_share(begin, end, g, x, layers, width, z, dx, parts):
-    """Partial sums begin … end − 1, each of its own blocks."""
+def _backward_share(share, shares, g, x, layers, width, z, dx, parts):
+    """A thread's partial sums, each of its own blocks."""
     panels = np.empty((layers.shape[0] - 2, (width + LANES - 1) // LANES, width, LANES), np.float32)
     w_last = np.empty((g.shape[1], width), np.float32)
     _prepare(layers, width, g.shape[1], True, panels, w_last)
     batch, count = x.shape[0], parts.shape[0]
     blocks = (batch + BLOCK - 1) // BLOCK
-    for part in range(begin, end):
+    for part in range(count * share // shares, count * (share + 1) // shares):
         first, last = blocks * part // count * BLOCK, min(batch, blocks * (part + 1) // count * BLOCK)
         _backward_blocks(first, last, g, x, layers, width, panels, w_last, z, dx, parts[part])
 
@@ -288,21 +286,18 @@ def _backward_share(begin, end, g, x, layers, width, z, dx, parts):
 @kernel
 def _backward(g, x, layers, width, z, dx, parts, threads):
     """The sum of all parts is left in the first."""
-    count = parts.shape[0]
-    jobs = min(count, threads)
-    for index in prange(jobs):
-        job = np.int64(index)
-        begin, end = count * job // jobs, count * (job + 1) // jobs
-        _backward_share(begin, end, g, x, layers, width, z, dx, parts)
-    for part in range(1, count):
+    shares = min(parts.shape[0], threads)
+    launch(_backward_share, shares, shares, g, x, layers, width, z, dx, parts)
+    for part in range(1, parts.shape[0]):
         total, more = parts[0], parts[part]
         for i in range(total.size):
             total[i] += more[i]
 
 
 @device
-def _add_columns(begin, end, g, index, out):
+def _add_columns(job, jobs, out, g, index):
     """Row after row: rows that share an index must not meet."""
+    begin, end = g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs
     for i in range(index.size):
         target, row = out[index[i], begin:end], g[i, begin:end]
         for c in range(row.size):
@@ -312,9 +307,7 @@ def _add_columns(begin, end, g, index, out):
 @kernel
 def _add_rows(out, g, index):
     jobs = 1 if g.size < SERIAL_BELOW else (g.shape[1] + LANES - 1) // LANES
-    for number in prange(jobs):
-        job = np.int64(number)
-        _add_columns(g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs, g, index, out)
+    launch(_add_columns, jobs, jobs, out, g, index)
 
 
 def _addresses(*columns: list[np.ndarray]) -> np.ndarray:

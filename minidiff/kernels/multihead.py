@@ -13,10 +13,11 @@ order, which the threads do not change: they share out blocks of queries, forwar
 import math
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
 from . import memory
 from .jit import device, kernel
+from .launch import launch
 from .math32 import exp
 from .tile import FLOAT, LANES, ROWS, address_of, columns_tile, copy_lanes, rows_tile
 
@@ -186,7 +187,7 @@ def _matrix(scratch, at, rows, columns):
 
 @device
 def _attend_share(share, shares, jobs, shape, q, k, v, out, kept, scratch):
-    keys, size = shape[3], shape[4]
+    keys, size, scratch = shape[3], shape[4], scratch[share]
     tall, wide = _whole_tiles(keys), _whole_tiles(size)
     panel, at = _matrix(scratch, np.int64(0), size, LANES)
     weights, at = _matrix(scratch, at, tall, LANES)
@@ -200,8 +201,7 @@ def _attend_share(share, shares, jobs, shape, q, k, v, out, kept, scratch):
 @kernel
 def _forward(shape, q, k, v, out, kept, scratch):
     jobs, threads = shape[0] * shape[1] * ((shape[2] + LANES - 1) // LANES), scratch.shape[0]
-    for share in prange(threads):
-        _attend_share(np.int64(share), threads, jobs, shape, q, k, v, out, kept, scratch[share])
+    launch(_attend_share, threads, threads, jobs, shape, q, k, v, out, kept, scratch)
 
 
 @device
@@ -251,7 +251,7 @@ def _differentiate(
 
 @device
 def _differentiate_share(share, shares, shape, g, q, k, v, kept, dq, dk, dv, scratch):
-    keys, size = shape[3], shape[4]
+    keys, size, scratch = shape[3], shape[4], scratch[share]
     tall, wide, parts = _whole_tiles(keys), _whole_tiles(size), (size + LANES - 1) // LANES
     across, at = _matrix(scratch, np.int64(0), size, LANES)
     panel, at = _matrix(scratch, at, np.int64(LANES), LANES)
@@ -273,8 +273,7 @@ def _differentiate_share(share, shares, shape, g, q, k, v, kept, dq, dk, dv, scr
 @kernel
 def _backward(shape, g, q, k, v, kept, dq, dk, dv, scratch):
     threads = scratch.shape[0]
-    for share in prange(threads):
-        _differentiate_share(np.int64(share), threads, shape, g, q, k, v, kept, dq, dk, dv, scratch[share])
+    launch(_differentiate_share, threads, threads, shape, g, q, k, v, kept, dq, dk, dv, scratch)
 
 
 def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
