@@ -172,7 +172,9 @@ def _attend(begin, end, shape, q, k, v, out, kept, own_k, own_v, panel, weights,
         _softmax(weights, keys, count, scale)
         for j in range(keys):
             at = (head * keys + j) * queries + first
-            kept[at : at + count] = weights[j, :count]
+            there, row = kept[at : at + count], weights[j]
+            for lane in range(count):
+                there[lane] = row[lane]
         mixed[:] = 0
         _add_transposed_product(v_rows, keys, weights, mixed)
         _take_back(mixed, size, out, q_at, channels, count)
@@ -245,8 +247,9 @@ def _differentiate(
             width = min(LANES, size - column)
             for j in range(keys):
                 at = k_at + j * channels + column
-                dk[at : at + width] = own_dk[part, j, :width]
-                dv[at : at + width] = own_dv[part, j, :width]
+                dk_row, dv_row = dk[at : at + width], dv[at : at + width]
+                for lane in range(width):
+                    dk_row[lane], dv_row[lane] = own_dk[part, j, lane], own_dv[part, j, lane]
 
 
 @device

@@ -159,7 +159,9 @@ def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, colu
                 )
             else:  # the tile's rows are not side by side in memory
                 _gather(addresses, count, run, row, rows, gathered, gathered_addresses)
-                add_transposed(gathered_addresses, 0, count, panel, out, at, rows, width, columns, spare)
+                add_transposed(
+                    gathered_addresses, np.int64(0), count, panel, out, at, rows, width, columns, spare
+                )
 
 
 @kernel
