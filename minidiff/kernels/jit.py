@@ -49,7 +49,10 @@ class _HelperCompiler(Compiler):
 
 
 def device(function: Callable) -> Callable:
-    """Compile a helper that kernels call."""
+    """Compile a helper that kernels call.
+
+    It is compiled anew for every type of an argument, of which a literal number is one: so `np.int64(0)`, not `0`.
+    """
     return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=FASTMATH)(function)
 
 
