@@ -7,18 +7,19 @@ says that all jobs may be done at once:
     launch(job_function, jobs, x, y)        for job in range(jobs): job_function(job, x, y)
 
 The threads are those of Numba's pool. Each gets neighbouring jobs, all of them about as many. A single job is done
-where it stands, as all are where `alone` says that the pool is not to be used.
+where it stands, as all are while there is no pool.
 """
 
 import ctypes
-from functools import cache
 
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-alone = ctypes.c_ssize_t(0)  # not 0: the caller does all jobs itself
+pool = (
+    ctypes.c_ssize_t * 2
+)()  # where get_num_threads and numba_parallel_for are; zeros while there is no pool
 
 _SHARE_OUT = "minidiff_share_out"  # the symbol under which kernels find the way to the pool
 _word = ir.IntType(8 * ctypes.sizeof(ctypes.c_ssize_t))
@@ -70,23 +71,10 @@ def launch(typingctx, function, jobs, *arguments):
     return types.void(function, types.int64, together), generate
 
 
-@cache  # which keeps the machine code
-def connect() -> binding.ExecutionEngine:
-    """Make what `launch` leads to; Numba's pool must have been started."""
-    module = ir.Module()
-    module.triple = binding.get_process_triple()
-    _write_share_out(module)
-    machine = binding.Target.from_triple(module.triple).create_target_machine()
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
-    engine.finalize_object()
-    binding.add_symbol(_SHARE_OUT, engine.get_function_address(_SHARE_OUT))
-    return engine
-
-
 def _write_share_out(module: ir.Module) -> None:
     """share_out(run, task, jobs) = run(task, 0, jobs), in as many parts as there are threads, all at once.
 
-    Numba's pool calls part(args, shape, steps, data) with args[0] = the first part and shape[0] = how many.
+    The pool calls part(args, shape, steps, data) with args[0] = the first part and shape[0] = how many.
     """
     part, builder = _function(module, "part", 4)
     args, shape, _, data = part.args
@@ -100,13 +88,15 @@ def _write_share_out(module: ir.Module) -> None:
 
     share_out, builder = _function(module, _SHARE_OUT, 3)
     run, task, jobs = share_out.args
-    by_itself = builder.icmp_signed("!=", _entry(builder, _word(ctypes.addressof(alone)), 0), _word(0))
-    by_itself = builder.or_(by_itself, builder.icmp_signed("<=", jobs, _word(1)))
-    with builder.if_else(by_itself) as (here, in_parts):
+    get_num_threads, parallel_for = (_entry(builder, _word(ctypes.addressof(pool)), i) for i in range(2))
+    no_pool, few = (
+        builder.icmp_signed("==", parallel_for, _word(0)),
+        builder.icmp_signed("<=", jobs, _word(1)),
+    )
+    with builder.if_else(builder.or_(no_pool, few)) as (here, in_parts):
         with here:
             _call(builder, _nothing, run, task, _word(0), jobs)
         with in_parts:
-            get_num_threads, parallel_for = map(_address, ("get_num_threads", "numba_parallel_for"))
             threads = _call(builder, _word, get_num_threads)
             args, shape, steps = (_array(builder, entry) for entry in (_word(0), threads, _word(1)))
             data = _array(builder, run, task, jobs, threads)
@@ -129,10 +119,6 @@ def _call(builder: ir.IRBuilder, returned: ir.Type, address: ir.Value, *args: ir
     return builder.call(builder.inttoptr(address, kind.as_pointer()), args)
 
 
-def _address(symbol: str) -> ir.Constant:
-    return _word(binding.address_of_symbol(symbol))
-
-
 def _array(builder: ir.IRBuilder, *entries: ir.Value) -> ir.Value:
     """The address of an array of words; it lasts until the function returns."""
     array = builder.alloca(_word, len(entries))
@@ -143,3 +129,20 @@ def _array(builder: ir.IRBuilder, *entries: ir.Value) -> ir.Value:
 
 def _entry(builder: ir.IRBuilder, array: ir.Value, i: int) -> ir.Value:
     return builder.load(builder.gep(builder.inttoptr(array, _word.as_pointer()), [_word(i)]))
+
+
+def _make_share_out() -> binding.ExecutionEngine:
+    """Let compiled kernels find it; it lasts as long as what is returned."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    module = ir.Module()
+    module.triple = binding.get_process_triple()
+    _write_share_out(module)
+    machine = binding.Target.from_triple(module.triple).create_target_machine()
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    binding.add_symbol(_SHARE_OUT, engine.get_function_address(_SHARE_OUT))
+    return engine
+
+
+_machine_code = _make_share_out()

@@ -37,6 +37,7 @@ from importlib.util import find_spec
 from threading import RLock
 
 import numba
+from llvmlite import binding
 
 from . import launch
 
@@ -61,15 +62,16 @@ def limit_blas(threads: int) -> int | None:
 
 @cache
 def start() -> None:
-    """Start Numba's threads, if they have not been, and let the kernels find the way to them."""
+    """Start Numba's threads, if they have not been, and let kernels launch their jobs on them."""
     numba.get_num_threads()
-    launch.connect()
+    launch.pool[:] = [binding.address_of_symbol(name) for name in ("get_num_threads", "numba_parallel_for")]
 
 
 def _after_fork_in_child() -> None:
     try:
         numba.threading_layer()
-        launch.alone.value = 1
+        start()  # which cannot happen again
+        launch.pool[:] = 0, 0
     except ValueError:  # no threads had been started: the child may have its own
         pass
     LAUNCH.release()
