@@ -42,7 +42,7 @@ from minidiff import kernels
 ours = {}
 for module in iter_modules(kernels.__path__, "minidiff.kernels."):
     for value in vars(import_module(module.name)).values():
-        if isinstance(value, Dispatcher) and not value.targetoptions.get("no_cpython_wrapper"):
+        if isinstance(value, Dispatcher) and value.stats.cache_path:
             ours[value] = 0.0
 
 

@@ -8,49 +8,63 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from numba import njit
+from numba import _dynfunc, njit
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, CompileResult
 
 # Never fastmath=True: it also promises that there are no NaNs, and a NaN must come out where one went in.
 FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
-# What only Python or C would need to call a helper is not made: that costs time to compile.
-FROM_KERNELS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+class _Helpers(JITCodeLibrary):
+    """The code of a helper and of those that it calls, as Numba wrote it: what LLVM makes of it, a kernel asks for."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True
+
+
+class _HelperCompiler(Compiler):
+    """How Numba compiles a helper: not to machine code, and for no call from Python or C.
+
+    By itself it would optimise every helper, write it down for the machine, and then do so again with all that calls
+    it. That is most of the time that kernels take to compile, and none of it is ever run: a kernel has copies of its
+    helpers, and LLVM sees them all together.
+    """
+
+    def __init__(self, typing_context, target_context, library, args, returned, flags, locals):
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        library = _Helpers(target_context.codegen(), "helpers")
+        super().__init__(typing_context, target_context, library, args, returned, flags, locals)
+
+    def compile_extra(self, function: Callable) -> CompileResult:
+        """Numba knows a compiled function by what Python would call, so there is something; it leads nowhere."""
+        compiled = super().compile_extra(function)
+        module, name = compiled.fndesc.lookup_module(), compiled.fndesc.qualname
+        entry = _dynfunc.make_function(module, name, "", 0, compiled.environment, ())
+        compiled.target_context.insert_user_function(entry, compiled.fndesc, [compiled.library])
+        return compiled._replace(entry_point=entry)
 
 
 def device(function: Callable) -> Callable:
-    """Compile a helper that kernels call."""
-    return njit(error_model="numpy", fastmath=FASTMATH, **FROM_KERNELS)(function)
+    """Compile a helper that kernels call.
 
-
-def device_inlined(function: Callable) -> Callable:
-    """The same for a helper so large that LLVM would keep it apart from the kernel, and whose sums it may reorder.
-
-    A kernel just compiled calls such a helper's own first version, and one that was kept on disk calls its copy,
-    which was optimised twice: other bits. For every helper this would double the time to compile.
+    It is compiled anew for every type of an argument, of which a literal number is one: so `np.int64(0)`, not `0`.
     """
-    return njit(error_model="numpy", fastmath=FASTMATH, forceinline=True, **FROM_KERNELS)(function)
+    return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=FASTMATH)(function)
 
 
 def device_in_order(function: Callable) -> Callable:
-    """As `device`, for arithmetic that is written in the only order in which it works."""
-    return njit(error_model="numpy", fastmath=FASTMATH - {"reassoc", "arcp"}, **FROM_KERNELS)(function)
+    """The same for arithmetic that is written in the only order in which it works."""
+    fastmath = FASTMATH - {"reassoc", "arcp"}
+    return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=fastmath)(function)
 
 
 def kernel(function: Callable) -> Callable:
-    """Compile a kernel whose `prange` loops run on all threads, and keep it on disk where there is a place to.
-
-    The index of a `prange` is unsigned: make it np.int64 before it goes to a helper, which is compiled anew for
-    every type and, mixed with signed numbers, would compute in floats.
-    """
-    return _compile(function, parallel=True)
-
-
-def serial_kernel(function: Callable) -> Callable:
-    """The same for a kernel that stays on one thread."""
-    return _compile(function, parallel=False)
-
-
-def _compile(function: Callable, parallel: bool) -> Callable:
-    options = {"parallel": parallel, "error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True}
+    """Compile a kernel, and keep it on disk where there is a place to."""
+    options = {"error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True}
     try:
         compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # a read-only install and no home directory: Numba finds nowhere to write

@@ -18,12 +18,13 @@ from ctypes import addressof, c_char
 from itertools import accumulate
 
 import numpy as np
-from numba import carray, get_num_threads, prange, types
+from numba import carray, get_num_threads, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import frozen, memory
-from .jit import device, device_in_order, device_inlined, kernel
+from .jit import device, device_in_order, kernel
+from .launch import launch
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
 
@@ -136,7 +137,7 @@ def _product(addresses, count, width, panels, start, out, at, stride, spare):
         )
 
 
-@device_inlined
+@device
 def _forward_block(first, count, x, weights, biases, tables, index, width, panels, w_last, y, z):
     inputs, outputs, depth = x.shape[1], y.shape[1], weights.size - 1
     row_bytes = width * FLOAT
@@ -183,11 +184,12 @@ def _forward_block(first, count, x, weights, biases, tables, index, width, panel
 
 
 @device
-def _forward_share(begin, end, x, weights, biases, tables, index, width, panels, w_last, y, z):
-    """Blocks begin … end − 1. Each thread prepares weights that are not: to fetch another's takes longer."""
+def _forward_share(share, shares, x, weights, biases, tables, index, width, panels, w_last, y, z):
+    """A thread's blocks. Each prepares weights that are not: to fetch them from another's cache takes longer."""
+    blocks = (x.shape[0] + BLOCK - 1) // BLOCK
     if not w_last.size:
         panels, w_last = _prepared(weights, width, y.shape[1], False)
-    for block in range(begin, end):
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         first = block * BLOCK
         count = min(BLOCK, x.shape[0] - first)
         _forward_block(first, count, x, weights, biases, tables, index, width, panels, w_last, y, z)
@@ -195,15 +197,13 @@ def _forward_share(begin, end, x, weights, biases, tables, index, width, panels,
 
 @kernel
 def _forward(x, weights, biases, tables, index, width, panels, w_last, y, z, threads):
-    blocks = (x.shape[0] + BLOCK - 1) // BLOCK
-    jobs = min(blocks, threads)
-    for number in prange(jobs):
-        job = np.int64(number)
-        begin, end = blocks * job // jobs, blocks * (job + 1) // jobs
-        _forward_share(begin, end, x, weights, biases, tables, index, width, panels, w_last, y, z)
+    shares = min((x.shape[0] + BLOCK - 1) // BLOCK, threads)
+    launch(
+        _forward_share, shares, shares, x, weights, biases, tables, index, width, panels, w_last, y, z
+    )  # fmt: skip
 
 
-@device_inlined
+@device
 def _backward_blocks(begin, end, g, x, weights, width, panels, w_last, z, dx, part):
     """Rows begin … end − 1, block after block, into one partial sum."""
     inputs, outputs, depth = x.shape[1], g.shape[1], weights.size - 1
@@ -283,12 +283,12 @@ def _backward_blocks(begin, end, g, x, weights, width, panels, w_last, z, dx, pa
 
 
 @device
-def _backward_share(begin, end, g, x, weights, width, z, dx, parts):
-    """Partial sums begin … end − 1, each of its own blocks."""
+def _backward_share(share, shares, g, x, weights, width, z, dx, parts):
+    """A thread's partial sums, each of its own blocks."""
     panels, w_last = _prepared(weights, width, g.shape[1], True)
     batch, count = x.shape[0], parts.shape[0]
     blocks = (batch + BLOCK - 1) // BLOCK
-    for part in range(begin, end):
+    for part in range(count * share // shares, count * (share + 1) // shares):
         first, last = blocks * part // count * BLOCK, min(batch, blocks * (part + 1) // count * BLOCK)
         _backward_blocks(first, last, g, x, weights, width, panels, w_last, z, dx, parts[part])
 
@@ -296,21 +296,18 @@ def _backward_share(begin, end, g, x, weights, width, z, dx, parts):
 @kernel
 def _backward(g, x, weights, width, z, dx, parts, threads):
     """The sum of all parts is left in the first."""
-    count = parts.shape[0]
-    jobs = min(count, threads)
-    for index in prange(jobs):
-        job = np.int64(index)
-        begin, end = count * job // jobs, count * (job + 1) // jobs
-        _backward_share(begin, end, g, x, weights, width, z, dx, parts)
-    for part in range(1, count):
+    shares = min(parts.shape[0], threads)
+    launch(_backward_share, shares, shares, g, x, weights, width, z, dx, parts)
+    for part in range(1, parts.shape[0]):
         total, more = parts[0], parts[part]
         for i in range(total.size):
             total[i] += more[i]
 
 
 @device
-def _add_columns(begin, end, g, index, out):
+def _add_columns(job, jobs, out, g, index):
     """Row after row: rows that share an index must not meet."""
+    begin, end = g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs
     for i in range(index.size):
         target, row = out[index[i], begin:end], g[i, begin:end]
         for c in range(row.size):
@@ -320,9 +317,7 @@ def _add_columns(begin, end, g, index, out):
 @kernel
 def _add_rows(out, g, index):
     jobs = 1 if g.size < SERIAL_BELOW else (g.shape[1] + LANES - 1) // LANES
-    for number in prange(jobs):
-        job = np.int64(number)
-        _add_columns(g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs, g, index, out)
+    launch(_add_columns, jobs, jobs, out, g, index)
 
 
 def _addresses(arrays: list[np.ndarray]) -> np.ndarray:

@@ -13,10 +13,11 @@ order, which the threads do not change: they share out blocks of queries, forwar
 import math
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
 from . import memory
 from .jit import device, kernel
+from .launch import launch
 from .math32 import exp
 from .tile import FLOAT, LANES, ROWS, address_of, columns_tile, copy_lanes, rows_tile
 
@@ -171,7 +172,9 @@ def _attend(begin, end, shape, q, k, v, out, kept, own_k, own_v, panel, weights,
         _softmax(weights, keys, count, scale)
         for j in range(keys):
             at = (head * keys + j) * queries + first
-            kept[at : at + count] = weights[j, :count]
+            there, row = kept[at : at + count], weights[j]
+            for lane in range(count):
+                there[lane] = row[lane]
         mixed[:] = 0
         _add_transposed_product(v_rows, keys, weights, mixed)
         _take_back(mixed, size, out, q_at, channels, count)
@@ -186,7 +189,7 @@ def _matrix(scratch, at, rows, columns):
 
 @device
 def _attend_share(share, shares, jobs, shape, q, k, v, out, kept, scratch):
-    keys, size = shape[3], shape[4]
+    keys, size, scratch = shape[3], shape[4], scratch[share]
     tall, wide = _whole_tiles(keys), _whole_tiles(size)
     panel, at = _matrix(scratch, np.int64(0), size, LANES)
     weights, at = _matrix(scratch, at, tall, LANES)
@@ -200,8 +203,7 @@ def _attend_share(share, shares, jobs, shape, q, k, v, out, kept, scratch):
 @kernel
 def _forward(shape, q, k, v, out, kept, scratch):
     jobs, threads = shape[0] * shape[1] * ((shape[2] + LANES - 1) // LANES), scratch.shape[0]
-    for share in prange(threads):
-        _attend_share(np.int64(share), threads, jobs, shape, q, k, v, out, kept, scratch[share])
+    launch(_attend_share, threads, threads, jobs, shape, q, k, v, out, kept, scratch)
 
 
 @device
@@ -245,13 +247,14 @@ def _differentiate(
             width = min(LANES, size - column)
             for j in range(keys):
                 at = k_at + j * channels + column
-                dk[at : at + width] = own_dk[part, j, :width]
-                dv[at : at + width] = own_dv[part, j, :width]
+                dk_row, dv_row = dk[at : at + width], dv[at : at + width]
+                for lane in range(width):
+                    dk_row[lane], dv_row[lane] = own_dk[part, j, lane], own_dv[part, j, lane]
 
 
 @device
 def _differentiate_share(share, shares, shape, g, q, k, v, kept, dq, dk, dv, scratch):
-    keys, size = shape[3], shape[4]
+    keys, size, scratch = shape[3], shape[4], scratch[share]
     tall, wide, parts = _whole_tiles(keys), _whole_tiles(size), (size + LANES - 1) // LANES
     across, at = _matrix(scratch, np.int64(0), size, LANES)
     panel, at = _matrix(scratch, at, np.int64(LANES), LANES)
@@ -273,8 +276,7 @@ def _differentiate_share(share, shares, shape, g, q, k, v, kept, dq, dk, dv, scr
 @kernel
 def _backward(shape, g, q, k, v, kept, dq, dk, dv, scratch):
     threads = scratch.shape[0]
-    for share in prange(threads):
-        _differentiate_share(np.int64(share), threads, shape, g, q, k, v, kept, dq, dk, dv, scratch[share])
+    launch(_differentiate_share, threads, threads, shape, g, q, k, v, kept, dq, dk, dv, scratch)
 
 
 def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:

@@ -6,10 +6,10 @@ Tables of windows are those of `windows`.
 """
 
 import numpy as np
-from numba import prange
 
 from . import memory
 from .jit import device, kernel
+from .launch import launch
 from .tile import FLOAT, ROWS, WIDTH, address_of, dots_tile
 from .windows import BLOCK, OUTSIDE, find
 
@@ -17,9 +17,10 @@ FEW = 4  # channels of the output
 
 
 @device
-def _dots(first, count, x, image_bytes, zeros, offsets, run, w, bias, out, columns):
-    """out[n, o] of `count` windows from the first; w (columns, taps · run)."""
-    taps = offsets.shape[0]
+def _dots(block, x, image_bytes, zeros, offsets, run, w, bias, out, columns):
+    """out[n, o] of a block of windows; w (columns, taps · run)."""
+    taps, first = offsets.shape[0], block * BLOCK
+    count = min(BLOCK, out.size // columns - first)
     addresses, sums = np.empty((taps, BLOCK), np.int64), np.empty(ROWS, np.float32)
     find(x, image_bytes, zeros, offsets, first, count, addresses)
     for r in range(0, count, ROWS):
@@ -34,15 +35,14 @@ def _dots(first, count, x, image_bytes, zeros, offsets, run, w, bias, out, colum
 @kernel
 def _forward(x, image_bytes, zeros, offsets, run, w, bias, out, columns):
     windows = out.size // columns
-    for index in prange((windows + BLOCK - 1) // BLOCK):
-        first = np.int64(index) * BLOCK
-        count = min(BLOCK, windows - first)
-        _dots(first, count, x, image_bytes, zeros, offsets, run, w, bias, out, columns)
+    blocks = (windows + BLOCK - 1) // BLOCK
+    launch(_dots, blocks, x, image_bytes, zeros, offsets, run, w, bias, out, columns)
 
 
 @device
-def _weights(tap, o, x, image, offsets, run, g, columns, dw):
-    """dw[i, o] = Σ_n x[window n, tap, i] · g[n, o]: in float32 over BLOCK windows, then in float64."""
+def _weights(job, x, image, offsets, run, g, columns, dw):
+    """dw[tap, i, o] = Σ_n x[window n, tap, i] · g[n, o]: in float32 over BLOCK windows, then in float64."""
+    tap, o = job // columns, job % columns
     pixels = offsets.shape[1]
     sums, totals = np.empty(run, np.float32), np.zeros(run)
     for n in range(0, g.size // columns, BLOCK):
@@ -57,17 +57,12 @@ def _weights(tap, o, x, image, offsets, run, g, columns, dw):
         for i in range(run):
             totals[i] += sums[i]
     for i in range(run):
-        dw[i * columns + o] = totals[i]
+        dw[(tap * run + i) * columns + o] = totals[i]
 
 
 @kernel
 def _backward_weight(x, image, offsets, run, g, columns, dw):
-    for index in prange(offsets.shape[0] * columns):
-        job = np.int64(index)
-        tap, o = job // columns, job % columns
-        _weights(
-            tap, o, x, image, offsets, run, g, columns, dw[tap * run * columns : (tap + 1) * run * columns]
-        )
+    launch(_weights, offsets.shape[0] * columns, x, image, offsets, run, g, columns, dw)
 
 
 def suits(channels: int, outputs: int) -> bool:

@@ -11,10 +11,11 @@ cut out line by line: Numba knows of a slice of one line that it is contiguous, 
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
 from . import memory
-from .jit import device, device_inlined, kernel
+from .jit import device, kernel
+from .launch import launch
 from .math32 import sigmoid
 from .rows import fold
 
@@ -90,7 +91,7 @@ def _share(job, splits, x, groups_of_images, channels):
     return image, begin, end, image * lines, (image + 1) * lines, begin * size, high
 
 
-@device_inlined
+@device
 def _normalise(share, shares, splits, x, gamma, beta, eps, silu, y, means, inverse_deviations):
     """A thread's share of the jobs."""
     jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
@@ -136,11 +137,10 @@ def _normalise(share, shares, splits, x, gamma, beta, eps, silu, y, means, inver
 @kernel
 def _forward(x, gamma, beta, eps, silu, y, mean, inverse_deviation, splits, threads):
     """x and y (lines, pixels of a line · channels); mean and inverse_deviation (images, groups)."""
-    for share in prange(threads):
-        _normalise(np.int64(share), threads, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
+    launch(_normalise, threads, threads, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
 
 
-@device_inlined
+@device
 def _differentiate(
     share, shares, splits, g, x, gamma, beta, means, inverse_deviations, silu, dx, dgammas, dbetas
 ):
@@ -225,10 +225,10 @@ def _sum_images(parts, out):
 def _backward(g, x, gamma, beta, mean, inverse_deviation, silu, dx, dgamma, dbeta, splits, threads):
     along = np.empty((mean.shape[0], gamma.size), np.float32)
     plain = np.empty((mean.shape[0], gamma.size), np.float32)
-    for share in prange(threads):
-        _differentiate(
-            np.int64(share), threads, splits, g, x, gamma, beta, mean, inverse_deviation, silu, dx, along, plain
-        )  # fmt: skip
+    launch(
+        _differentiate, threads, threads, splits, g, x, gamma, beta, mean, inverse_deviation, silu, dx, along,
+        plain,
+    )  # fmt: skip
     _sum_images(along, dgamma)
     _sum_images(plain, dbeta)
 

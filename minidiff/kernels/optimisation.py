@@ -5,9 +5,9 @@ a number while it is at hand: Adam, the moving average, and the gradient made re
 """
 
 import numpy as np
-from numba import prange
 
 from .jit import device, kernel
+from .launch import launch
 
 BLOCK = 16_384  # numbers that one job sums; their count is all that decides the order of the sums
 LANES = 64  # sums that grow side by side, so that they fill vectors
@@ -17,9 +17,13 @@ NO_AVERAGE = np.zeros(0, np.float32)
 
 @device
 def _adam_chunk(
-    parameter, gradient, first, second, average, rate, correction, share1, share2, eps, scale, share
-):
+    chunk, parameters, gradients, firsts, seconds, averages,
+    rate, correction, share1, share2, eps, scale, share,
+):  # fmt: skip
     """Short loops over numbers that stay in the L1 cache: one loop over five arrays would not become vectors."""
+    begin, end = chunk * CHUNK, (chunk + 1) * CHUNK
+    parameter, gradient, average = parameters[begin:end], gradients[begin:end], averages[begin:end]
+    first, second = firsts[begin:end], seconds[begin:end]
     for i in range(first.size):
         first[i] += share1 * (gradient[i] * scale - first[i])
     for i in range(first.size):
@@ -34,17 +38,17 @@ def _adam_chunk(
 
 @kernel
 def _adam(parameter, gradient, first, second, average, rate, correction, share1, share2, eps, scale, share):
-    for job in prange((parameter.size + CHUNK - 1) // CHUNK):
-        here = slice(np.int64(job) * CHUNK, (np.int64(job) + 1) * CHUNK)
-        _adam_chunk(
-            parameter[here], gradient[here], first[here], second[here], average[here],
-            rate, correction, share1, share2, eps, scale, share,
-        )  # fmt: skip
+    chunks = (parameter.size + CHUNK - 1) // CHUNK
+    launch(
+        _adam_chunk, chunks, parameter, gradient, first, second, average,
+        rate, correction, share1, share2, eps, scale, share,
+    )  # fmt: skip
 
 
 @device
-def _squares(begin, end, vector):
-    """Σ vectorᵢ² in float64, LANES sums at a time."""
+def _squares(block, vector, parts):
+    """parts[block] = Σ vectorᵢ² of the block in float64, LANES sums at a time."""
+    begin, end = block * BLOCK, min((block + 1) * BLOCK, vector.size)
     sums = np.zeros(LANES)
     whole = begin + (end - begin) // LANES * LANES
     for i in range(begin, whole, LANES):
@@ -55,16 +59,14 @@ def _squares(begin, end, vector):
     for i in range(whole, end):
         value = np.float64(vector[i])
         sums[0] += value * value
-    return sums.sum()
+    parts[block] = sums.sum()
 
 
 @kernel
 def _squared_norm(vector):
     blocks = (vector.size + BLOCK - 1) // BLOCK
     parts = np.empty(blocks)
-    for block in prange(blocks):
-        begin = np.int64(block) * BLOCK
-        parts[block] = _squares(begin, min(begin + BLOCK, vector.size), vector)
+    launch(_squares, blocks, vector, parts)
     total = 0.0
     for block in range(blocks):
         total += parts[block]

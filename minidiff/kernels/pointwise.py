@@ -1,58 +1,78 @@
 """Sums, and SiLU by itself, forward and backward, over flat arrays."""
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads
 
 from . import memory
-from .jit import kernel
+from .jit import device, kernel
+from .launch import launch
 from .math32 import sigmoid
 
 SERIAL_BELOW = 16_384  # numbers; fewer are done before the other threads have woken
 
 
-@kernel
-def _add(a, b, out):
-    for i in prange(out.size):
+@device
+def _cut(share, shares, array):
+    """A thread's share of an array."""
+    return array[array.size * share // shares : array.size * (share + 1) // shares]
+
+
+@device
+def _add_share(share, shares, all_a, all_b, all_out):
+    a, b, out = _cut(share, shares, all_a), _cut(share, shares, all_b), _cut(share, shares, all_out)
+    for i in range(out.size):
         out[i] = a[i] + b[i]
 
 
 @kernel
-def _silu(x, y):
-    if x.size < SERIAL_BELOW:
-        for i in range(x.size):
-            y[i] = x[i] * sigmoid(x[i])
-    else:
-        for i in prange(x.size):
-            y[i] = x[i] * sigmoid(x[i])
+def _add(a, b, out, threads):
+    launch(_add_share, threads, threads, a, b, out)
+
+
+@device
+def _silu_share(share, shares, all_x, all_y):
+    x, y = _cut(share, shares, all_x), _cut(share, shares, all_y)
+    for i in range(y.size):
+        y[i] = x[i] * sigmoid(x[i])
 
 
 @kernel
-def _silu_backward(g, x, dx):
-    if x.size < SERIAL_BELOW:
-        for i in range(x.size):
-            s = sigmoid(x[i])
-            dx[i] = g[i] * s * (np.float32(1) + x[i] * (np.float32(1) - s))
-    else:
-        for i in prange(x.size):
-            s = sigmoid(x[i])
-            dx[i] = g[i] * s * (np.float32(1) + x[i] * (np.float32(1) - s))
+def _silu(x, y, threads):
+    launch(_silu_share, threads, threads, x, y)
+
+
+@device
+def _silu_backward_share(share, shares, all_g, all_x, all_dx):
+    g, x, dx = _cut(share, shares, all_g), _cut(share, shares, all_x), _cut(share, shares, all_dx)
+    for i in range(dx.size):
+        s = sigmoid(x[i])
+        dx[i] = g[i] * s * (np.float32(1) + x[i] * (np.float32(1) - s))
+
+
+@kernel
+def _silu_backward(g, x, dx, threads):
+    launch(_silu_backward_share, threads, threads, g, x, dx)
+
+
+def _threads(size: int) -> int:
+    return 1 if size < SERIAL_BELOW else get_num_threads()
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     out = memory.empty(a.shape)
     if a.size < SERIAL_BELOW:
         return np.add(a, b, out=out)
-    _add(a.reshape(-1), b.reshape(-1), out.reshape(-1))
+    _add(a.reshape(-1), b.reshape(-1), out.reshape(-1), _threads(a.size))
     return out
 
 
 def silu(x: np.ndarray) -> np.ndarray:
     y = memory.empty(x.shape)
-    _silu(x.reshape(-1), y.reshape(-1))
+    _silu(x.reshape(-1), y.reshape(-1), _threads(x.size))
     return y
 
 
 def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
     dx = memory.empty(x.shape)
-    _silu_backward(g.reshape(-1), x.reshape(-1), dx.reshape(-1))
+    _silu_backward(g.reshape(-1), x.reshape(-1), dx.reshape(-1), _threads(x.size))
     return dx

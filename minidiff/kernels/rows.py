@@ -1,10 +1,11 @@
 """Sums over rows: of all of them (a bias's gradient), and of those that share an index (an embedding's)."""
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads
 
 from . import memory
-from .jit import device, kernel, serial_kernel
+from .jit import device, kernel
+from .launch import launch
 
 BLOCK = 64  # lines that one job sums; their number is all that decides the order of the sums
 LONG = 128  # numbers; a loop over fewer spends its time on beginning and ending
@@ -36,18 +37,19 @@ def _sum_block(g, first, out):
         r += 1
 
 
+@device
+def _sum_share(share, shares, g, parts):
+    blocks = parts.shape[0]
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
+        _sum_block(g, block * BLOCK, parts[block])
+
+
 @kernel
-def _sum_rows(g, out):
+def _sum_rows(g, out, threads):
     """g (lines, rows of a line · channels)."""
     blocks = (g.shape[0] + BLOCK - 1) // BLOCK
     parts = np.empty((blocks, g.shape[1]), np.float32)
-    if g.size < SERIAL_BELOW:
-        for block in range(blocks):
-            _sum_block(g, block * BLOCK, parts[block])
-    else:
-        for index in prange(blocks):
-            block = np.int64(index)
-            _sum_block(g, block * BLOCK, parts[block])
+    launch(_sum_share, threads, threads, g, parts)
     totals = np.zeros(g.shape[1])
     for block in range(blocks):
         part = parts[block]
@@ -60,7 +62,7 @@ def _sum_rows(g, out):
         out[c] = total
 
 
-@serial_kernel
+@kernel
 def _scatter_rows(g, index, out):
     """Row after row, on one thread: rows that share an index must not meet."""
     for i in range(index.size):
@@ -72,7 +74,8 @@ def _scatter_rows(g, index, out):
 def sum_rows(g: np.ndarray) -> np.ndarray:
     out = memory.empty(g.shape[1:])
     together = fold(*g.shape)
-    _sum_rows(g.reshape(len(g) // together, -1 if g.size else g.shape[1]), out)
+    threads = 1 if g.size < SERIAL_BELOW else get_num_threads()
+    _sum_rows(g.reshape(len(g) // together, -1 if g.size else g.shape[1]), out, threads)
     return out
 
 

@@ -10,12 +10,12 @@ So importing `minidiff.kernels` holds OpenBLAS to one thread. This is the whole 
 be called off for the length of a kernel. Who would rather have NumPy's large products on all cores, and no kernels
 soon after them, says `threads.limit_blas(n)`. Where NumPy brings no OpenBLAS (MKL, Accelerate) nothing happens.
 
-**Little work** is done before other threads have woken: a kernel that says so makes its loop one job long, and such
-a loop is run where it stands. Kernels reach the threads through a few instructions of ours (`launch`), which see to it.
+**Little work** is done before other threads have woken: a kernel that says so makes of it one job, and a single job
+is done where it stands, which `launch` sees to.
 
 **A fork** copies a process without its threads. GNU OpenMP does not survive that, and Numba ends a child that
 would try. A child of a process whose threads had started therefore computes alone, with the same bits:
-`launch` then calls the loop's body itself.
+`launch` then does all jobs itself.
 
 **Several Python threads** take turns: one kernel at a time has all the cores anyway, and Numba's own layer, which
 is used where there is no OpenMP, aborts when two launch at once. A fork waits for the kernel that is running.
@@ -32,17 +32,16 @@ cores that are left.
 
 import ctypes
 import os
+from functools import cache
 from importlib.util import find_spec
 from threading import RLock
 
 import numba
-from llvmlite import binding, ir
+from llvmlite import binding
+
+from . import launch
 
 LAUNCH = RLock()  # held while a kernel is compiled or runs
-
-_SYMBOL = "numba_parallel_for"  # what Numba's compiled code calls to have a loop done by all threads
-_alone = ctypes.c_ssize_t(0)  # not 0 in a child whose parent's threads had started
-_engine = None  # holds the machine code of `launch`
 
 
 def limit_blas(threads: int) -> int | None:
@@ -61,64 +60,18 @@ def limit_blas(threads: int) -> int | None:
     return None
 
 
+@cache
 def start() -> None:
-    """Start Numba's threads, if they have not been, and put `launch` between them and the kernels to come."""
-    global _engine
-    if _engine is not None:
-        return
-    numba.get_num_threads()  # starts them
-    module = ir.Module()
-    module.triple = binding.get_process_triple()
-    _write_launch(module, binding.address_of_symbol(_SYMBOL))
-    machine = binding.Target.from_triple(module.triple).create_target_machine()
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
-    engine.finalize_object()
-    binding.add_symbol(_SYMBOL, engine.get_function_address("launch"))
-    _engine = engine
-
-
-def _write_launch(module: ir.Module, parallel_for: int) -> None:
-    """launch(body, args, shape, …) = body(args, shape, …) if alone or if only the first part has work to do.
-
-    shape[0] counts the parts that Numba cut the loop into; args[0] holds first and last index of each, and of a
-    part without work the last is before the first.
-    """
-    word = ir.IntType(8 * ctypes.sizeof(ctypes.c_ssize_t))
-    launch = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 8), "launch")
-    builder = ir.IRBuilder(launch.append_basic_block())
-    body, args, shape = launch.args[:3]
-
-    def entry(array: ir.Value, i: int) -> ir.Value:
-        return builder.load(builder.gep(builder.inttoptr(array, word.as_pointer()), [word(i)]))
-
-    def call(address: ir.Value, args: list[ir.Value]) -> None:
-        kind = ir.FunctionType(ir.VoidType(), [word] * len(args))
-        builder.call(builder.inttoptr(address, kind.as_pointer()), args)
-
-    parts = entry(args, 0)
-    alone = builder.icmp_signed("!=", entry(word(ctypes.addressof(_alone)), 0), word(0))
-    alone = builder.or_(alone, builder.icmp_signed("==", entry(shape, 0), word(1)))
-    with builder.if_else(alone) as (by_itself, in_parts):
-        with by_itself:
-            call(body, launch.args[1:5])
-        with (
-            in_parts,
-            builder.if_else(builder.icmp_signed(">", entry(parts, 2), entry(parts, 3))) as (
-                one_part,
-                several,
-            ),
-        ):
-            with one_part:
-                call(body, launch.args[1:5])
-            with several:
-                call(word(parallel_for), launch.args)
-    builder.ret_void()
+    """Start Numba's threads, if they have not been, and let kernels launch their jobs on them."""
+    numba.get_num_threads()
+    launch.pool[:] = [binding.address_of_symbol(name) for name in ("get_num_threads", "numba_parallel_for")]
 
 
 def _after_fork_in_child() -> None:
     try:
         numba.threading_layer()
-        _alone.value = 1
+        start()  # which cannot happen again
+        launch.pool[:] = 0, 0
     except ValueError:  # no threads had been started: the child may have its own
         pass
     LAUNCH.release()

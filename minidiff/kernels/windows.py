@@ -13,11 +13,12 @@ Windows are counted through the whole batch. Each sum runs in one order, which n
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
 from . import memory
 from .frozen import keep, kept
 from .jit import device, kernel
+from .launch import launch
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of, load_float
 
@@ -50,14 +51,17 @@ def find(x, image_bytes, zeros, offsets, first, count, addresses):
 
 
 @device
-def _pack_weights(w, taps, run, columns, transposed, panel, out):
-    """out[tap · run + i, lane] = w[tap, i, column], or w[tap, column, i] if transposed, for one panel's columns."""
-    column = panel * LANES
-    width = min(LANES, columns - column)
-    row_step, lane_step = (1, run) if transposed else (columns, 1)
-    for tap in range(taps):
-        at = tap * run * columns + column * lane_step
-        pack(w, at, row_step, lane_step, run, width, out[tap * run : (tap + 1) * run])
+def _pack_share(share, shares, w, taps, run, columns, transposed, panels):
+    """panels[·, tap · run + i, lane] = w[tap, i, column], or w[tap, column, i] if transposed, of some panels."""
+    count = panels.shape[0]
+    for panel in range(count * share // shares, count * (share + 1) // shares):
+        column = panel * LANES
+        width = min(LANES, columns - column)
+        row_step, lane_step = (1, run) if transposed else (columns, 1)
+        for tap in range(taps):
+            at = tap * run * columns + column * lane_step
+            rows = panels[panel, tap * run : (tap + 1) * run]
+            pack(w, at, row_step, lane_step, run, width, rows)
 
 
 @device
@@ -85,25 +89,30 @@ def _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows
     )
 
 
+@device
+def _product_share(
+    share, shares, jobs, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns
+):
+    for job in range(jobs * share // shares, jobs * (share + 1) // shares):
+        _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns)
+
+
 @kernel
 def _product(
     x, image_bytes, zeros, offsets, run, w, transposed, panels, ready, bias, out, windows, columns, threads
 ):
-    taps, count = offsets.shape[0], panels.shape[0]
+    count = panels.shape[0]
     start = np.zeros((count, LANES), np.float32)
     for column in range(bias.size):
         start[column // LANES, column % LANES] = bias[column]
-    packs = 0 if ready else min(count, threads)
-    for index in prange(packs):
-        share = np.int64(index)
-        for panel in range(count * share // packs, count * (share + 1) // packs):
-            _pack_weights(w, taps, run, columns, transposed, panel, panels[panel])
+    shares = 0 if ready else min(count, threads)
+    launch(_pack_share, shares, shares, w, offsets.shape[0], run, columns, transposed, panels)
     jobs = (windows + BLOCK - 1) // BLOCK * count
     shares = min(jobs, threads)
-    for index in prange(shares):
-        share = np.int64(index)
-        for job in range(jobs * share // shares, jobs * (share + 1) // shares):
-            _block(job, x, image_bytes, zeros, offsets, run, panels, start, out, windows, columns)
+    launch(
+        _product_share, shares, shares, jobs, x, image_bytes, zeros, offsets, run, panels, start, out,
+        windows, columns,
+    )  # fmt: skip
 
 
 @device
@@ -150,15 +159,16 @@ def _share(job, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, colu
                 )
             else:  # the tile's rows are not side by side in memory
                 _gather(addresses, count, run, row, rows, gathered, gathered_addresses)
-                add_transposed(gathered_addresses, 0, count, panel, out, at, rows, width, columns, spare)
+                add_transposed(
+                    gathered_addresses, np.int64(0), count, panel, out, at, rows, width, columns, spare
+                )
 
 
 @kernel
 def _transposed_product(x, image_bytes, zeros, offsets, run, g, out, windows, columns, threads):
     tiles = (offsets.shape[0] * run + ROWS - 1) // ROWS * ((columns + LANES - 1) // LANES)
     jobs = min(tiles, threads)
-    for index in prange(jobs):
-        _share(np.int64(index), jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns)
+    launch(_share, jobs, jobs, x, image_bytes, zeros, offsets, run, g, out, windows, columns)
 
 
 NO_BIAS = np.zeros(0, np.float32)

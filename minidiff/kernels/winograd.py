@@ -21,11 +21,12 @@ nobody reads. Each is computed by itself: its bits depend on no other, and not o
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
 from . import memory
 from .frozen import keep, kept
 from .jit import device, kernel
+from .launch import launch
 from .panels import pack
 from .tile import FLOAT, LANES, ROWS, VECTORS, WIDTH, address_of, columns_tile, copy_lanes, rows_tile
 from .transform import both_sides
@@ -99,6 +100,7 @@ def _spread(first, step, table):
 @device
 def _prepare(panel, w, inputs, outputs, turned, packed, u):
     """U (36, inputs, LANES) of one panel of outputs: w (9, inputs, outputs), or if turned (9, outputs, inputs)."""
+    packed = packed[panel]
     sources, targets = np.empty(TAPS, np.int64), np.empty(POINTS, np.int64)
     size, column = inputs * outputs, panel * LANES
     for tap in range(TAPS):
@@ -120,8 +122,10 @@ def _convolve_share(share, shares, x, shape, grid, shift, u, bias, residual, y, 
     """This share's blocks of patches, each through all three stages.
 
     bias: (outputs) or (batch, outputs); residual: as y, or empty. spare: zeros, as many as are read at a pixel
-    outside the image and at least outputs, then LANES numbers for what is written outside.
+    outside the image and at least outputs, then LANES numbers for what is written outside. v, m and spare have a
+    row for each share.
     """
+    v, m, spare = v[share], m[share], spare[share]
     inputs, outputs = shape[3], y_shape[3]
     each = grid[0] * grid[1]
     patches = shape[0] * each
@@ -167,16 +171,8 @@ def _convolve_share(share, shares, x, shape, grid, shift, u, bias, residual, y, 
 def _convolve(
     x, shape, grid, shift, w, turned, ready, packed, u, bias, residual, y, y_shape, v, m, spare, shares
 ):
-    if not ready:
-        for index in prange(y_shape[3] // LANES):
-            panel = np.int64(index)
-            _prepare(panel, w, shape[3], y_shape[3], turned, packed[panel], u)
-    for index in prange(shares):
-        share = np.int64(index)
-        _convolve_share(
-            share, shares, x, shape, grid, shift, u, bias, residual, y, y_shape,
-            v[share], m[share], spare[share],
-        )  # fmt: skip
+    launch(_prepare, 0 if ready else y_shape[3] // LANES, w, shape[3], y_shape[3], turned, packed, u)
+    launch(_convolve_share, shares, shares, x, shape, grid, shift, u, bias, residual, y, y_shape, v, m, spare)
 
 
 @device
@@ -230,13 +226,11 @@ def _backward_weight(x, shape, g, g_shape, grid, shift, v, z, du, rows, nothing,
     _spread(address_of(v), inputs, rows)
     for first in range(0, max(patches, 1), CHUNK):  # once for an empty batch too, or dU would not be zeroed
         count = min(CHUNK, patches - first)
-        for index in prange(shares):
-            share = np.int64(index)
-            _transform_share(share, shares, first, count, x, shape, g, g_shape, grid, shift, v, z, nothing)
-        for index in prange(shares):
-            _sum_share(np.int64(index), shares, first, count, inputs, outputs, v, z, du, rows)
-    for index in prange(outputs // LANES):
-        _finish(np.int64(index), du, inputs, outputs, dw)
+        launch(
+            _transform_share, shares, shares, first, count, x, shape, g, g_shape, grid, shift, v, z, nothing
+        )
+        launch(_sum_share, shares, shares, first, count, inputs, outputs, v, z, du, rows)
+    launch(_finish, outputs // LANES, du, inputs, outputs, dw)
 
 
 def suits(inputs: int, outputs: int, size: tuple[int, int]) -> bool:

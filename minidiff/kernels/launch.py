@@ -1,0 +1,148 @@
+"""How a kernel's jobs get to the threads.
+
+Numba has `prange` for this, but makes of each such loop a function of its own, which it compiles three times: by
+itself, in a wrapper, and within the kernel. Here the loop's body is a helper like any other, and a call of `launch`
+says that all jobs may be done at once:
+
+    launch(job_function, jobs, x, y)        for job in range(jobs): job_function(job, x, y)
+
+The threads are those of Numba's pool. Each gets neighbouring jobs, all of them about as many. A single job is done
+where it stands, as all are while there is no pool.
+"""
+
+import ctypes
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+pool = (
+    ctypes.c_ssize_t * 2
+)()  # where get_num_threads and numba_parallel_for are; zeros while there is no pool
+
+_SHARE_OUT = "minidiff_share_out"  # the symbol under which kernels find the way to the pool
+_word = ir.IntType(8 * ctypes.sizeof(ctypes.c_ssize_t))
+_nothing = ir.VoidType()
+
+
+@intrinsic
+def launch(typingctx, function, jobs, *arguments):
+    """function(job, *arguments) for every job < jobs, at once; what it returns is dropped.
+
+    Raises MemoryError where a job failed: kernels raise nothing themselves, but their scratch arrays may.
+    """
+    called = typingctx.resolve_function_type(function, (types.int64, *arguments), {})
+    together = types.StarArgTuple.from_types(arguments)
+
+    def generate(context, builder, signature, args):
+        compiled = function.dispatcher.get_compile_result(called)
+        context.active_code_library.add_linking_library(compiled.library)
+        _, jobs, values = args
+        task = cgutils.alloca_once(builder, ir.LiteralStructType([_word, values.type]))
+        builder.store(_word(0), cgutils.gep_inbounds(builder, task, 0, 0))
+        builder.store(values, cgutils.gep_inbounds(builder, task, 0, 1))
+
+        run, inner = _function(builder.module, builder.module.get_unique_name("run"), 3)
+        run.linkage = "internal"
+        begin, end = run.args[1:]
+        given = inner.inttoptr(run.args[0], task.type)
+        values = inner.load(cgutils.gep_inbounds(inner, given, 0, 1))
+        values = cgutils.unpack_tuple(inner, values, len(arguments))
+        callee = context.declare_function(inner.module, compiled.fndesc)
+        with cgutils.for_range_slice(inner, begin, end, _word(1)) as (job, _):
+            status, _ = context.call_conv.call_function(
+                inner, callee, called.return_type, called.args, [job, *values]
+            )
+            with cgutils.if_unlikely(inner, status.is_error):
+                inner.store(_word(1), cgutils.gep_inbounds(inner, given, 0, 0))
+        inner.ret_void()
+
+        kind = ir.FunctionType(_nothing, [_word] * 3)
+        share_out = cgutils.get_or_insert_function(builder.module, kind, _SHARE_OUT)
+        builder.call(share_out, [builder.ptrtoint(run, _word), builder.ptrtoint(task, _word), jobs])
+        failed = builder.load(cgutils.gep_inbounds(builder, task, 0, 0))
+        with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, failed)):
+            context.call_conv.return_user_exc(
+                builder, MemoryError, ("no memory for a kernel's scratch arrays",)
+            )
+        return context.get_dummy_value()
+
+    return types.void(function, types.int64, together), generate
+
+
+def _write_share_out(module: ir.Module) -> None:
+    """share_out(run, task, jobs) = run(task, 0, jobs), in as many parts as there are threads, all at once.
+
+    The pool calls part(args, shape, steps, data) with args[0] = the first part and shape[0] = how many.
+    """
+    part, builder = _function(module, "part", 4)
+    args, shape, _, data = part.args
+    run, task, jobs, threads = (_entry(builder, data, i) for i in range(4))
+    first = _entry(builder, args, 0)
+    last = builder.add(first, _entry(builder, shape, 0))
+    begin, end = (builder.sdiv(builder.mul(jobs, place), threads) for place in (first, last))
+    with builder.if_then(builder.icmp_signed("<", begin, end)):
+        _call(builder, _nothing, run, task, begin, end)
+    builder.ret_void()
+
+    share_out, builder = _function(module, _SHARE_OUT, 3)
+    run, task, jobs = share_out.args
+    get_num_threads, parallel_for = (_entry(builder, _word(ctypes.addressof(pool)), i) for i in range(2))
+    no_pool, few = (
+        builder.icmp_signed("==", parallel_for, _word(0)),
+        builder.icmp_signed("<=", jobs, _word(1)),
+    )
+    with builder.if_else(builder.or_(no_pool, few)) as (here, in_parts):
+        with here:
+            _call(builder, _nothing, run, task, _word(0), jobs)
+        with in_parts:
+            threads = _call(builder, _word, get_num_threads)
+            args, shape, steps = (_array(builder, entry) for entry in (_word(0), threads, _word(1)))
+            data = _array(builder, run, task, jobs, threads)
+            inner_axes, arrays = _word(0), _word(1)
+            _call(
+                builder, _nothing, parallel_for,
+                builder.ptrtoint(part, _word), args, shape, steps, data, inner_axes, arrays, threads,
+            )  # fmt: skip
+    builder.ret_void()
+
+
+def _function(module: ir.Module, name: str, count: int) -> tuple[ir.Function, ir.IRBuilder]:
+    """A function of so many words that returns nothing, and where its code is to be written."""
+    function = ir.Function(module, ir.FunctionType(_nothing, [_word] * count), name)
+    return function, ir.IRBuilder(function.append_basic_block())
+
+
+def _call(builder: ir.IRBuilder, returned: ir.Type, address: ir.Value, *args: ir.Value) -> ir.Value:
+    kind = ir.FunctionType(returned, [_word] * len(args))
+    return builder.call(builder.inttoptr(address, kind.as_pointer()), args)
+
+
+def _array(builder: ir.IRBuilder, *entries: ir.Value) -> ir.Value:
+    """The address of an array of words; it lasts until the function returns."""
+    array = builder.alloca(_word, len(entries))
+    for i, entry in enumerate(entries):
+        builder.store(entry, builder.gep(array, [_word(i)]))
+    return builder.ptrtoint(array, _word)
+
+
+def _entry(builder: ir.IRBuilder, array: ir.Value, i: int) -> ir.Value:
+    return builder.load(builder.gep(builder.inttoptr(array, _word.as_pointer()), [_word(i)]))
+
+
+def _make_share_out() -> binding.ExecutionEngine:
+    """Let compiled kernels find it; it lasts as long as what is returned."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    module = ir.Module()
+    module.triple = binding.get_process_triple()
+    _write_share_out(module)
+    machine = binding.Target.from_triple(module.triple).create_target_machine()
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    binding.add_symbol(_SHARE_OUT, engine.get_function_address(_SHARE_OUT))
+    return engine
+
+
+_machine_code = _make_share_out()
