@@ -48,6 +48,7 @@ def launch(typingctx, function, jobs, *arguments):
         given = inner.inttoptr(run.args[0], task.type)
         values = inner.load(cgutils.gep_inbounds(inner, given, 0, 1))
         values = cgutils.unpack_tuple(inner, values, len(arguments))
+        values = [_lend(context, inner, *pair) for pair in zip(arguments, values, strict=True)]
         callee = context.declare_function(inner.module, compiled.fndesc)
         with cgutils.for_range_slice(inner, begin, end, _word(1)) as (job, _):
             status, _ = context.call_conv.call_function(
@@ -68,6 +69,18 @@ def launch(typingctx, function, jobs, *arguments):
         return context.get_dummy_value()
 
     return types.void(function, types.int64, together), generate
+
+
+def _lend(context, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> ir.Value:
+    """The value; an array without its owner, since threads that count references to it would wait for each other.
+
+    The kernel keeps it alive until all jobs are done.
+    """
+    if not isinstance(kind, types.Array):
+        return value
+    array = context.make_array(kind)(context, builder, value)
+    array.meminfo = array.parent = cgutils.get_null_value(array.meminfo.type)
+    return array._getvalue()
 
 
 def _write_share_out(module: ir.Module) -> None:
