@@ -87,6 +87,18 @@ def test_the_estimate_has_the_exact_one_for_its_mean():
     assert np.all(error > 0) and np.all(np.abs(np.mean(got, axis=0) - exactly) < 4 * error)
 
 
+def test_one_probe_will_do_and_is_what_is_taken_where_nothing_is_said():
+    x0 = LAW.sample(np.random.default_rng(0), 3)
+
+    def estimate(*probes):
+        denoiser, vjp = exact(LAW)
+        rng, times = np.random.default_rng(1), (1000, 500, 100, 0)
+        return probability_flow.estimated_log_likelihood(denoiser, x0, vjp, rng, *probes, timesteps=times)
+
+    np.testing.assert_array_equal(estimate(), estimate(1))
+    assert np.any(estimate() != estimate(2))
+
+
 def test_of_images_every_pixel_counts():
     line = Gaussian(np.zeros(4), np.diag([0.2, 0.5, 1.0, 2.0]))
     schedule = schedules.linear(40, 1e-3, 0.4)
