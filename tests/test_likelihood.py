@@ -153,7 +153,9 @@ def test_a_bound_is_the_sum_of_what_the_chain_pays():
 def test_the_distortion_is_the_mean_square_over_all_coordinates(shape):
     zero, x0 = Denoiser(lambda x, t: np.zeros_like(x), SCHEDULE, "x0"), some(shape)
     distortion = likelihood.chain(zero, x0, np.random.default_rng(0)).distortion
-    np.testing.assert_allclose(distortion, np.tile((x0.reshape(5, -1) ** 2).mean(axis=1), (11, 1)), rtol=1e-12)
+    np.testing.assert_allclose(
+        distortion, np.tile((x0.reshape(5, -1) ** 2).mean(axis=1), (11, 1)), rtol=1e-12
+    )
 
 
 def test_the_chain_pays_by_the_small_variance_where_nothing_is_said():

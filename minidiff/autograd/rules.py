@@ -30,7 +30,7 @@ def _fit(like: object) -> Callable[[np.ndarray], np.ndarray]:
             return g
         added = g.ndim - len(shape)
         stretched = tuple(i for i, n in enumerate(shape, added) if n == 1 and g.shape[i] != 1)
-        return g.sum(axis=(*range(added), *stretched), keepdims=True).reshape(shape)
+        return g.sum(axis=(*range(added), *stretched)).reshape(shape)
 
     return fit
 
