@@ -13,7 +13,7 @@ import ast
 import copy
 import importlib
 import os
-import signal
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LONGEST = 60  # seconds for the tests of one change; an endless loop counts as noticed
+LONGEST = 60  # seconds of processor time for the tests of one change; an endless loop counts as noticed
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
 OPERATORS |= {
@@ -171,7 +171,7 @@ class Mutation:
         """Whether a test fails, or the changed code cannot even be made."""
         child = os.fork()
         if child == 0:
-            signal.alarm(LONGEST)
+            resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
             for stream in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
             try:

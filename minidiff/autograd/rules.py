@@ -178,7 +178,7 @@ def sum(a, *, axis: Axis = None, keepdims: bool = False):
     shape, out = a.shape, np.sum(a, axis=axis, keepdims=True)
     kept = out.shape
     return (
-        out if keepdims else np.squeeze(out, _axes(axis, a.ndim)),
+        out if keepdims else np.squeeze(out, axis),
         lambda g: np.broadcast_to(g.reshape(kept), shape),
     )
 
@@ -189,7 +189,7 @@ def mean(a, *, axis: Axis = None, keepdims: bool = False):
     out = np.mean(a, axis=axis, keepdims=True)
     shape, kept, count = a.shape, out.shape, a.size / max(out.size, 1)
     return (
-        out if keepdims else np.squeeze(out, _axes(axis, a.ndim)),
+        out if keepdims else np.squeeze(out, axis),
         lambda g: np.broadcast_to(g.reshape(kept) / count, shape),
     )
 
@@ -201,15 +201,9 @@ def variance(a, *, axis: Axis = None, keepdims: bool = False):
     out = np.mean(centred * centred, axis=axis, keepdims=True)
     count = a.size / max(out.size, 1)
     return (
-        out if keepdims else np.squeeze(out, _axes(axis, a.ndim)),
+        out if keepdims else np.squeeze(out, axis),
         lambda g: g.reshape(out.shape) * (2 / count) * centred,
     )
-
-
-def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(ndim))
-    return axis if isinstance(axis, tuple) else (axis,)
 
 
 # ---- shape

@@ -174,6 +174,17 @@ def test_where_sends_nothing_to_the_side_not_taken_even_where_that_is_infinite()
     np.testing.assert_array_equal(second, [0, 5])
 
 
+@pytest.mark.parametrize("reduce", [ag.sum, ag.mean, ag.variance])
+def test_a_sum_drops_its_axes_where_nothing_is_said_also_where_it_is_of_nothing(reduce):
+    a, none = np.ones((2, 1, 3)), Tensor(np.ones((0, 3)), requires_grad=True)
+    assert (
+        reduce(a).shape == () and reduce(a, axis=0).shape == (1, 3) and reduce(a, axis=(0, -1)).shape == (1,)
+    )
+    out = reduce(none, axis=1)
+    out.backward(np.ones(0))
+    assert out.shape == (0,) and none.grad.shape == (0, 3)
+
+
 def test_the_zeroth_power_is_one_with_gradient_zero_at_zero_too():
     (gradient,) = _gradients(lambda a: ag.power(a, exponent=0), [np.array([0.0, 2.0])], np.ones(2))
     np.testing.assert_array_equal(gradient, [0, 0])
