@@ -158,7 +158,8 @@ class Mutation:
                 raise pytest.UsageError("the tests fail before anything is changed")
             count = survivors = 0
             for names, node in found:
-                tests = sorted(session.items, key=lambda item, name=names[-1]: name not in item.name)
+                called = names[-1].strip("_")
+                tests = sorted(session.items, key=lambda item, name=called: name not in item.name)
                 for told, changed in mutants(node):
                     count += 1
                     if not self.noticed(session, tests, module, names, changed):
