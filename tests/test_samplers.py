@@ -432,7 +432,7 @@ def test_a_network_with_a_vector_for_each_time_refuses_one_between_them(sampler,
         (predictor_corrector, {"r": np.nan}, "r > 0"),
         (predictor_corrector, {"r": np.inf}, "r > 0"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_an_option_out_of_range_is_refused(sampler, options, said):
     with pytest.raises(ValueError, match=said):
