@@ -199,10 +199,10 @@ def variance(a, *, axis: Axis = None, keepdims: bool = False):
     """The mean squared distance from the mean (divisor N) over `axis`, over everything without one."""
     centred = a - np.mean(a, axis=axis, keepdims=True)
     out = np.mean(centred * centred, axis=axis, keepdims=True)
-    count = a.size / max(out.size, 1)
+    share = 2 * out.size / max(a.size, 1)
     return (
         out if keepdims else np.squeeze(out, axis),
-        lambda g: g.reshape(out.shape) * (2 / count) * centred,
+        lambda g: g.reshape(out.shape) * share * centred,
     )
 
 
