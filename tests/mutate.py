@@ -137,7 +137,7 @@ def function_at(module: object, names: tuple[str, ...]) -> Callable:
     """The plain function behind a name, whatever its decorators made of it."""
     for name in names:
         module = vars(module)[name]
-    for inside in ("__wrapped__", "fget", "pyfunc"):
+    for inside in ("__wrapped__", "fget", "func", "pyfunc"):
         module = getattr(module, inside, module)
     return module
 
