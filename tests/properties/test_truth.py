@@ -279,6 +279,15 @@ def test_O3_of_many_samples_and_draws_none_is_lost():
     assert_close(covariance, expected_covariance, 1.0, 1e-10)
 
 
+def test_O3_data_of_any_size_will_do():
+    for size in (1e-4, 1e6):
+        oracle = Gaussian([size], [[size**2]])
+        *_, (_, mean, variance) = outcome_of(sampler_run(ddpm, trailing(1000, 10), {}, oracle), 1)
+        expected_mean, expected_variance = oracle.outcome(PAPER, ddpm_steps(PAPER, trailing(1000, 10)))
+        assert_close(mean, expected_mean, size)
+        assert_close(variance, expected_variance, size**2)
+
+
 def test_O3_a_sampler_that_is_not_affine_is_refused():
     for denoiser in (
         Denoiser(mixture1d().network(PAPER), PAPER),
