@@ -69,7 +69,7 @@ def by_classifier(
         factor = amount(t)
         if not factor.any():
             return answer
-        slope = np.asarray(gradient(x, t), dtype=x.dtype)
+        slope = np.asarray(gradient(x, t))
         if slope.shape != x.shape:
             raise ValueError(f"expected a gradient of the shape of x, {x.shape}, got {slope.shape}")
         answer[..., : x.shape[-1]] += noising.shaped(factor, x) * slope

@@ -7,14 +7,15 @@ against what it ought to have learned.
          ε*(x, t) = −√(1−ᾱ) ∇log q_t(x)
     O2   a finite data set: x̂_0*(x, t) is the mean of the points, weighted by softmax(−‖x − √ᾱ x_i‖²/2(1−ᾱ))
     O3   on Gaussian data x̂_0* and ε* are affine in x, so an affine sampler makes Gaussians of Gaussians, and
-         the mean and covariance of what it yields follow step by step, with no sampling
+         the mean and covariance of what it yields follow step by step, with no sampling: by `Gaussian.outcome`
+         from the coefficients of its steps, by `outcome_of` from a run, whatever it remembers between them
 
 Each is computed directly: x̂_0 is never ε divided by √ᾱ, so nothing is lost at either end of time; weights
 of components go through log-sum-exp, so nothing underflows for an x far away. x is (B, D) in float32 or
 float64, t one time or (B,), whole or real; results have the dtype of x, the arithmetic is float64.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -213,6 +214,60 @@ def mixture1d() -> Mixture:
     )
 
 
+def outcome_of(
+    run: Callable[[np.ndarray, np.random.Generator], Iterable[tuple[float, np.ndarray, np.ndarray]]],
+    dim: int,
+    mean: np.ndarray | None = None,
+    covariance: np.ndarray | None = None,
+) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """(t, mean (D,), covariance (D, D)) of what a sampler yields at each time on Gaussian data, with no sampling (O3).
+
+    All it yields is affine in x_T and in each normal number it draws, so one run of a batch tells how: a sample from
+    0 without noise, one from each unit vector, and one for each number drawn, which is 1 for it and 0 for the others.
+
+    run: (x_T (B, D) float64, rng) → a sampler over exact answers, unclipped. x_T ~ N(mean, covariance), by default
+    N(0, I). Raises ValueError where what is yielded is not affine.
+    """
+    mean = np.zeros(dim) if mean is None else mean
+    covariance = np.eye(dim) if covariance is None else covariance
+    silence = _OneInTurn(dim)
+    for _ in run(np.zeros((1, dim)), silence):
+        pass
+    x_T = np.zeros((2 + dim + silence.draws[0] * dim, dim))
+    x_T[1 : 1 + dim], x_T[1 + dim] = np.eye(dim), 1
+    for t, x, _ in run(x_T, _OneInTurn(dim)):
+        slopes = np.delete(x, [0, 1 + dim], axis=0) - x[0]
+        if not np.abs(x[1 + dim] - x[0] - slopes.sum(axis=0)).max() <= 1e-7 * np.abs(x).max():
+            raise ValueError(f"expected a sampler that is affine in x_T and its noise: at t = {t} it is not")
+        of_x, of_noise = slopes[:dim], slopes[dim:]
+        yield t, x[0] + mean @ of_x, of_x.T @ covariance @ of_x + of_noise.T @ of_noise
+
+
+class _OneInTurn(np.random.Generator):
+    """Noise for `outcome_of`, as `NoiseSource` draws it, in blocks of samples with a stream each.
+
+    The k-th draw is 0 but for the D samples that stand for it, an axis each, and for sample D + 1, which has all of
+    it. draws: how often the first block was drawn.
+    """
+
+    def __init__(self, dim: int, block: int = 0, draws: list[int] | None = None):
+        super().__init__(np.random.PCG64(0))
+        self.dim, self.block, self.draws = dim, block, [0] if draws is None else draws
+
+    def spawn(self, n_children: int) -> list["_OneInTurn"]:
+        """The streams of the first n blocks."""
+        return [_OneInTurn(self.dim, i, self.draws if i == 0 else [0]) for i in range(n_children)]
+
+    def standard_normal(self, size: tuple[int, int], dtype: type = np.float64) -> np.ndarray:
+        """The next draw for this block, (samples, D)."""
+        sample = self.block * size[0] + np.arange(size[0])
+        axis = sample - (2 + self.dim + self.draws[0] * self.dim)
+        self.draws[0] += 1
+        noise = (axis[:, None] == np.arange(self.dim)).astype(dtype)
+        noise[sample == 1 + self.dim] = 1
+        return noise
+
+
 def _log_sum_exp(log_terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log Σ_k exp(l_k), (B,), and the share of each term, (B, K)."""
     largest = log_terms.max(axis=1, keepdims=True)
@@ -223,12 +278,12 @@ def _log_sum_exp(log_terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _principal_axes(covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Variances (K, D) along the axes (K, D, D), an axis a column; 1e-14 of the largest variance counts as 0."""
-    if not np.all(np.isfinite(covariances)) or not np.allclose(
-        covariances, covariances.swapaxes(1, 2), rtol=1e-9
-    ):
-        raise ValueError("expected symmetric covariances of finite numbers: S and its transpose must agree")
+    if not np.all(np.isfinite(covariances)):
+        raise ValueError("expected covariances of finite numbers")
     variances, axes = np.linalg.eigh(covariances)
-    scale = np.abs(variances).max(axis=1, keepdims=True)
+    scale = np.abs(covariances).max(axis=(1, 2))[:, None]  # of each by its own, however small
+    if np.any(np.abs(covariances - covariances.swapaxes(1, 2)) > 1e-9 * scale[:, None]):
+        raise ValueError("expected symmetric covariances: S and its transpose must agree")
     if np.any(variances < -1e-9 * scale):
         raise ValueError(
             f"expected covariances with no negative variance, got {variances.min():.3g} along some axis"

@@ -39,7 +39,7 @@ def log_likelihood(
     Raises ValueError for a denoiser that clips (nothing is one to one there), for ᾱ_T = 0, where x̄ has no end, and for
     other times.
     """
-    units = np.eye(x0[0].size, dtype=np.float64).reshape(-1, 1, *x0.shape[1:])
+    units = np.eye(x0[0].size).reshape(-1, 1, *x0.shape[1:])
     return _log_likelihood(denoiser, x0, vjp, timesteps, units)
 
 
@@ -105,7 +105,7 @@ def _trace(
     P, B, dim = len(probes), len(x), x[0].size
     v = np.broadcast_to(probes, (P, *x.shape)).reshape(P * B, *x.shape[1:])
     many = np.broadcast_to(x, (P, *x.shape)).reshape(v.shape)
-    product = np.asarray(vjp(many, np.full(P * B, denoiser.schedule.times[t]), v), dtype=np.float64)
+    product = np.asarray(vjp(many, np.full(P * B, denoiser.schedule.times[t]), v))
     if product.shape != v.shape:
         raise ValueError(f"expected a vjp of the shape of x, {v.shape}, got {product.shape}")
     trace = share * (product * v).reshape(P, B, dim).sum(axis=(0, 2))

@@ -1,7 +1,8 @@
 """Would the tests notice? One sign, factor, axis, argument or comparison of a function is changed at a time.
 
-The tests are collected once. For each change a child process puts the changed code into the function and runs them,
-those that bear its name first, until one fails. A change under which all pass is printed, and counts as a survivor.
+The tests are collected once, and run once to see which of them enter which function. For each change a child process
+puts the changed code into the function and runs those tests, the ones that bear its name first, until one fails. A
+change under which all pass is printed, and counts as a survivor.
 
     python tests/mutate.py                    the rules of the engine, against tests/autograd
     python tests/mutate.py minidiff/noising.py tests/properties/test_forward.py …       any module, any tests
@@ -12,16 +13,20 @@ those that bear its name first, until one fails. A change under which all pass i
 import ast
 import copy
 import importlib
+import json
 import os
-import signal
+import resource
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LONGEST = 60  # seconds for the tests of one change; an endless loop counts as noticed
+LONGEST = 60  # seconds of processor time for the tests of one change; an endless loop counts as noticed
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
 OPERATORS |= {
@@ -137,7 +142,7 @@ def function_at(module: object, names: tuple[str, ...]) -> Callable:
     """The plain function behind a name, whatever its decorators made of it."""
     for name in names:
         module = vars(module)[name]
-    for inside in ("__wrapped__", "fget", "pyfunc"):
+    for inside in ("__wrapped__", "fget", "func", "pyfunc"):
         module = getattr(module, inside, module)
     return module
 
@@ -153,41 +158,88 @@ class Mutation:
             raise pytest.UsageError("there are no tests, or they cannot be collected")
         for path in self.paths:
             module = importlib.import_module(".".join(path.with_suffix("").parts))
-            found = list(functions(ast.parse((ROOT / path).read_text(encoding="utf-8"))))
-            if self.noticed(session, session.items, module, *found[0]):
-                raise pytest.UsageError("the tests fail before anything is changed")
+            entered = lines_entered(session, module.__file__)
             count = survivors = 0
-            for names, node in found:
-                tests = sorted(session.items, key=lambda item, name=names[-1]: name not in item.name)
+            for names, node in functions(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+                tests = tests_of(node, session.items, entered)
                 for told, changed in mutants(node):
                     count += 1
-                    if not self.noticed(session, tests, module, names, changed):
+                    if in_child(lambda: put(changed, module, names) or all_pass(session, tests), LONGEST):  # noqa: B023
                         survivors += 1
                         print(f"{path}:{told}", flush=True)
             print(f"{path}: {count - survivors} of {count} changes noticed", flush=True)
         return True
 
-    def noticed(self, session, tests, module, names, changed) -> bool:
-        """Whether a test fails, or the changed code cannot even be made."""
-        child = os.fork()
-        if child == 0:
-            signal.alarm(LONGEST)
-            for stream in (1, 2):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-            try:
-                put(changed, module, names)
-                for test, following in zip(tests, [*tests[1:], None], strict=True):
-                    session.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
-                    if session.testsfailed:
-                        os._exit(1)
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
-        return os.waitpid(child, 0)[1] != 0
+
+def lines_entered(session: pytest.Session, file: str) -> dict[str, list[int]]:
+    """By the name of each test, the first lines of those functions of a file that it enters.
+
+    Raises UsageError where the tests do not pass as things are.
+    """
+    entered = {item.nodeid: set() for item in session.items}
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as told:
+
+        def watch() -> bool:
+            def note(frame: FrameType, event: str, _: object) -> None:
+                if event == "call" and frame.f_code.co_filename == file:
+                    lines.add(frame.f_code.co_firstlineno)
+
+            for item in session.items:
+                lines = entered[item.nodeid]
+                sys.setprofile(note)
+                threading.setprofile(note)
+                passed = all_pass(session, [item])
+                sys.setprofile(None)
+                if not passed:
+                    return False
+            json.dump({name: sorted(lines) for name, lines in entered.items()}, told)
+            told.flush()
+            return True
+
+        if not in_child(watch, resource.RLIM_INFINITY):
+            raise pytest.UsageError("the tests fail before anything is changed")
+        told.seek(0)
+        return json.load(told)
+
+
+def tests_of(
+    function: ast.FunctionDef, tests: list[pytest.Item], entered: dict[str, list[int]]
+) -> list[pytest.Item]:
+    """Those tests that enter a function or one inside it, the ones that bear its name first."""
+    first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+    lines, name = range(first, function.end_lineno + 1), function.name.strip("_")
+    reached = [test for test in tests if any(line in lines for line in entered[test.nodeid])]
+    return sorted(reached, key=lambda test: name not in test.name)
+
+
+def in_child(work: Callable[[], bool], seconds: int) -> bool:
+    """Whether `work` comes to be true, in a process of its own, within so many seconds of processor time."""
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        try:
+            os._exit(0 if work() else 1)
+        except BaseException:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def all_pass(session: pytest.Session, tests: list[pytest.Item]) -> bool:
+    """Whether these tests pass, up to the first that does not."""
+    for test, following in zip(tests, [*tests[1:], None], strict=True):
+        session.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
+        if session.testsfailed:
+            return False
+    return True
 
 
 def put(changed: ast.FunctionDef, module: object, names: tuple[str, ...]) -> None:
-    """The changed code into the function of that name, so that all who hold the function have it."""
+    """The changed code into the function of that name, so that all who hold the function have it.
+
+    Raises whatever the changed code raises when it is made.
+    """
     changed.decorator_list, made = [], {}
     exec(compile(ast.Module([changed], []), "changed", "exec"), vars(module), made)
     real, new = function_at(module, names), made[names[-1]]

@@ -133,8 +133,12 @@ def test_the_learned_variance_of_a_respaced_schedule_is_that_of_its_own_steps():
 
 def test_a_schedule_of_one_step_has_no_range_of_variances():
     net = lambda x, t: np.concatenate([x, x], axis=-1)  # noqa: E731
-    with pytest.raises(ValueError, match="at least two steps"):
+    with pytest.raises(ValueError) as raised:
         Denoiser(net, schedules.constant(1, 0.5))(np.ones((1, 1)), 1)
+    assert str(raised.value) == "a learned variance needs a schedule of at least two steps: one has no β̃_2"
+    two = schedules.constant(2, 0.5)
+    learned = Denoiser(net, two)(np.ones((1, 1)), 2).log_variance
+    assert learned == pytest.approx(np.log(two.beta[2]))
 
 
 def test_a_clip_may_be_a_function_of_x0():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import guidance, noising, schedules
-from minidiff.denoiser import Denoiser
+from minidiff.denoiser import Denoiser, learned_log_variance
 from minidiff.oracles import Gaussian, Mixture
 
 SCHEDULE = schedules.linear(50, 1e-3, 0.2)
@@ -106,6 +106,18 @@ def test_a_learned_variance_is_that_of_the_class():
     )
 
 
+def test_of_images_the_classes_are_mixed_in_the_prediction_and_the_rest_is_that_of_the_class():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 4, 5, 2))
+    answers = rng.standard_normal((2, 4, 5, 4))  # of the class, and of none
+    net = lambda x, t, label: answers[label]  # noqa: E731
+    guided = guidance.classifier_free(Denoiser(net, SCHEDULE), 0, 1, 2.5)(x, 9)
+    (given_y, place), (free, _) = (np.split(answer, 2, axis=-1) for answer in answers)
+    np.testing.assert_allclose(guided.eps, np.tile(free + 2.5 * (given_y - free), (3, 1, 1, 1)))
+    learned = learned_log_variance(SCHEDULE, np.tile(place, (3, 1, 1, 1)), 9)
+    np.testing.assert_allclose(guided.log_variance, learned)
+
+
 # ---- a classifier
 
 
@@ -150,6 +162,30 @@ def test_a_respaced_schedule_asks_the_gradient_at_the_original_times_and_scales_
     np.testing.assert_allclose(eps[:, 0], -2 * np.sqrt(SCHEDULE.one_minus_alpha_bar[[3, 20, 50]]))
 
 
+def test_of_images_the_gradient_moves_the_prediction_and_not_the_variance():
+    x = np.random.default_rng(0).standard_normal((3, 4, 5, 2))
+    free = Denoiser(lambda x, t: np.concatenate([x, x], axis=-1), SCHEDULE)
+    guided = guidance.by_classifier(free, lambda x, t: np.ones_like(x), 0.5)(x, 9)
+    np.testing.assert_allclose(guided.eps, x - 0.5 * np.sqrt(SCHEDULE.one_minus_alpha_bar[9]), rtol=1e-12)
+    np.testing.assert_array_equal(guided.log_variance, free(x, 9).log_variance)
+
+
+def test_between_two_times_the_gradient_counts_as_much_as_there_is_noise():
+    free = Denoiser(lambda x, t: np.zeros_like(x), SCHEDULE)
+    eps = guidance.by_classifier(free, lambda x, t: np.ones_like(x), 2.0)(points(0), 20.5).eps
+    np.testing.assert_allclose(eps, -2 * np.sqrt(SCHEDULE.at(20.5).one_minus_alpha_bar), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("prediction", ["x0", "v"])
+def test_where_nothing_is_left_of_the_data_a_sample_is_not_moved_and_the_others_are(prediction):
+    to_zero, x, t = schedules.zero_terminal_snr(SCHEDULE), points(0, 3), np.array([50, 49, 50])
+    free = Denoiser(lambda x, t: np.zeros_like(x), to_zero, prediction)
+    guided = guidance.by_classifier(free, lambda x, t: np.ones_like(x), 2.0)
+    np.testing.assert_array_equal((guided(x, t).x0 != free(x, t).x0).all(axis=1), [False, True, False])
+    np.testing.assert_array_equal(guided(x, t).x0[[0, 2]], free(x, t).x0[[0, 2]])
+
+
 def test_where_nothing_is_left_of_the_data_no_classifier_is_asked():
     to_zero = schedules.zero_terminal_snr(SCHEDULE)
     free = Denoiser(lambda x, t: x, to_zero, "v")
@@ -172,6 +208,8 @@ def test_a_dynamic_threshold_is_the_papers_for_each_sample():
         np.testing.assert_allclose(after, np.clip(before, -s, s) / s)
         assert np.abs(after).max() <= 1
     np.testing.assert_array_equal(held[0], x0[0])  # in range already
+    largest = guidance.dynamic_threshold(1)(x0)
+    np.testing.assert_allclose(largest[2], x0[2] / np.abs(x0[2]).max())
 
 
 def test_with_a_dynamic_threshold_x0_and_eps_make_up_x():

@@ -149,6 +149,32 @@ def test_a_bound_is_the_sum_of_what_the_chain_pays():
     np.testing.assert_allclose(costs.step.sum(axis=0), terms.steps, rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_distortion_is_the_mean_square_over_all_coordinates(shape):
+    zero, x0 = Denoiser(lambda x, t: np.zeros_like(x), SCHEDULE, "x0"), some(shape)
+    distortion = likelihood.chain(zero, x0, np.random.default_rng(0)).distortion
+    np.testing.assert_allclose(
+        distortion, np.tile((x0.reshape(5, -1) ** 2).mean(axis=1), (11, 1)), rtol=1e-12
+    )
+
+
+def test_the_chain_pays_by_the_small_variance_where_nothing_is_said():
+    said, unsaid = (
+        likelihood.chain(denoiser(), some((3,)), np.random.default_rng(0), *variance).step
+        for variance in (["small"], [])
+    )
+    np.testing.assert_array_equal(said, unsaid)
+
+
+def test_the_rate_at_a_time_drawn_from_a_stratum_has_half_of_its_other_times_before_it():
+    x0, step = some((3,)), np.arange(1.0, 16.0).reshape(3, 5)
+    costs = likelihood.Costs(np.array([1, 4, 6]), step, np.zeros((3, 5)))
+    rate, _ = likelihood.rate_distortion(SCHEDULE, x0, costs)
+    prior, (first, second, third) = likelihood.prior_term(SCHEDULE, x0).mean(), step.mean(axis=1)
+    expected = [prior, prior + first + 1.5 * second, prior + first + 4 * second + 2.5 * third]
+    np.testing.assert_allclose(rate, expected, rtol=1e-12)
+
+
 def test_rate_and_distortion_are_what_is_paid_before_and_what_is_missed_then():
     """One sample many times over, so that the means are those over draws."""
     law, schedule = Gaussian([0.0], [[0.25]]), SCHEDULE
@@ -194,6 +220,7 @@ def test_the_masses_of_any_number_of_levels_sum_to_1():
 def test_the_standard_error_is_the_deviation_over_the_root_of_the_number():
     mean, error = likelihood.mean_and_error(np.array([1.0, 2.0, 3.0, 6.0]))
     assert mean == 3 and error == pytest.approx(np.sqrt(14 / 3 / 4))
+    assert likelihood.mean_and_error(np.array([1.0, 3.0])) == (2, pytest.approx(1))
     assert np.isnan(likelihood.mean_and_error(np.ones(1))[1])
 
 
@@ -255,6 +282,11 @@ def test_only_float_data_of_one_shape_is_taken():
             lambda: likelihood.log_level_mass(np.full((1, 1), 0.5), np.zeros((1, 1)), 0.1),
             ValueError,
             "expected images whose every pixel is one of the 256 levels −1 + 2k/255, got others",
+        ),
+        (
+            lambda: likelihood.step_term(denoiser(), some((3,)), some((3,)), 5, "learned"),
+            ValueError,
+            'the network has no learned variance: take "small" (β̃) or "large" (β)',
         ),
         (
             lambda: likelihood.prior_term(SCHEDULE, np.ones((2, 3), np.int32)),

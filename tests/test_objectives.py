@@ -43,6 +43,30 @@ def test_the_network_is_asked_with_a_tensor_the_times_the_labels_and_the_rng():
     assert loss.item() == pytest.approx(np.mean(NOISE**2), rel=1e-6)
 
 
+def test_an_objective_asks_the_network_just_so():
+    asked, schedule = {}, schedules.respaced(SCHEDULE, (10, 5, 2, 0))
+
+    def net(x, t, label, rng):
+        asked.update(x=x, t=t, label=label, rng=rng)
+        return x * 0.0
+
+    t, label, rng = np.array([1, 3, 2, 2]), np.arange(4), np.random.default_rng(0)
+    losses = Objective(schedule).losses(net, X0, t, NOISE, label, rng)
+    np.testing.assert_array_equal(asked["x"].data, noising.diffuse(schedule, X0, t, NOISE))
+    np.testing.assert_array_equal(asked["t"], [2, 10, 5, 5])
+    assert asked["label"] is label and asked["rng"] is rng
+    assert isinstance(losses, Tensor) and losses.shape == (4,)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("channels", [1, 2], ids=["fixed", "learned"])
+def test_losses_are_in_the_dtype_of_the_data(weighting, channels):
+    for dtype in (np.float32, np.float64):
+        net = lambda x, *_: ag.concatenate(*[x] * channels, axis=1)  # noqa: E731
+        losses = Objective(SCHEDULE, "eps", weighting).losses(net, X0.astype(dtype), T, NOISE.astype(dtype))
+        assert losses.dtype == dtype
+
+
 def test_a_respaced_schedule_asks_the_network_at_the_times_of_the_original():
     asked = []
     schedule = schedules.respaced(SCHEDULE, (10, 5, 2, 0))
@@ -164,18 +188,26 @@ def test_the_gradient_through_the_engine_is_that_of_differences(prediction, weig
 
 def test_noise_as_the_answer_is_refused_where_there_is_only_noise():
     to_zero = schedules.zero_terminal_snr(SCHEDULE)
-    with pytest.raises(ValueError, match="predict v or x0"):
+    with pytest.raises(ValueError) as raised:
         Objective(to_zero)
+    assert str(raised.value) == "ε says nothing of x₀ at T, where ᾱ_T = 0: let the network predict v or x0"
     for prediction in ("x0", "v"):
         for weighting in WEIGHTINGS:
             losses = Objective(to_zero, prediction, weighting).losses(affine, X0, T, NOISE)
             assert np.all(np.isfinite(losses.data))
 
 
-@pytest.mark.parametrize("words", [("noise",), ("eps", "heavy")])
-def test_an_objective_that_there_is_not_is_refused(words):
-    with pytest.raises(ValueError, match=words[-1]):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("noise",), "prediction must be one of eps, x0, v; got 'noise'"),
+        (("eps", "heavy"), "weighting must be one of simple, min-snr, p2, bound; got 'heavy'"),
+    ],
+)
+def test_an_objective_that_there_is_not_is_refused(words, message):
+    with pytest.raises(ValueError) as raised:
         Objective(SCHEDULE, *words)
+    assert str(raised.value) == message
 
 
 def test_an_answer_of_a_strange_shape_is_refused_by_an_objective():
@@ -243,6 +275,19 @@ def test_the_hybrid_loss_moves_the_prediction_by_the_simple_loss_and_the_varianc
     np.testing.assert_allclose(losses.data, simple.data + 1e-3 * bound.data, rtol=1e-12)
 
 
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_of_images_the_variance_is_the_second_half_of_the_channels(weighting):
+    x0, noise, guess = some(7, 4, 3, 5, 2)
+    place = 0.3 * np.random.default_rng(8).standard_normal(x0.shape)
+    flat = lambda a: a.reshape(4, -1)  # noqa: E731
+    objective = Objective(SCHEDULE, "eps", weighting)
+    image = objective.losses(lambda *_: Tensor(np.concatenate([guess, place], axis=-1)), x0, T, noise)
+    row = Tensor(np.concatenate([flat(guess), flat(place)], axis=-1))
+    np.testing.assert_allclose(
+        image.data, objective.losses(lambda *_: row, flat(x0), T, flat(noise)).data, rtol=1e-12
+    )
+
+
 def test_the_gradient_of_the_bound_in_mean_and_variance_is_that_of_differences():
     x0, noise, _ = some(5, 4, 2)
     objective = Objective(SCHEDULE, "eps", "bound")
@@ -303,6 +348,8 @@ def test_times_come_in_proportion_to_the_root_of_their_mean_squared_loss():
     aware = full_history()
     root = np.sqrt((aware.history**2).mean(axis=1))
     np.testing.assert_allclose(aware.probabilities(), 0.999 * root / root.sum() + 0.0002, rtol=1e-12)
+    aware.history *= 1e-6  # it is the proportion that counts, however small the losses
+    np.testing.assert_allclose(aware.probabilities(), 0.999 * root / root.sum() + 0.0002, rtol=1e-12)
     t = aware(np.random.default_rng(0), 5, 100_000)
     assert t.min() == 1 and t.max() == 5
     np.testing.assert_allclose(np.bincount(t)[1:] / 1e5, aware.probabilities(), atol=0.005)
@@ -324,6 +371,11 @@ def test_the_last_ten_losses_are_kept_in_order_also_of_a_time_that_comes_twice()
     assert np.isnan(aware.history[:, :8]).all()
     aware.record(np.full(12, 1), np.arange(12.0))
     np.testing.assert_array_equal(aware.history[0], np.arange(2.0, 12))
+
+
+def test_a_loss_is_wanted_for_each_time():
+    with pytest.raises(ValueError):
+        LossAware(3).record(np.array([1, 2, 3]), np.ones(2))
 
 
 def test_where_no_time_has_any_loss_they_are_uniform_again():

@@ -133,13 +133,38 @@ def test_x_of_another_dimension_is_refused(name, x):
         (([1.5, -0.5], [[0.0], [1.0]], np.ones((2, 1, 1))), "positive weights that sum to 1"),
         (([np.nan], [[0.0]], [[[1.0]]]), "positive weights that sum to 1"),
         (([1.0], [[0.0]], [[[-1.0]]]), "no negative variance, got -1"),
-        (([1.0], [[0.0]], [[[np.nan]]]), "symmetric covariances of finite numbers"),
-        (([1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.0, 1.0]]]), "symmetric covariances"),
+        (([1.0], [[0.0]], [[[np.nan]]]), "^expected covariances of finite numbers$"),
+        (
+            ([1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.0, 1.0]]]),
+            "^expected symmetric covariances: S and its transpose must agree$",
+        ),
     ],
 )
 def test_a_mixture_that_is_none_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Mixture(*arguments)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_a_covariance_is_judged_by_its_own_size(size):
+    """Beside a wide and a narrow component: not symmetric, or negative, by more than 1e-9 of it is no rounding."""
+
+    def first_time(*covariance):
+        others = [1e9 * np.eye(2), 1e-9 * np.eye(2)]
+        return Mixture([0.4, 0.3, 0.3], np.zeros((3, 2)), [size * np.array(covariance), *others]).first_time
+
+    assert first_time([1, 0.5], [0.5 + 1e-12, 1]) == 0
+    assert first_time([1, 0], [0, 1e-13]) == 0  # a variance, if a small one
+    assert first_time([1, 0], [0, 1e-15]) == first_time([1, 0], [0, -1e-11]) == 1  # none
+    for covariance in ([1, 0.5], [0.5 + 1e-8, 1]), ([1, 0], [0, -1e-8]):
+        with pytest.raises(ValueError, match="covariances"):
+            first_time(*covariance)
+
+
+@pytest.mark.parametrize("dtype", [int, np.float32])
+def test_a_mixture_of_any_dtype_is_float64_from_then_on(dtype):
+    mixture = Mixture(np.ones(1, dtype), np.ones((1, 2), dtype), np.eye(2, dtype=dtype)[None])
+    assert mixture.weights.dtype == mixture.means.dtype == mixture.covariances.dtype == np.float64
 
 
 @pytest.mark.parametrize("points", [np.zeros(3), np.zeros((0, 2))])

@@ -41,6 +41,14 @@ def test_on_gaussian_data_it_is_the_true_likelihood_whatever_is_predicted(predic
     np.testing.assert_allclose(got, LAW.log_density(SCHEDULE, x0, 0), atol=2e-3)
 
 
+def test_of_one_sample_as_of_many_over_every_time_where_nothing_is_said():
+    x0, schedule = LAW.sample(np.random.default_rng(0), 3), schedules.linear(20, 0.01, 0.5)
+    denoiser, vjp = exact(LAW, schedule=schedule)
+    together = probability_flow.log_likelihood(denoiser, x0, vjp, range(20, -1, -1))
+    alone = [probability_flow.log_likelihood(denoiser, x0[i : i + 1], vjp).item() for i in range(3)]
+    np.testing.assert_allclose(alone, together, rtol=1e-12)
+
+
 def test_on_a_mixture_it_is_the_true_likelihood():
     x0 = PEAKS.sample(np.random.default_rng(0), 30)
     denoiser, vjp = exact(PEAKS)
@@ -87,6 +95,18 @@ def test_the_estimate_has_the_exact_one_for_its_mean():
     assert np.all(error > 0) and np.all(np.abs(np.mean(got, axis=0) - exactly) < 4 * error)
 
 
+def test_one_probe_will_do_and_is_what_is_taken_where_nothing_is_said():
+    x0 = LAW.sample(np.random.default_rng(0), 3)
+
+    def estimate(*probes):
+        denoiser, vjp = exact(LAW)
+        rng, times = np.random.default_rng(1), (1000, 500, 100, 0)
+        return probability_flow.estimated_log_likelihood(denoiser, x0, vjp, rng, *probes, timesteps=times)
+
+    np.testing.assert_array_equal(estimate(), estimate(1))
+    assert np.any(estimate() != estimate(2))
+
+
 def test_of_images_every_pixel_counts():
     line = Gaussian(np.zeros(4), np.diag([0.2, 0.5, 1.0, 2.0]))
     schedule = schedules.linear(40, 1e-3, 0.4)
@@ -103,13 +123,30 @@ def test_of_images_every_pixel_counts():
 def test_what_has_no_likelihood_is_refused():
     net, x0 = LAW.network(SCHEDULE), np.zeros((2, 2))
     for denoiser, times, said in [
-        (Denoiser(net, SCHEDULE, clip=(-1, 1)), None, "clip"),
-        (Denoiser(net, schedules.zero_terminal_snr(SCHEDULE), "v"), None, "ᾱ_T = 0"),
-        (Denoiser(net, SCHEDULE), (999, 0), "from T"),
-        (Denoiser(net, SCHEDULE), (1000, 5), "0 at the end"),
+        (
+            Denoiser(net, SCHEDULE, clip=(-1, 1)),
+            None,
+            "a denoiser that clips is not one to one: leave out the clip for a likelihood",
+        ),
+        (
+            Denoiser(net, schedules.zero_terminal_snr(SCHEDULE), "v"),
+            None,
+            "ᾱ_T = 0: the ODE in x/√ᾱ has no end there; take a schedule that leaves some signal",
+        ),
+        (
+            Denoiser(net, SCHEDULE),
+            (999, 0),
+            "expected times from T = 1000 on, since p_T is what is known; got 999",
+        ),
+        (
+            Denoiser(net, SCHEDULE),
+            (1000, 5),
+            "expected at least one time and then 0 at the end, got [1000,    5]",
+        ),
     ]:
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError) as raised:
             probability_flow.log_likelihood(denoiser, x0, differences(net), times)
+        assert str(raised.value) == said
     with pytest.raises(ValueError, match="probe"):
         probability_flow.estimated_log_likelihood(
             Denoiser(net, SCHEDULE), x0, differences(net), np.random.default_rng(0), 0

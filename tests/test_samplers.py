@@ -26,6 +26,7 @@ from minidiff.samplers import (
 from minidiff.samplers.ancestral import steps as ddpm_steps
 from minidiff.samplers.ddim import steps as ddim_steps
 from minidiff.samplers.dpm_solver import steps as dpm_steps
+from minidiff.samplers.langevin import steps as pc_steps
 from minidiff.samplers.randomness import NoiseSource
 from minidiff.samplers.timesteps import leading, quadratic, trailing
 
@@ -423,13 +424,15 @@ def test_a_network_with_a_vector_for_each_time_refuses_one_between_them(sampler,
         (ddim, {"eta": 0.5, "sigma_hat": True}, "sigma_hat goes with eta = 1"),
         (heun, {"churn": -1.0}, "expected churn"),
         (heun, {"churn": np.nan}, "expected churn"),
+        (heun, {"churn": np.inf}, "expected churn"),
         (unipc, {"order": 0}, "expected order 1, 2 or 3"),
         (unipc, {"order": 4}, "expected order 1, 2 or 3"),
         (predictor_corrector, {"corrections": -1}, "expected corrections"),
         (predictor_corrector, {"r": 0.0}, "r > 0"),
         (predictor_corrector, {"r": np.nan}, "r > 0"),
+        (predictor_corrector, {"r": np.inf}, "r > 0"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_an_option_out_of_range_is_refused(sampler, options, said):
     with pytest.raises(ValueError, match=said):
@@ -437,10 +440,12 @@ def test_an_option_out_of_range_is_refused(sampler, options, said):
 
 
 def test_a_variance_that_was_not_learned_is_refused():
-    with pytest.raises(ValueError, match="its network learned none"):
+    with pytest.raises(ValueError) as raised:
         next(
             ddpm(Denoiser(shrink, SHORT), np.ones((1, 1)), np.random.default_rng(0), None, variance="learned")
         )
+    expected = 'this denoiser says no variance, since its network learned none: take "small" or "large"'
+    assert str(raised.value) == expected
 
 
 @pytest.mark.parametrize(("sampler", "options"), NOISY)
@@ -469,17 +474,21 @@ def test_sigma_hat_is_the_large_variance(times):
     assert np.array(one) == pytest.approx(np.array(other), abs=1e-12)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("times", [None, trailing(1000, 10)])
+@pytest.mark.parametrize("share", [-0.5, 0.0, 0.4, 1.0, 1.5])
+@pytest.mark.parametrize("times", [None, trailing(1000, 10), (1000, 999, 997, 300, 298, 297, 0)])
 def test_a_learned_variance_lies_between_small_and_large(share, times, monkeypatch):
-    """At one end it is "small", at the other "large", and between them it goes by logarithms, over long steps too."""
+    """At one end it is "small", at the other "large", and between them it goes by logarithms, over long steps too.
+
+    Beyond the ends a single step takes what was learned, and a longer one the nearer end.
+    """
     monkeypatch.setattr(NoiseSource, "__call__", lambda self: np.ones(self.shape, self.dtype))
     denoiser = Saying(Denoiser(lambda x, t: 0 * x, PAPER, "x0"), share)
     plans = [ddpm_steps(PAPER, times, variance) for variance in ("small", "large")]
     states = ddpm(denoiser, np.zeros((1, 1)), np.random.default_rng(0), times, "learned")
     x = 0.0
     for state, small, large in zip(states, *plans, strict=True):
-        expected = small.sigma ** (1 - share) * large.sigma**share if small.s > 0 else 0.0
+        place = share if small.s == small.t - 1 else np.clip(share, 0, 1)
+        expected = small.sigma ** (1 - place) * large.sigma**place if small.s > 0 else 0.0
         assert state.x.item() - small.x * x == pytest.approx(expected, rel=1e-9, abs=1e-15)
         x = state.x.item()
 
@@ -492,6 +501,16 @@ def test_dpm_solvers_sde_with_x0_taken_as_constant_is_ddpm_with_the_small_varian
         ):
             assert step == pytest.approx(of_ddpm, rel=1e-9, abs=1e-15)
     assert np.array_equal(told(dpmpp_2m, 1, (1000, 0), sde=True), told(ddpm, 1, (1000, 0)))
+    one, other = (
+        told(sampler, 1, (900, 400, 0), **options)[0]
+        for sampler, options in ((dpmpp_2m, {"sde": True}), (ddpm, {}))
+    )
+    assert one == pytest.approx(other, rel=1e-9)
+
+
+def test_the_plan_of_dpm_solver_is_that_of_the_ode_where_nothing_is_said():
+    assert dpm_steps(PAPER, (900, 400, 0)) == dpm_steps(PAPER, (900, 400, 0), sde=False)
+    assert all(step.sigma == 0 for step, _ in dpm_steps(PAPER, (900, 400, 0)))
 
 
 @pytest.mark.parametrize("sampler", [ddim, plms, dpmpp_2m, heun, unipc])
@@ -521,13 +540,15 @@ def test_six_steps_ask_the_network_so_often(sampler, evaluations):
     assert len(asked) == evaluations
 
 
-def test_plms_takes_the_mean_over_the_next_step_of_the_cubic_through_the_last_four_eps():
+def test_plms_takes_the_mean_over_the_next_step_of_the_polynomial_through_the_last_eps_up_to_four():
     times, cubic = trailing(1000, 8), np.polynomial.Polynomial([0.3, -0.2, 0.05, 0.02])
     denoiser = Denoiser(lambda x, t: np.full_like(x, cubic(times.index(t[0]))), PAPER)
     x = np.ones((1, 1))
     for k, state in enumerate(plms(denoiser, x, None, times)):
-        (t, s), mean = times[k : k + 2], cubic.integ()(k + 1) - cubic.integ()(k)
-        if 3 <= k < 7:
+        (t, s), last = times[k : k + 2], np.arange(max(0, k - 3), k + 1)
+        through = np.polynomial.Polynomial.fit(last, cubic(last), len(last) - 1).integ()
+        mean = through(k + 1) - through(k)
+        if s > 0:
             x0 = (x - np.sqrt(PAPER.one_minus_alpha_bar[t]) * mean) / np.sqrt(PAPER.alpha_bar[t])
             expected = np.sqrt(PAPER.alpha_bar[s]) * x0 + np.sqrt(PAPER.one_minus_alpha_bar[s]) * mean
             assert state.x == pytest.approx(expected, rel=1e-10)
@@ -539,6 +560,7 @@ def test_unip_1_is_ddim_and_unip_2_is_dpm_solver_2m():
     for order, same in ((1, ddim), (2, dpmpp_2m)):
         unip = told(unipc, 0, times, order=order, corrector=False)
         assert np.array(unip) == pytest.approx(np.array(told(same, 0, times)), abs=1e-11)
+    assert np.array_equal(told(unipc, 0, times), told(unipc, 0, times, order=2))
 
 
 def test_no_corrections_leave_the_predictor_which_is_ddpm():
@@ -546,6 +568,34 @@ def test_no_corrections_leave_the_predictor_which_is_ddpm():
         told(predictor_corrector, 1, (900, 200, 0), corrections=0),
         told(ddpm, 1, (900, 200, 0), variance="large"),
     )
+
+
+def test_a_correction_follows_the_score_and_adds_noise(monkeypatch):
+    """Where x̂_0 is 0, ε̂ is x/√(1−ᾱ), and a correction takes 2r² of x away."""
+    monkeypatch.setattr(NoiseSource, "__call__", lambda self: np.ones(self.shape, self.dtype))
+    denoiser = Denoiser(lambda x, t: 0 * x, PAPER, "x0")
+    first = next(
+        predictor_corrector(denoiser, np.zeros((1, 1)), np.random.default_rng(0), (900, 400, 0), 1, 0.3)
+    )
+    predicted = ddpm_steps(PAPER, (900, 400, 0), "large")[0].sigma
+    expected = predicted * (1 - 2 * 0.3**2) + 2 * 0.3 * np.sqrt(PAPER.one_minus_alpha_bar[400])
+    assert first.x.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_plan_of_predictor_and_corrector_stays_at_a_time_to_correct_once_where_nothing_is_said():
+    plan = [[(step.t, step.s) for step in at_a_time] for at_a_time in pc_steps(PAPER, (900, 400, 0))]
+    assert plan == [[(900, 400), (400, 400)], [(400, 0)]]
+
+
+def test_churn_adds_noise(monkeypatch):
+    """Where x̂_0 is 0 all that is left at s of x_t is x_t √((1−ᾱ_s)/(1−ᾱ_t)), by the one slope as by the other."""
+    monkeypatch.setattr(NoiseSource, "__call__", lambda self: np.ones(self.shape, self.dtype))
+    asked = []
+    denoiser = Denoiser(lambda x, t: asked.append(t[0]) or 0 * x, PAPER, "x0")
+    first = next(heun(denoiser, np.zeros((1, 1)), np.random.default_rng(0), (500, 100, 0), 0.6))
+    added = PAPER.kernel(500, asked[0])[1]
+    kept = PAPER.one_minus_alpha_bar[100] / PAPER.one_minus_alpha_bar[asked[0]]
+    assert first.x.item() == pytest.approx(np.sqrt(kept * added), rel=1e-12)
 
 
 def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_goes_to_a_whole_time(monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 
 from minidiff import metrics, schedules
 from minidiff.denoiser import Denoiser
-from minidiff.oracles import Gaussian, Mixture
+from minidiff.oracles import Gaussian, Mixture, outcome_of
 from minidiff.samplers import (
     ddim,
     ddpm,
@@ -28,7 +28,6 @@ from minidiff.samplers import (
 )
 from minidiff.samplers.langevin import steps as langevin_steps
 from minidiff.samplers.plms import ADAMS_BASHFORTH
-from minidiff.samplers.randomness import NoiseSource
 
 PAPER = schedules.linear()
 NORMAL = Gaussian([0.4], [[0.3]])
@@ -120,53 +119,22 @@ def test_ddim_is_eulers_step_of_the_ode_in_sigma_over_signal():
     assert first.x / signal_s == pytest.approx(step, rel=1e-12)
 
 
-def law_along_the_way(sampler, options, oracle, times, monkeypatch, schedule=PAPER):
-    """(t, mean, variance) of x_t at each time, with no sampling, from the law q_T of the data noised.
-
-    On normal data every step is affine in x_T and all noise drawn. So a run from the mean without noise is the mean,
-    and runs off it by one deviation of each of these in turn say how much of that comes through.
-    """
-    denoiser, drawn = Denoiser(oracle.network(schedule), schedule), []
-
-    def silence(self):
-        drawn.append(1)
-        return np.zeros(self.shape, self.dtype)
-
-    def one_in_turn(self):
-        noise = np.zeros(self.shape, self.dtype)
-        noise[2 + len(drawn)] = 1
-        drawn.append(1)
-        return noise
-
-    monkeypatch.setattr(NoiseSource, "__call__", silence)
-    mean, covariance = oracle.marginal(schedule, times[0])
-    final(sampler(denoiser, mean[None], np.random.default_rng(0), times, **options))
-    x_T = np.tile(mean, (2 + len(drawn), 1))
-    x_T[1] += np.sqrt(covariance[0])
-    drawn.clear()
-    monkeypatch.setattr(NoiseSource, "__call__", one_in_turn)
-    for state in sampler(denoiser, x_T, np.random.default_rng(0), times, **options):
-        x = state.x[:, 0]
-        yield state.t, x[0], ((x[1:] - x[0]) ** 2).sum()
-
-
-def distance_to_the_law(*arguments, **options):
-    """The largest error of mean and deviation at any time, against q_t."""
-    oracle = arguments[2]
-    return max(
-        max(
-            abs(mean - oracle.marginal(PAPER, t)[0][0]),
-            abs(variance**0.5 - oracle.marginal(PAPER, t)[1][0, 0] ** 0.5),
-        )
-        for t, mean, variance in law_along_the_way(*arguments, **options)
-    )
+def distance_to_the_law(sampler, options, oracle, times):
+    """The largest error of mean and deviation at any time, against q_t, from q_T on; with no sampling (O3)."""
+    denoiser = Denoiser(oracle.network(PAPER), PAPER)
+    start = oracle.marginal(PAPER, times[0])
+    laws = outcome_of(lambda x_T, rng: sampler(denoiser, x_T, rng, times, **options), 1, *start)
+    errors = []
+    for t, mean, variance in laws:
+        right_mean, right_variance = oracle.marginal(PAPER, t)
+        errors += [abs(mean - right_mean).item(), abs(variance**0.5 - right_variance**0.5).item()]
+    return max(errors)
 
 
 @pytest.mark.parametrize("case", [*NOISY, *QUIET], ids=named)
-def test_at_every_time_the_law_is_that_of_the_data_noised_and_the_closer_the_more_steps(case, monkeypatch):
+def test_at_every_time_the_law_is_that_of_the_data_noised_and_the_closer_the_more_steps(case):
     few, more, many = (
-        distance_to_the_law(*case, NORMAL, spaced(PAPER, "logsnr", steps), monkeypatch)
-        for steps in (10, 30, 90)
+        distance_to_the_law(*case, NORMAL, spaced(PAPER, "logsnr", steps)) for steps in (10, 30, 90)
     )
     langevin = case[0] is predictor_corrector  # its own error does not fall with the steps, only with r
     assert many < (0.02 if langevin else 0.035)
@@ -182,17 +150,6 @@ def test_langevins_steps_alone_keep_a_normal_law_but_for_their_length():
         got_mean, got_covariance = NORMAL.outcome(PAPER, [step] * 5000, mean + 1, 2 * covariance)
         assert got_mean == pytest.approx(mean, abs=1e-9)
         assert got_covariance[0, 0] == pytest.approx(C / (1 - delta / (2 * C)), rel=1e-9)
-
-
-def test_the_recursion_of_o3_is_the_law_of_the_corrected_chain(monkeypatch):
-    times = spaced(PAPER, "logsnr", 12)
-    plan = [step for at_a_time in langevin_steps(PAPER, times, 2) for step in at_a_time]
-    mean, covariance = NORMAL.outcome(PAPER, plan, *NORMAL.marginal(PAPER, 1000))
-    *_, (_, got_mean, got_variance) = law_along_the_way(
-        predictor_corrector, {"corrections": 2}, NORMAL, times, monkeypatch
-    )
-    assert got_mean == pytest.approx(mean[0], rel=1e-10)
-    assert got_variance == pytest.approx(covariance[0, 0], rel=1e-10)
 
 
 @pytest.mark.parametrize("case", [*NOISY, *QUIET], ids=named)
@@ -237,6 +194,24 @@ def test_inversion_comes_to_the_noise_that_the_ode_leads_to():
         for steps in (50, 100, 200)
     ]
     assert errors[2] < errors[1] < errors[0] and errors[2] < 0.05
+
+
+@pytest.mark.parametrize("h", [0.3, 2.35])
+@pytest.mark.parametrize(("order", "corrector", "degree"), [(3, False, 2), (2, True, 2), (3, True, 3)])
+def test_unipc_is_exact_where_x0_is_a_polynomial_of_lambda_however_long_the_steps(
+    order, corrector, degree, h
+):
+    """x_s/√(1−ᾱ_s) − x_t/√(1−ᾱ_t) = ∫ e^λ x̂_0 dλ, from the step on that knows as many x̂_0 as the order says."""
+    x0 = np.polynomial.Polynomial([0.5, -0.3, 0.2, 0.1][: degree + 1])
+    of_integral = sum((-1) ** k * x0.deriv(k) for k in range(degree + 1))  # ∫ e^λ p = e^λ (p − p′ + p″ − …)
+    times = even_in_log_snr(-4.9, -4.9 + 4 * h, 4)
+    lam, sigma = PAPER.at(times[:-1]).log_snr / 2, np.sqrt(PAPER.at(times[:-1]).one_minus_alpha_bar)
+    ahead = np.diff(np.exp(lam) * of_integral(lam))
+    denoiser = Denoiser(lambda x, t: np.full_like(x, x0(PAPER.at(t[0]).log_snr / 2)), PAPER, "x0")
+    states = unipc(denoiser, np.full((1, 1), 0.7), None, times, order, corrector)
+    x = np.array([state.x.item() for state in states][:-1]) / sigma[1:]
+    known = order - 1
+    assert np.diff(x)[known - 1 :] == pytest.approx(ahead[known:], rel=1e-9)
 
 
 @pytest.mark.parametrize("weights", ADAMS_BASHFORTH, ids=len)

@@ -31,7 +31,7 @@ def _fit(like: object) -> Callable[[np.ndarray], np.ndarray]:
             return g
         added = g.ndim - len(shape)
         stretched = tuple(i for i, n in enumerate(shape, added) if n == 1 and g.shape[i] != 1)
-        return g.sum(axis=(*range(added), *stretched), keepdims=True).reshape(shape)
+        return g.sum(axis=(*range(added), *stretched)).reshape(shape)
 
     return fit
 
@@ -179,7 +179,7 @@ def sum(a, *, axis: Axis = None, keepdims: bool = False):
     shape, out = a.shape, np.sum(a, axis=axis, keepdims=True)
     kept = out.shape
     return (
-        out if keepdims else np.squeeze(out, _axes(axis, a.ndim)),
+        out if keepdims else np.squeeze(out, axis),
         lambda g: np.broadcast_to(g.reshape(kept), shape),
     )
 
@@ -190,7 +190,7 @@ def mean(a, *, axis: Axis = None, keepdims: bool = False):
     out = np.mean(a, axis=axis, keepdims=True)
     shape, kept, count = a.shape, out.shape, a.size / max(out.size, 1)
     return (
-        out if keepdims else np.squeeze(out, _axes(axis, a.ndim)),
+        out if keepdims else np.squeeze(out, axis),
         lambda g: np.broadcast_to(g.reshape(kept) / count, shape),
     )
 
@@ -200,17 +200,11 @@ def variance(a, *, axis: Axis = None, keepdims: bool = False):
     """The mean squared distance from the mean (divisor N) over `axis`, over everything without one."""
     centred = a - np.mean(a, axis=axis, keepdims=True)
     out = np.mean(centred * centred, axis=axis, keepdims=True)
-    count = a.size / max(out.size, 1)
+    share = 2 * out.size / max(a.size, 1)
     return (
-        out if keepdims else np.squeeze(out, _axes(axis, a.ndim)),
-        lambda g: g.reshape(out.shape) * (2 / count) * centred,
+        out if keepdims else np.squeeze(out, axis),
+        lambda g: g.reshape(out.shape) * share * centred,
     )
-
-
-def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(ndim))
-    return axis if isinstance(axis, tuple) else (axis,)
 
 
 # ---- shape

@@ -50,20 +50,20 @@ def unipc(
     levels = schedule.at(np.array(times))
     lam = levels.log_snr / 2
     signal, sigma = np.sqrt(levels.alpha_bar).tolist(), np.sqrt(levels.one_minus_alpha_bar).tolist()
-    x, past = x_T, []  # past: (λ, x̂_0) of earlier times, the latest first
+    x, past = x_T, []  # past: (λ, x̂_0) of p−1 earlier times, the latest first
     x0 = denoiser(x, times[0]).x0
     for i, s in enumerate(times[1:]):
         h = float(lam[i + 1] - lam[i])
         grown = -signal[i + 1] * expm1(-h)
         first_order = sigma[i + 1] / sigma[i] * x + grown * x0
         known = [((before - lam[i]) / h, guess - x0) for before, guess in past if h < inf and before > -inf]
-        x = first_order + grown * _curved(known[: order - 1], h)
+        x = first_order + grown * _curved(known, h)
         yielded = x0.copy()
         if s > 0:
-            past = [(lam[i], x0), *past[: order - 1]]
+            past = [(lam[i], x0), *past][: order - 1]
             ahead = denoiser(x, s).x0
             if corrector and h < inf:
-                x = first_order + grown * _curved([*known[: order - 1], (1.0, ahead - x0)], h)
+                x = first_order + grown * _curved([*known, (1.0, ahead - x0)], h)
             x0 = ahead
         yield State(s, x.copy(), yielded)
 

@@ -174,6 +174,17 @@ def test_where_sends_nothing_to_the_side_not_taken_even_where_that_is_infinite()
     np.testing.assert_array_equal(second, [0, 5])
 
 
+@pytest.mark.parametrize("reduce", [ag.sum, ag.mean, ag.variance])
+def test_a_sum_drops_its_axes_where_nothing_is_said_also_where_it_is_of_nothing(reduce):
+    a, none = np.ones((2, 1, 3)), Tensor(np.ones((0, 3)), requires_grad=True)
+    assert (
+        reduce(a).shape == () and reduce(a, axis=0).shape == (1, 3) and reduce(a, axis=(0, -1)).shape == (1,)
+    )
+    out = reduce(none, axis=1)
+    out.backward(np.ones(0))
+    assert out.shape == (0,) and none.grad.shape == (0, 3)
+
+
 def test_the_zeroth_power_is_one_with_gradient_zero_at_zero_too():
     (gradient,) = _gradients(lambda a: ag.power(a, exponent=0), [np.array([0.0, 2.0])], np.ones(2))
     np.testing.assert_array_equal(gradient, [0, 0])
@@ -213,6 +224,24 @@ def test_attention_bears_big_scores():
     k = np.array([[[1e3, 0.0], [-1e3, 0.0]]])
     v = np.array([[[1.0, 2.0], [3.0, 4.0]]])
     np.testing.assert_array_equal(ag.attention(Tensor(q), Tensor(k), Tensor(v)).data, [[[1, 2]]])
+
+
+def test_a_perceptron_is_told_by_a_parameter_and_by_what_is_made_of_one_alike():
+    table = np.random.default_rng(0).standard_normal((3, 4))
+    leaf, made = (Tensor(table, requires_grad=True) for _ in range(2))
+    _told([[2, 2]], leaf).sum().backward()
+    _told([[2, 2]], made * 3.0 / 3.0).sum().backward()
+    np.testing.assert_allclose(made.grad, leaf.grad, rtol=1e-12)
+    assert np.array_equal(leaf.grad.any(axis=1), [False, False, True])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradient_of_a_few_rows_is_an_array_in_its_own_dtype_or_in_the_one_that_is_asked_for(dtype):
+    rows = neural._AddedRows(np.ones((2, 4), dtype), np.array([2, 2]), 3)
+    assert np.asarray(rows).dtype == dtype
+    for asked in (np.float32, np.float64):
+        dense = np.asarray(rows, asked)
+        assert dense.dtype == asked and np.array_equal(dense, np.outer([0, 0, 2], np.ones(4)))
 
 
 def test_dropout_leaves_each_number_or_drops_it_at_its_rate_and_keeps_the_mean():
@@ -264,6 +293,14 @@ def _ones(*shape):
     return Tensor(np.ones(shape))
 
 
+def _told(index, table=None):
+    """A network of one hidden layer that is told a row of one table, of two inputs."""
+    weights, biases = [_ones(2, 4), _ones(4, 1)], [_ones(4), _ones(1)]
+    return ag.perceptron(
+        _ones(2, 2), weights, biases, [[_ones(3, 4) if table is None else table]], index=index
+    )
+
+
 REFUSED = {
     "linear: inner sizes differ": (
         lambda: ag.linear(_ones(2, 3), _ones(4, 5), _ones(5)),
@@ -290,6 +327,10 @@ REFUSED = {
     "conv2d: residual": (
         lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1, 2), _ones(2), _ones(1, 4, 4, 2)),
         r"the result has shape \(1, 2, 2, 2\), the residual \(1, 4, 4, 2\)",
+    ),
+    "conv2d: residual of other images": (
+        lambda: ag.conv2d(_ones(2, 4, 4, 1), _ones(3, 3, 1, 2), _ones(2), _ones(3, 2, 2, 2)),
+        r"the result has shape \(2, 2, 2, 2\), the residual \(3, 2, 2, 2\)",
     ),
     "conv2d: no channels out": (
         lambda: ag.conv2d(_ones(1, 4, 4, 1), _ones(3, 3, 1), _ones()),
@@ -320,6 +361,9 @@ REFUSED = {
         r"rows run 0…2, asked for 3…3",
     ),
     "embedding: negative": (lambda: ag.embedding(_ones(3, 2), index=np.array([-1, 1])), r"asked for -1…1"),
+    "perceptron: past the end": (lambda: _told([[0, 3]]), r"rows run 0…2, asked for 0…3"),
+    "perceptron: real index": (lambda: _told([[0.5, 1.0]]), r"of integers, got float64"),
+    "perceptron: more told than there are tables": (lambda: _told([[0, 1], [0, 1]]), r"zip\(\)"),
     "group_norm: groups": (
         lambda: ag.group_norm(_ones(1, 2, 6), _ones(6), _ones(6), groups=4, eps=1e-6),
         r"groups that divide 6; got \(6,\), \(6,\), 4 groups",

@@ -189,7 +189,9 @@ def test_F8_a_batch_with_a_time_of_its_own_each_is_one_call(schedule, seed, shap
 
 @given(any_schedule(), st.floats(0, 100))
 def test_F9_the_variance_of_x_t_lies_between_that_of_the_data_and_one(schedule, data_variance):
-    variance = schedule.alpha_bar * data_variance + schedule.one_minus_alpha_bar
+    t = np.arange(schedule.T + 1)
+    signal, noise = noising.marginal(schedule, np.ones(len(t)), t)
+    variance = signal**2 * data_variance + noise
     low, high = min(data_variance, 1), max(data_variance, 1)
     assert np.all((variance >= low * (1 - 1e-12)) & (variance <= high * (1 + 1e-12)))
 

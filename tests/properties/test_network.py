@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import datasets, metrics, nn, noising, schedules
@@ -50,7 +50,6 @@ def sampled(trainer, label=None, count=1000):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(max_examples=10)
 @given(times=st.lists(st.integers(1, 100), min_size=4, max_size=4), other=st.integers(1, 100))
 def test_V10_every_sample_of_a_batch_is_seen_at_a_time_of_its_own(name, times, other):
     net, shape = NETWORKS[name]

@@ -15,16 +15,22 @@ from minidiff.samplers.ancestral import steps as ddpm_steps
 values = st.floats(-5, 5)
 
 
-def test_R0_a_step_of_the_recursion_is_the_integral_over_what_came_before():
+def test_R0_the_recursion_is_the_integral_over_all_paths():
+    """∫ p(x_t) p_θ(x_{t−1}|x_t) dx_t on a grid, one x_t after another, with μ_θ as R3 makes it of the exact ε."""
     schedule, data = schedules.linear(4, 0.1, 0.6), Gaussian([0.4], [[0.3]])
-    (first, *_) = ddpm_steps(schedule)
-    A, b = data.affine(schedule, first)
-    mean, covariance = data.outcome(schedule, [first])
-    x_T = np.linspace(-12, 12, 20001)
-    weights = np.exp(log_normal(x_T, 0, 1)) * (x_T[1] - x_T[0])
-    for x in (-1.5, 0.0, 0.7):
-        integral = np.sum(weights * np.exp(log_normal(x, A.item() * x_T + b.item(), first.sigma**2)))
-        assert integral == pytest.approx(np.exp(log_normal(x, mean.item(), covariance.item())), rel=1e-10)
+    x, width = np.linspace(-9, 9, 1801, retstep=True)
+    density, plan = np.exp(log_normal(x, 0, 1)), ddpm_steps(schedule)
+    for k, t in enumerate((4, 3, 2, 1)):
+        x0 = noising.x0_from_eps(schedule, x[:, None], data.eps(schedule, x[:, None], t), t)
+        mean, variance = noising.posterior(schedule, x0, x[:, None], t)
+        got_mean, got_variance = (a.item() for a in data.outcome(schedule, plan[: k + 1]))
+        if t > 1:
+            density = width * np.exp(log_normal(x[:, None], mean[:, 0], variance.item())) @ density
+            assert density == pytest.approx(np.exp(log_normal(x, got_mean, got_variance)), abs=1e-10)
+        else:  # the last step adds no noise
+            x0_mean = width * density @ mean[:, 0]
+            assert got_mean == pytest.approx(x0_mean, rel=1e-10)
+            assert got_variance == pytest.approx(width * density @ (mean[:, 0] - x0_mean) ** 2, rel=1e-10)
 
 
 @given(any_schedule(min_T=2), st.data(), values, values, st.lists(values, min_size=2, max_size=4))

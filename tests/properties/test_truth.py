@@ -8,10 +8,23 @@ from mathematics import any_schedule, assert_close, gentle_schedule, log_normal
 
 from minidiff import noising, schedules
 from minidiff.denoiser import Denoiser
-from minidiff.oracles import FiniteData, Gaussian, Mixture, mixture1d
-from minidiff.samplers import ddim, ddpm, final, initial_noise
+from minidiff.noising import Step
+from minidiff.oracles import FiniteData, Gaussian, Mixture, mixture1d, outcome_of
+from minidiff.samplers import (
+    ddim,
+    ddpm,
+    dpmpp_2m,
+    final,
+    heun,
+    initial_noise,
+    plms,
+    predictor_corrector,
+    unipc,
+)
 from minidiff.samplers.ancestral import steps as ddpm_steps
 from minidiff.samplers.ddim import steps as ddim_steps
+from minidiff.samplers.dpm_solver import steps as dpm_steps
+from minidiff.samplers.langevin import steps as pc_steps
 from minidiff.samplers.timesteps import trailing
 
 PAPER = schedules.linear()
@@ -104,18 +117,38 @@ def test_O1_a_time_of_its_own_for_each_sample(schedule, seed):
     assert_close(together, np.concatenate([oracle.eps(schedule, x[i : i + 1], int(t[i])) for i in range(6)]))
 
 
-@given(any_gaussian(), gentle_schedule(), st.data())
-def test_O1_a_gaussian_is_the_formula(oracle, schedule, data):
+@given(any_gaussian(), gentle_schedule(), st.data(), st.sampled_from([1, 1e4, 1e8]))
+def test_O1_a_gaussian_is_the_formula_however_far_away(oracle, schedule, data, distance):
     t = data.draw(st.integers(1, schedule.T))
     mean, covariance = oracle.marginal(schedule, t)
     assert_close(mean, np.sqrt(schedule.alpha_bar[t]) * oracle.mean)
-    x = np.random.default_rng(0).standard_normal((4, oracle.dim))
+    x = distance * np.random.default_rng(0).standard_normal((4, oracle.dim))
     solved = np.linalg.solve(covariance, (x - mean).T).T
     condition = np.linalg.cond(covariance)
     scale = condition * np.abs(solved).max()
     assert_close(oracle.score(schedule, x, t), -solved, scale)
     log_density = -0.5 * ((x - mean) * solved).sum(1) - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
     assert_close(oracle.log_density(schedule, x, t), log_density, condition * (np.abs(log_density) + 10))
+
+
+@given(gentle_schedule(), st.data(), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_O1_a_mixture_is_its_gaussians_each_as_likely_as_bayes_says(schedule, data, K, D, seed):
+    t, rng = data.draw(st.integers(1, schedule.T)), np.random.default_rng(seed)
+    weights, means = rng.dirichlet(np.ones(K)), rng.standard_normal((K, D))
+    roots = rng.standard_normal((K, D, D)) * 10 ** rng.uniform(-2, 0, (K, 1, 1))
+    covariances = roots @ roots.swapaxes(1, 2)
+    mixture = Mixture(weights, means, covariances)
+    parts = [Gaussian(m, S) for m, S in zip(means, covariances, strict=True)]
+    x = noising.diffuse(schedule, mixture.sample(rng, 4), t, rng.standard_normal((4, D)))
+    joint = np.stack([part.log_density(schedule, x, t) for part in parts]) + np.log(weights)[:, None]
+    log_density = np.logaddexp.reduce(joint, axis=0)
+    digits = 1 + np.abs(joint).max()  # what an exponential loses of its digits
+    assert_close(mixture.log_density(schedule, x, t), log_density, digits)
+    share = np.exp(joint - log_density)
+    for answer in ("score", "x0", "eps", "v"):
+        each = np.stack([getattr(part, answer)(schedule, x, t) for part in parts])
+        expected = np.einsum("kb,kbd->bd", share, each)
+        assert_close(getattr(mixture, answer)(schedule, x, t), expected, digits * np.abs(each).max())
 
 
 @given(any_schedule(), st.data(), st.integers(1, 20), st.integers(0, 2**32 - 1))
@@ -167,27 +200,101 @@ def test_O3_the_affine_map_of_a_step_is_what_the_sampler_does(oracle, schedule, 
         assert_close(x @ A.T + b, did, scale)
 
 
-@pytest.mark.parametrize(
-    ("sampler", "plan", "options"),
-    [
-        (ddpm, ddpm_steps, {"variance": "small"}),
-        (ddpm, ddpm_steps, {"variance": "large"}),
-        (ddim, ddim_steps, {"eta": 0.0}),
-        (ddim, ddim_steps, {"eta": 0.7}),
-    ],
-)
-def test_O3_the_recursion_is_the_mean_and_covariance_of_a_large_run(sampler, plan, options):
-    """200 000 samples: five standard errors on five numbers, a false alarm in about 1 of 300 000 seeds."""
-    oracle, n = Gaussian([0.4, -1.0], [[0.5, 0.3], [0.3, 0.4]]), 200_000
-    times = trailing(1000, 20)
+PLANE = Gaussian([0.4, -1.0], [[0.5, 0.3], [0.3, 0.4]])
+WITHOUT_MEMORY = [
+    (ddpm, ddpm_steps, {"variance": "small"}),
+    (ddpm, ddpm_steps, {"variance": "large"}),
+    (ddim, ddim_steps, {"eta": 0.0}),
+    (ddim, ddim_steps, {"eta": 0.7}),
+    (ddim, ddim_steps, {"eta": 1.0, "sigma_hat": True}),
+    (predictor_corrector, pc_steps, {"corrections": 2}),
+]
+WITH_MORE = [
+    (plms, {}),
+    (dpmpp_2m, {}),
+    (dpmpp_2m, {"sde": True}),
+    (heun, {}),
+    (heun, {"churn": 5.0}),
+    (unipc, {}),
+    (unipc, {"order": 3}),
+]
+
+
+def sampler_run(sampler, times, options, oracle=PLANE):
     denoiser = Denoiser(oracle.network(PAPER), PAPER)
-    x_T = initial_noise(np.random.default_rng(0), (n, 2), np.float64)
-    samples = final(sampler(denoiser, x_T, np.random.default_rng(1), times, **options))
-    mean, covariance = oracle.outcome(PAPER, plan(PAPER, times, *options.values()))
+    return lambda x_T, rng: sampler(denoiser, x_T, rng, times, **options)
+
+
+@pytest.mark.parametrize(("sampler", "plan", "options"), WITHOUT_MEMORY)
+@pytest.mark.parametrize("start", [(None, None), (np.array([1.0, 2.0]), np.array([[2.0, 0.5], [0.5, 0.3]]))])
+def test_O3_what_a_run_tells_is_what_the_recursion_makes_of_the_coefficients(sampler, plan, options, start):
+    times = trailing(1000, 20)
+    told = list(outcome_of(sampler_run(sampler, times, options), 2, *start))
+    assert [t for t, *_ in told] == list(times[1:])
+    steps, done = plan(PAPER, times, **options), []
+    for (_, mean, covariance), step in zip(told, steps, strict=True):
+        done += step if isinstance(step, list) else [step]
+        expected_mean, expected_covariance = PLANE.outcome(PAPER, done, *start)
+        assert_close(mean, expected_mean, 1.0, 1e-11)
+        assert_close(covariance, expected_covariance, 1.0, 1e-11)
+
+
+@pytest.mark.parametrize("sde", [False, True])
+def test_O3_what_a_run_of_dpm_solver_tells_is_the_recursion_of_x_and_the_last_x0_together(sde):
+    times, eye, none = trailing(1000, 12), np.eye(2), np.zeros((2, 2))
+    mean, covariance = np.zeros(4), np.diag([1.0, 1.0, 0.0, 0.0])
+    told = outcome_of(sampler_run(dpmpp_2m, times, {"sde": sde}), 2)
+    for (step, slope), (_, got_mean, got_covariance) in zip(dpm_steps(PAPER, times, sde), told, strict=True):
+        gain, offset = PLANE.affine(
+            PAPER, Step(step.t, step.s, x=0.0, x0=1.0, eps=0.0, sigma=0.0)
+        )  # x̂_0 of x_t
+        A = np.block([[step.x * eye + step.x0 * (1 + slope) * gain, -step.x0 * slope * eye], [gain, none]])
+        mean = A @ mean + np.concatenate([step.x0 * (1 + slope) * offset, offset])
+        covariance = A @ covariance @ A.T
+        covariance[:2, :2] += step.sigma**2 * eye
+        assert_close(got_mean, mean[:2], 1.0, 1e-11)
+        assert_close(got_covariance, covariance[:2, :2], 1.0, 1e-11)
+
+
+@pytest.mark.parametrize(("sampler", "options"), [*((s, o) for s, _, o in WITHOUT_MEMORY), *WITH_MORE])
+def test_O3_the_exact_mean_and_covariance_are_those_of_a_large_run(sampler, options):
+    """50 000 samples: five standard errors on five numbers, a false alarm in about 1 of 300 000 seeds."""
+    run, n = sampler_run(sampler, trailing(1000, 20), options), 50_000
+    *_, (_, mean, covariance) = outcome_of(run, 2)
+    samples = final(
+        run(initial_noise(np.random.default_rng(0), (n, 2), np.float64), np.random.default_rng(1))
+    )
     variances = np.diag(covariance)
     assert np.all(np.abs(samples.mean(axis=0) - mean) < 5 * np.sqrt(variances / n))
     error = np.sqrt((np.outer(variances, variances) + covariance**2) / n)
     assert np.all(np.abs(np.cov(samples.T) - covariance) < 5 * error)
+
+
+def test_O3_of_many_samples_and_draws_none_is_lost():
+    """More than one block of a sampler's noise holds, which are 512 samples of 8 numbers."""
+    oracle, times = Gaussian(np.linspace(-1, 1, 8), np.diag(np.geomspace(0.01, 2, 8))), trailing(1000, 200)
+    *_, (_, mean, covariance) = outcome_of(sampler_run(ddpm, times, {}, oracle), 8)
+    expected_mean, expected_covariance = oracle.outcome(PAPER, ddpm_steps(PAPER, times))
+    assert_close(mean, expected_mean, 1.0, 1e-10)
+    assert_close(covariance, expected_covariance, 1.0, 1e-10)
+
+
+def test_O3_data_of_any_size_will_do():
+    for size in (1e-4, 1e6):
+        oracle = Gaussian([size], [[size**2]])
+        *_, (_, mean, variance) = outcome_of(sampler_run(ddpm, trailing(1000, 10), {}, oracle), 1)
+        expected_mean, expected_variance = oracle.outcome(PAPER, ddpm_steps(PAPER, trailing(1000, 10)))
+        assert_close(mean, expected_mean, size)
+        assert_close(variance, expected_variance, size**2)
+
+
+def test_O3_a_sampler_that_is_not_affine_is_refused():
+    for denoiser in (
+        Denoiser(mixture1d().network(PAPER), PAPER),
+        Denoiser(Gaussian([0.0], [[1.0]]).network(PAPER), PAPER, clip=(-0.1, 0.1)),
+    ):
+        with pytest.raises(ValueError, match="expected a sampler that is affine"):
+            list(outcome_of(lambda x, rng, d=denoiser: ddpm(d, x, rng, trailing(1000, 10)), 1))
 
 
 @pytest.mark.parametrize("plan", [ddpm_steps(PAPER), ddpm_steps(PAPER, variance="large"), ddim_steps(PAPER)])
