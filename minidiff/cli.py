@@ -178,26 +178,32 @@ def evaluate(options: argparse.Namespace) -> int:
     run, recipe = _open(options)
     if options.compare is None:
         return _evaluate(run, recipe, options.count, options.seed, options.label, options.guidance)
-    if recipe != generation.Recipe() or (options.label, options.guidance) != (None, None):
+    if recipe != generation.Recipe():
         raise UsageError(
-            "evaluate --compare takes each sampler as it is by default: say no --steps, --class or the like"
+            "evaluate --compare takes each sampler as it is by default: say no --steps or the like"
         )
-    return _compare(run, options.compare or list(samplers.SAMPLERS), options.count, options.seed)
+    names = options.compare or list(samplers.SAMPLERS)
+    return _compare(run, names, options.count, options.seed, options.label, options.guidance)
 
 
-def _compare(run: Run, names: list[str], count: int, seed: int) -> int:
+def _compare(
+    run: Run, names: list[str], count: int, seed: int, label: int | None, guidance: float | None
+) -> int:
     from minidiff import plots
 
     data = datasets.load(run.settings.data, run.settings.seed)
+    asked, denoiser = _to_measure(run, data, count, seed, label, guidance)
     bar = Progress("measurement", sys.stderr)
 
     def report(done: int, total: int) -> None:
         bar.total = total
         bar.update(done)
 
-    found = evaluation.compare(run.denoiser(), data, names, count, seed, report)
+    found = evaluation.compare(denoiser, data, names, count, seed, asked, report)
     bar.finish()
-    print(f"{found.distance} of {count} samples by each sampler, against evaluations of the network:")
+    print(
+        f"{found.distance} of {count} samples{_of(label, asked)} by each sampler, against evaluations of the network:"
+    )
     print(evaluation.comparison_table(found))
     path, picture = run.folder / "comparison.json", run.folder / "comparison.png"
     figures = {"step": run.step, "count": count, **found._asdict()}
@@ -216,19 +222,12 @@ def _evaluate(
     guidance: float | None = None,
 ) -> int:
     data = datasets.load(run.settings.data, run.settings.seed)
-    if label is not None:
-        asked = np.full(count, label)
-    elif run.net.classes and guidance != 0:
-        asked = evaluation.labels_like(data, count, seed)
-    else:
-        asked, guidance = None, guidance or None  # 0 is any class, so none need be named
-    denoiser = _denoiser(run, asked, guidance)
+    asked, denoiser = _to_measure(run, data, count, seed, label, guidance)
     samples = _generate(run, denoiser, recipe, count, np.random.default_rng(seed))
     report = evaluation.evaluate(samples, data, seed, asked)
     bits, rate, rmse = evaluation.compression(run.denoiser(), data, run.variance, seed, asked)
     report |= bits
-    of = "" if asked is None else f" of class {label}" if label is not None else " of the data's classes"
-    print(f"{count} samples{of} of {run.folder} after {run.step} steps, beside real data that was held out:")
+    print(f"{count} samples{_of(label, asked)} of {run.folder} after {run.step} steps, beside held-out data:")
     print(evaluation.table(report))
     path = run.folder / "evaluation.json"
     told = {} if asked is None else {"class": label, "guidance": 1.0 if guidance is None else guidance}
@@ -239,6 +238,28 @@ def _evaluate(
     plots.rate_distortion(rate, rmse, run.folder / "rate_distortion.png")
     print(f"wrote {path}\nwrote {run.folder / 'rate_distortion.png'}")
     return 0
+
+
+def _to_measure(
+    run: Run, data: datasets.Dataset, count: int, seed: int, label: int | None, guidance: float | None
+) -> tuple[np.ndarray | None, Denoiser]:
+    """The class of each sample, and what draws it: the one asked for, else as in the data where the run knows classes.
+
+    With guidance 0, which is any class, none need be named, and none is told.
+    """
+    if label is not None:
+        asked = np.full(count, label)
+    elif run.net.classes and guidance != 0:
+        asked = evaluation.labels_like(data, count, seed)
+    else:
+        asked, guidance = None, guidance or None
+    return asked, _denoiser(run, asked, guidance)
+
+
+def _of(label: int | None, asked: np.ndarray | None) -> str:
+    if asked is None:
+        return ""
+    return " of the data's classes" if label is None else f" of class {label}"
 
 
 def invert(options: argparse.Namespace) -> int:

@@ -184,18 +184,19 @@ def compare(
     samplers: Sequence[str],
     count: int,
     seed: int = 0,
+    asked: np.ndarray | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """What each sampler, as its defaults have it, makes of 5, 10, 20, 50, 100 and T evaluations of the network.
 
     Each begins from the same `count` draws of noise. Where data has labels the distance is that of Fréchet between the
-    features of a classifier, else that of Wasserstein. report(done, total) is called after each measurement.
+    features of a classifier, else that of Wasserstein. asked: the classes that the denoiser draws, as in `evaluate`.
+    report(done, total) is called after each measurement. Raises ValueError where nothing is held out.
     """
-    if data.held_out is None:
-        raise ValueError(f"{data.name} has nothing held out to compare with")
+    x, held_out, _ = _to_compare_with(data, asked)
     name, seen, distance = _one_distance(data, seed)
-    held_out, rng = seen(data.held_out), np.random.default_rng(seed)
-    real = seen(data.x[rng.permutation(len(data.x))[:count]])
+    held_out, rng = seen(held_out), np.random.default_rng(seed)
+    real = seen(x[rng.permutation(len(x))[:count]])
     T = denoiser.schedule.T
     budgets = [*(budget for budget in EVALUATIONS if budget < T), T]
     found: dict[str, dict[int, float]] = {sampler: {} for sampler in samplers}

@@ -352,11 +352,6 @@ def test_every_option_that_a_sampler_takes_has_its_words():
     assert cli.SAMPLER_OPTIONS.keys() == taken
 
 
-def test_a_variance_that_the_run_did_not_learn_is_refused(of_points, tmp_path, capsys):
-    words = ["--sampler", "ddpm", "--variance", "learned", "--out", tmp_path / "s.npz"]
-    assert "learned none" in refusal(capsys, 1, "sample", of_points, *words)
-
-
 def test_a_picture_of_a_single_point_is_drawn_without_complaint(of_points, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -424,6 +419,9 @@ def test_a_run_with_classes_is_measured_by_the_classes_that_are_asked_for(
     report, out = json.loads((run / "evaluation.json").read_text()), capsys.readouterr().out
     assert (report.get("class", ...), report.get("guidance", ...)) == (label, guidance)
     assert ("seen as asked" in out) == ("seen_as_asked" in report) == (label is not ...)
+    assert call("evaluate", run, "--count", 30, "--compare", "ddim", *words) == 0
+    said = {None: "30 samples of the data's classes by", 7: "30 samples of class 7 by", ...: "30 samples by"}
+    assert said[label] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("named", [[], ["ddpm", "heun"]], ids=str)
@@ -652,7 +650,7 @@ def test_images_that_do_not_fit_end_with_1_and_one_line(command, images, said, o
         (["evaluate", "RUN", "--guidance", "2"], "--class"),
         (["evaluate", "CLASSES", "--class", "10"], "0…9, not 10"),
         (["evaluate", "CLASSES", "--guidance", "nan"], "finite"),
-        (["evaluate", "CLASSES", "--compare", "--class", "7"], "--compare"),
+        (["evaluate", "CLASSES", "--compare", "--class", "10"], "0…9, not 10"),
         (["invert", "RUN"], "points"),
         (["inpaint", "RUN"], "points"),
         (["interpolate", "RUN"], "points"),

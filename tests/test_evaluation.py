@@ -127,7 +127,8 @@ def test_samples_of_a_class_are_measured_beside_that_class_alone(quick_judge):
     sevens = DIGITS.x[DIGITS.labels == 7]
     asked = np.full(len(sevens), 7)
     report = evaluate(sevens, DIGITS, asked=asked)
-    assert report["seen_as_asked"] == report["class_shares"][7] > 0.9
+    assert report["seen_as_asked"] == pytest.approx(report["class_shares"][7], abs=1e-4)
+    assert report["seen_as_asked"] > 0.9
     assert report["nearest_training_image"] == 0
     assert report["frechet_distance"] == pytest.approx(report["frechet_distance_floor"], rel=1e-6)
     eights = evaluate(DIGITS.x[DIGITS.labels == 8], DIGITS, asked=np.full((DIGITS.labels == 8).sum(), 7))
@@ -250,8 +251,8 @@ def test_labelled_images_are_compared_by_a_classifier_s_features(quick_judge):
 
 
 def test_the_error_of_a_distance_is_the_spread_of_it_over_other_draws_of_noise():
-    data, schedule = points("moons"), schedules.linear(8, 0.1, 0.9)
-    denoiser = Denoiser(Gaussian(np.zeros(2), np.eye(2)).network(schedule), schedule)
+    data, schedule = points("mixture1d"), schedules.linear(8, 0.1, 0.9)
+    denoiser = Denoiser(Gaussian([0.0], [[1.0]]).network(schedule), schedule)
     found = [compare(denoiser, data, ["ddpm"], 300, seed) for seed in range(12)]
     spread = np.std([f.samplers["ddpm"][8] for f in found], ddof=1)
     said = np.mean([f.errors["ddpm"][8] for f in found])
