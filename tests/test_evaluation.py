@@ -250,6 +250,19 @@ def test_labelled_images_are_compared_by_a_classifier_s_features(quick_judge):
     assert found.samplers["unipc"][5] > 3 * found.floor > 0
 
 
+def test_samplers_that_draw_a_class_are_compared_beside_that_class_alone(quick_judge):
+    told, asked, schedule = [], np.full(60, 7), schedules.linear(5, 0.1, 0.9)
+
+    def net(x, t, label):
+        told.append(label)
+        return 0.5 * x
+
+    found = compare(Denoiser(net, schedule, "x0", label=asked), DIGITS, ["unipc"], 60, asked=asked)
+    assert all(np.array_equal(label, asked) for label in told)
+    report = evaluate(noise(DIGITS, 60), DIGITS, asked=asked)
+    assert found.floor == report["frechet_distance_floor"]
+
+
 def test_the_error_of_a_distance_is_the_spread_of_it_over_other_draws_of_noise():
     data, schedule = points("mixture1d"), schedules.linear(8, 0.1, 0.9)
     denoiser = Denoiser(Gaussian([0.0], [[1.0]]).network(schedule), schedule)
