@@ -600,7 +600,8 @@ def _parser() -> argparse.ArgumentParser:
         for name, (kind, what) in SAMPLER_OPTIONS.items():
             flag = f"no-{name}" if kind is NO else name.replace("_", "-")
             add(f"--{flag}", dest=name, **kind, help=what)
-        add("--count", type=_whole, default=64 if function is sample else 1000, help="how many samples")
+        count = 64 if function is sample else 1000
+        add("--count", type=_whole, default=count, help=f"how many samples ({count})")
         add("--seed", type=_seed, default=0, help="of everything that is drawn (0)")
         return added
 
