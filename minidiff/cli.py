@@ -342,7 +342,7 @@ def _edit(
         images = datasets.load(run.settings.data, run.settings.seed).held_out
         if images is None:
             raise ValueError(f"{run.settings.data} has no held-out images: say which to take, with --from")
-    return run, denoiser, images[:count], out, samplers.SPACINGS["trailing"](T, steps)
+    return run, denoiser, images[:count], out, samplers.spaced(run.schedule, "trailing", steps)
 
 
 def _out(options: argparse.Namespace, run: Run, default: str, *endings: str) -> Path:
@@ -665,7 +665,7 @@ def _parser() -> argparse.ArgumentParser:
         help="an image or .npy of their size: what is white, 1 or true is kept",
     )
     add("--resample", type=_whole, default=5, help="how often each step is gone, so that new and old fit (5)")
-    add("--jump", type=_whole, default=1, help="how many steps are gone before the way back up (1)")
+    add("--jump", type=_whole, default=5, help="how many steps are gone before the way back up (5)")
     add("--seed", type=_seed, default=0, help="of the noise (0)")
     command(info, "run")
     command(data)

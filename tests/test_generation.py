@@ -198,6 +198,16 @@ def test_every_step_of_every_batch_is_reported(count):
     assert seen == [(done, total) for done in range(1, total + 1)]
 
 
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_an_error_of_eps_where_there_is_no_signal_does_not_blow_up_the_samples(name):
+    """ε̂ off by 1 %, as a good network's is; at T of the cosine schedule that is 200 in x̂_0."""
+    schedule = schedules.cosine(1000)
+    exact = LAW.network(schedule)
+    denoiser = Denoiser(lambda x, t: exact(x, t) + 0.01, schedule)
+    samples = generate(denoiser, (2,), 100, rng(), Recipe(name, 25))
+    np.testing.assert_allclose(samples.mean(axis=0), [1.0, -0.5], atol=0.25)
+
+
 def test_none_asked_for_none_drawn():
     assert generate(DENOISER, (2,), 0, rng(), Recipe()).shape == (0, 2)
 

@@ -156,6 +156,12 @@ def test_the_rules_of_levels_by_example():
 def test_every_rule_by_its_name():
     assert spaced(PAPER, "quadratic", 20) == quadratic(1000, 20)
     assert spaced(PAPER, "karras", 20) == karras(PAPER, 20)
+    cosine = schedules.cosine(1000)
+    for name, rule in SPACINGS.items():
+        assert spaced(cosine, name, 20) == rule(996, 20)
+        assert spaced(cosine, name, 996) == rule(996, 996) and spaced(cosine, name, 997) == rule(1000, 997)
+        assert spaced(cosine, name, 1000) == tuple(range(1000, -1, -1))
+        assert spaced(schedules.zero_terminal_snr(PAPER), name, 20) == rule(1000, 20)
     assert set(SPACING_NAMES) == {"trailing", "leading", "linspace", "quadratic", "logsnr", "karras"}
     with pytest.raises(ValueError, match="expected a spacing of trailing"):
         spaced(PAPER, "even", 20)
