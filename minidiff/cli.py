@@ -139,7 +139,7 @@ def _train(run: Run, steps: int | None, minutes: float | None) -> int:
 def sample(options: argparse.Namespace) -> int:
     """Draw new samples from a run."""
     run, recipe = _open(options)
-    denoiser = _denoiser(run, options)
+    denoiser = _denoiser(run, options.label, options.guidance)
     out = _out(options, run, "samples.png", ".png", ".npz", ".gif")
     rng = np.random.default_rng(options.seed)
     if out.suffix == ".gif":
@@ -177,52 +177,89 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure a run's samples beside real data; or, with --compare, samplers beside each other."""
     run, recipe = _open(options)
     if options.compare is None:
-        return _evaluate(run, recipe, options.count, options.seed)
+        return _evaluate(run, recipe, options.count, options.seed, options.label, options.guidance)
     if recipe != generation.Recipe():
         raise UsageError(
             "evaluate --compare takes each sampler as it is by default: say no --steps or the like"
         )
-    return _compare(run, options.compare or list(samplers.SAMPLERS), options.count, options.seed)
+    names = options.compare or list(samplers.SAMPLERS)
+    return _compare(run, names, options.count, options.seed, options.label, options.guidance)
 
 
-def _compare(run: Run, names: list[str], count: int, seed: int) -> int:
+def _compare(
+    run: Run, names: list[str], count: int, seed: int, label: int | None, guidance: float | None
+) -> int:
     from minidiff import plots
 
     data = datasets.load(run.settings.data, run.settings.seed)
+    asked, denoiser = _to_measure(run, data, count, seed, label, guidance)
     bar = Progress("measurement", sys.stderr)
 
     def report(done: int, total: int) -> None:
         bar.total = total
         bar.update(done)
 
-    found = evaluation.compare(run.denoiser(), data, names, count, seed, report)
+    found = evaluation.compare(denoiser, data, names, count, seed, asked, report)
     bar.finish()
-    print(f"{found.distance} of {count} samples by each sampler, against evaluations of the network:")
+    print(
+        f"{found.distance} of {count} samples{_of(label, asked)} by each sampler, against evaluations of the network:"
+    )
     print(evaluation.comparison_table(found))
     path, picture = run.folder / "comparison.json", run.folder / "comparison.png"
     figures = {"step": run.step, "count": count, **found._asdict()}
     files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
-    plots.distances(found.samplers, found.floor, found.distance, picture)
+    plots.distances(found.samplers, found.errors, found.floor, found.distance, picture)
     print(f"wrote {path}\nwrote {picture}")
     return 0
 
 
-def _evaluate(run: Run, recipe: generation.Recipe, count: int, seed: int) -> int:
+def _evaluate(
+    run: Run,
+    recipe: generation.Recipe,
+    count: int,
+    seed: int,
+    label: int | None = None,
+    guidance: float | None = None,
+) -> int:
     data = datasets.load(run.settings.data, run.settings.seed)
-    samples = _generate(run, run.denoiser(), recipe, count, np.random.default_rng(seed))
-    report = evaluation.evaluate(samples, data, seed)
-    bits, rate, rmse = evaluation.compression(run.denoiser(), data, run.variance, seed)
+    asked, denoiser = _to_measure(run, data, count, seed, label, guidance)
+    samples = _generate(run, denoiser, recipe, count, np.random.default_rng(seed))
+    report = evaluation.evaluate(samples, data, seed, asked)
+    bits, rate, rmse = evaluation.compression(run.denoiser(), data, run.variance, seed, asked)
     report |= bits
-    print(f"{count} samples of {run.folder} after {run.step} steps, beside {len(data.held_out)} held out:")
+    print(f"{count} samples{_of(label, asked)} of {run.folder} after {run.step} steps, beside held-out data:")
     print(evaluation.table(report))
     path = run.folder / "evaluation.json"
-    figures = {"step": run.step, "count": count, **vars(recipe), **report}
+    told = {} if asked is None else {"class": label, "guidance": 1.0 if guidance is None else guidance}
+    figures = {"step": run.step, "count": count, **vars(recipe), **told, **report}
     files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
     from minidiff import plots
 
     plots.rate_distortion(rate, rmse, run.folder / "rate_distortion.png")
     print(f"wrote {path}\nwrote {run.folder / 'rate_distortion.png'}")
     return 0
+
+
+def _to_measure(
+    run: Run, data: datasets.Dataset, count: int, seed: int, label: int | None, guidance: float | None
+) -> tuple[np.ndarray | None, Denoiser]:
+    """The class of each sample, and what draws it: the one asked for, else as in the data where the run knows classes.
+
+    With guidance 0, which is any class, none need be named, and none is told.
+    """
+    if label is not None:
+        asked = np.full(count, label)
+    elif run.net.classes and guidance != 0:
+        asked = evaluation.labels_like(data, count, seed)
+    else:
+        asked, guidance = None, guidance or None
+    return asked, _denoiser(run, asked, guidance)
+
+
+def _of(label: int | None, asked: np.ndarray | None) -> str:
+    if asked is None:
+        return ""
+    return " of the data's classes" if label is None else f" of class {label}"
 
 
 def invert(options: argparse.Namespace) -> int:
@@ -235,7 +272,8 @@ def invert(options: argparse.Namespace) -> int:
         f"{len(images)} images, {len(times) - 1} steps up and down again: off by {error:.3g} (root mean square)"
     )
     # Three deviations of the noise fill the range of the picture.
-    return _write(out, [images, noise / 3, again], noise=noise, samples=run.units.to_units(again))
+    rows = {"the images": images, "their noise": noise / 3, "what comes back": again}
+    return _write(out, rows, noise=noise, samples=run.units.to_units(again))
 
 
 def interpolate(options: argparse.Namespace) -> int:
@@ -254,7 +292,7 @@ def interpolate(options: argparse.Namespace) -> int:
         below = (options.noise, *(t for t in times if t < options.noise))
         rng = np.random.default_rng(options.seed)
         x = editing.interpolate_by_noising(denoiser, *ends, shares, rng, below)
-    return _write(out, [x], samples=run.units.to_units(x))
+    return _write(out, {"the way": x}, samples=run.units.to_units(x))
 
 
 def inpaint(options: argparse.Namespace) -> int:
@@ -267,8 +305,11 @@ def inpaint(options: argparse.Namespace) -> int:
     rng = np.random.default_rng(options.seed)
     x_T = samplers.initial_noise(rng, images.shape)
     kept = mask[..., None]
-    x = samplers.final(editing.inpaint(denoiser, x_T, rng, images, kept, times, options.resample))
-    return _write(out, [images, np.where(kept, images, 0), x], samples=run.units.to_units(x))
+    x = samplers.final(
+        editing.inpaint(denoiser, x_T, rng, images, kept, times, options.resample, options.jump)
+    )
+    rows = {"the images": images, "what is kept": np.where(kept, images, 0), "painted anew": x}
+    return _write(out, rows, samples=run.units.to_units(x))
 
 
 def _part(name: str, size: tuple[int, int]) -> np.ndarray:
@@ -287,7 +328,7 @@ def _edit(
 ) -> tuple[Run, Denoiser, np.ndarray, Path, tuple[int, ...]]:
     """What the commands that work on images begin with: run, denoiser, images, where to write, the times to visit."""
     run = Run.open(options.run)
-    denoiser = _denoiser(run, options)
+    denoiser = _denoiser(run, options.label, options.guidance)
     out = _out(options, run, default, ".png", ".npz")
     if len(run.shape) != 3:
         raise UsageError(f"{run.folder} was trained on points; this works on images")
@@ -301,7 +342,7 @@ def _edit(
         images = datasets.load(run.settings.data, run.settings.seed).held_out
         if images is None:
             raise ValueError(f"{run.settings.data} has no held-out images: say which to take, with --from")
-    return run, denoiser, images[:count], out, samplers.SPACINGS["trailing"](T, steps)
+    return run, denoiser, images[:count], out, samplers.spaced(run.schedule, "trailing", steps)
 
 
 def _out(options: argparse.Namespace, run: Run, default: str, *endings: str) -> Path:
@@ -315,15 +356,17 @@ def _out(options: argparse.Namespace, run: Run, default: str, *endings: str) -> 
     return out
 
 
-def _write(out: Path, rows: list[np.ndarray], **arrays: np.ndarray) -> int:
+def _write(out: Path, rows: dict[str, np.ndarray], **arrays: np.ndarray) -> int:
     """A picture with the images of each row side by side, or the arrays, as the file's ending says."""
     if out.suffix == ".npz":
         _write_npz(out, **arrays)
-    else:
-        from minidiff import plots
+        print(f"wrote {out}: {', '.join(arrays)}")
+        return 0
+    from minidiff import plots
 
-        plots.save(plots.image_grid(np.concatenate(rows), columns=len(rows[0])), out)
-    print(f"wrote {out}")
+    images = list(rows.values())
+    plots.save(plots.image_grid(np.concatenate(images), columns=len(images[0]), side=960), out)
+    print(f"wrote {out}: {', '.join(rows)}, row by row" if len(rows) > 1 else f"wrote {out}")
     return 0
 
 
@@ -434,15 +477,17 @@ def _open(options: argparse.Namespace) -> tuple[Run, generation.Recipe]:
         recipe.check(run.schedule)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if options.variance == "learned" and run.variance != "learned":
+        raise UsageError(f"{run.folder} has learned no variance; train one with --learn-variance")
     return run, recipe
 
 
-def _denoiser(run: Run, options: argparse.Namespace) -> Denoiser:
+def _denoiser(run: Run, label: int | np.ndarray | None, guidance: float | None) -> Denoiser:
     """The run's denoiser for the class asked for; a class that the run does not know is a UsageError."""
-    if options.label is None and options.guidance is not None:
+    if label is None and guidance is not None:
         raise UsageError("--guidance leads to a class: say which, with --class")
     try:
-        return run.denoiser(options.label, 1.0 if options.guidance is None else options.guidance)
+        return run.denoiser(label, 1.0 if guidance is None else guidance)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -555,20 +600,26 @@ def _parser() -> argparse.ArgumentParser:
         for name, (kind, what) in SAMPLER_OPTIONS.items():
             flag = f"no-{name}" if kind is NO else name.replace("_", "-")
             add(f"--{flag}", dest=name, **kind, help=what)
-        add("--count", type=_whole, default=64 if function is sample else 1000, help="how many samples")
+        count = 64 if function is sample else 1000
+        add("--count", type=_whole, default=count, help=f"how many samples ({count})")
         add("--seed", type=_seed, default=0, help="of everything that is drawn (0)")
         return added
 
-    add = sampling(sample).add_argument
-    add("--class", dest="label", type=_seed, metavar="N", help="the class to draw, counted from 0 (any)")
-    add(
-        "--guidance",
-        type=float,
-        metavar="W",
-        help="how strongly towards it: 0 any class, 1 (default) as learned",
-    )
-    add("--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")
-    sampling(evaluate).add_argument(
+    def class_asked_for(parser: argparse.ArgumentParser, what: str) -> None:
+        parser.add_argument("--class", dest="label", type=_seed, metavar="N", help=what)
+        parser.add_argument(
+            "--guidance",
+            type=float,
+            metavar="W",
+            help="how strongly towards it: 0 any class, 1 (default) as learned",
+        )
+
+    added = sampling(sample)
+    class_asked_for(added, "the class to draw, counted from 0 (any)")
+    added.add_argument("--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")
+    added = sampling(evaluate)
+    class_asked_for(added, "measure this class alone, counted from 0 (all, as often as in the data)")
+    added.add_argument(
         "--compare",
         choices=samplers.SAMPLERS,
         nargs="*",
@@ -588,19 +639,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         add("--count", type=_whole, default=count, help=f"how many {what} ({count})")
         add("--steps", type=_whole, help=f"how many steps ({EDIT_STEPS}, or T if that is less)")
-        add(
-            "--class",
-            dest="label",
-            type=_seed,
-            metavar="N",
-            help="the class that they are of, counted from 0 (any)",
-        )
-        add(
-            "--guidance",
-            type=float,
-            metavar="W",
-            help="how strongly towards it: 0 any class, 1 (default) as learned",
-        )
+        class_asked_for(added, "the class that they are of, counted from 0 (any)")
         add("--out", type=Path, metavar="FILE", help="FILE.png or .npz (into the run's folder)")
         return added
 
@@ -623,9 +662,10 @@ def _parser() -> argparse.ArgumentParser:
         "--mask",
         type=Path,
         metavar="FILE",
-        help="an image or .npy of their size: what is white, or not 0, is kept",
+        help="an image or .npy of their size: what is white, 1 or true is kept",
     )
     add("--resample", type=_whole, default=5, help="how often each step is gone, so that new and old fit (5)")
+    add("--jump", type=_whole, default=5, help="how many steps are gone before the way back up (5)")
     add("--seed", type=_seed, default=0, help="of the noise (0)")
     command(info, "run")
     command(data)

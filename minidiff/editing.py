@@ -2,7 +2,8 @@
 
 Inpainting, by replacement (Song et al. 2021) and with RePaint's resampling (Lugmayr et al. 2022): after each step
 t → s the known pixels are those of the image itself, noised to s. What is new was drawn with other known pixels beside
-it than those, so the two do not quite fit; going back up, x_t ~ q(x_t | x_s), and down again lets them agree.
+it than those, so the two do not quite fit; going back up, x_t ~ q(x_t | x_s), and down again lets them agree. A jump up
+over several steps takes more of what is new away, and so leaves it freer to change.
 
 Interpolation: each image has its noise, from which DDIM with η = 0 makes it (`invert`). Between two such noises the
 way is along the sphere on which normal noise lies. Or both images are noised up to some t, with the same noise, mixed
@@ -10,6 +11,7 @@ there, and drawn from there on: the further up, the freer (Ho et al. 2020).
 """
 
 from collections.abc import Iterator, Sequence
+from math import sqrt
 
 import numpy as np
 
@@ -29,19 +31,21 @@ def inpaint(
     mask: np.ndarray,
     timesteps: Sequence[int] | None = None,
     resample: int = 1,
+    jump: int = 1,
     eta: float = 1.0,
 ) -> Iterator[State]:
     """Samples from x_T (B, …) that are `known` (B, …) where `mask` is true; those come out exactly as they were.
 
     mask: of bools, broadcastable against x. timesteps: falling strictly to 0; None: all. resample: how often each
-    step is gone; 1 is replacement alone, RePaint takes 10. eta: of the steps, which are DDIM's; 1 is DDPM.
+    step is gone but the last, which is gone once; 1 is replacement alone. jump: how many steps are gone before the way
+    back up over them. RePaint takes 10 of both. eta: of the steps, which are DDIM's; 1 is DDPM.
 
     Yields a State after each step, the last time it is gone. Takes one child of `rng`. Raises ValueError (at the
-    first step) for a mask or an image of another shape, no resampling at all, bad times or an η out of range.
+    first step) for a mask or an image of another shape, a resample or jump below 1, bad times or an η out of range.
     """
     schedule = denoiser.schedule
-    if resample < 1:
-        raise ValueError(f"expected to go each step at least once, got {resample}")
+    if resample < 1 or jump < 1:
+        raise ValueError(f"expected resample and jump of at least 1, got {resample} and {jump}")
     if known.shape != x_T.shape:
         raise ValueError(f"expected known images of shape {x_T.shape}, got {known.shape}")
     mask = np.asarray(mask)
@@ -49,20 +53,22 @@ def inpaint(
         raise ValueError(f"expected a mask of bools that fits {x_T.shape}, got {mask.dtype} {mask.shape}")
     noise = NoiseSource(rng, x_T.shape, x_T.dtype)
     x = x_T
-    for step in ddim_steps(schedule, timesteps, eta):
-        for again in range(resample, 0, -1):
-            x0, eps, _ = denoiser(x, step.t)
-            x = step.x0 * x0 + step.eps * eps
-            if step.sigma > 0:
-                x += step.sigma * noise()
-            if step.s == 0:
-                x = np.where(mask, known, x)
-                break
-            x = np.where(mask, noising.diffuse(schedule, known, step.s, noise()), x)
-            if again > 1:
-                alpha, beta = schedule.kernel(step.s, step.t)
-                x = alpha**0.5 * x + beta**0.5 * noise()
-        yield State(step.s, x.copy(), x0)
+    *down, last = ddim_steps(schedule, timesteps, eta)
+    for block in [*(down[i : i + jump] for i in range(0, len(down), jump)), [last]]:
+        top, bottom = block[0].t, block[-1].s
+        for left in reversed(range(resample if bottom > 0 else 1)):
+            for step in block:
+                x0, eps, _ = denoiser(x, step.t)
+                x = step.x0 * x0 + step.eps * eps
+                if step.sigma > 0:
+                    x += step.sigma * noise()
+                noised = noising.diffuse(schedule, known, step.s, noise()) if step.s > 0 else known
+                x = np.where(mask, noised, x)
+                if left == 0:
+                    yield State(step.s, x.copy(), x0)
+            if left > 0:
+                alpha, beta = schedule.kernel(bottom, top)
+                x = sqrt(alpha) * x + sqrt(beta) * noise()
 
 
 def interpolate(

@@ -6,7 +6,7 @@ import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -109,16 +109,18 @@ def generate(
 ) -> np.ndarray:
     """(count, *shape) float32 samples in the network's range; the first n are the same whatever the count.
 
-    They are drawn in batches, whose size depends on the shape alone, each with a child of `rng`.
-    report(done, total) is called after every step.
+    They are drawn in batches, whose size depends on the shape alone, each with a child of `rng`. The denoiser's
+    label may be one for all, or (count,) of them. report(done, total) is called after every step.
     """
+    label = getattr(denoiser, "label", None)
     batch = max(128, 4096 // math.prod(shape))
     streams = rng.spawn(-(-count // batch))
     total = len(streams) * (len(recipe.times(denoiser.schedule)) - 1)
     samples, done = np.empty((count, *shape), np.float32), 0
     for i, stream in enumerate(streams):
-        part = samples[i * batch : (i + 1) * batch]
-        for state in recipe.states(denoiser, samplers.initial_noise(stream, part.shape), stream):
+        here = slice(i * batch, (i + 1) * batch)
+        part, told = samples[here], replace(denoiser, label=label[here]) if np.ndim(label) else denoiser
+        for state in recipe.states(told, samplers.initial_noise(stream, part.shape), stream):
             done += 1
             report(done, total)
             if state.t == 0:

@@ -55,13 +55,29 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     return (total[end] - total[begin]) / (end - begin)
 
 
-def distances(found: Mapping[str, Mapping[int, float]], floor: float, name: str, path: Path) -> None:
-    """A distance against the number of evaluations, on logarithmic axes: a line a sampler, and that of real data."""
+def distances(
+    found: Mapping[str, Mapping[int, float]],
+    errors: Mapping[str, Mapping[int, float]],
+    floor: float,
+    name: str,
+    path: Path,
+) -> None:
+    """A distance against the number of evaluations, on logarithmic axes: a line a sampler, and that of real data.
+
+    The bars are two standard errors to either side.
+    """
     drawn, ax = figure(6, 4)
+    ax.set(xscale="log", yscale="log")
     for i, (sampler, by_evaluations) in enumerate(found.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        ax.loglog(
-            *zip(*by_evaluations.items(), strict=True), color=colour, marker="o", markersize=3, label=sampler
+        ax.errorbar(
+            by_evaluations.keys(),
+            by_evaluations.values(),
+            [2 * error for error in errors[sampler].values()],
+            color=COLOURS[i % len(COLOURS)],
+            marker="o",
+            markersize=3,
+            linewidth=1.2,
+            label=sampler,
         )
     ax.axhline(floor, color=INK, linestyle=":", linewidth=1, label="real data")
     ticks = sorted({evaluations for line in found.values() for evaluations in line})

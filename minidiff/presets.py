@@ -28,12 +28,17 @@ def network(
     last of these resolutions. classes: whether it is told the labels of the data.
     learn_variance: whether it also says how wide the step back is.
 
-    Raises ValueError for a kind that does not fit the data, and for classes where the data has no labels.
+    Raises ValueError for a kind that does not fit the data, for classes where the data has no labels, and for a
+    variance where there is but one step.
     """
     if classes and not data.classes:
         raise ValueError(f"{data.name} has no labels, so there are no classes to tell the network")
     more = {"classes": data.classes} if classes else {}
     if learn_variance:
+        if T < 2:
+            raise ValueError(
+                "a variance is learned between β̃ and β, and one step has no β̃: take --T 2 or more"
+            )
         more["answers"] = 2
     shape = data.x.shape[1:]
     kind = kind or ("mlp" if len(shape) == 1 else "unet")

@@ -186,11 +186,11 @@ class Run:
         """Which σ² its steps have in the bound: the learned one where there is one, else β."""
         return "learned" if self.net.answers == 2 else "large"
 
-    def denoiser(self, label: int | None = None, scale: float = 1.0) -> Denoiser:
+    def denoiser(self, label: int | np.ndarray | None = None, scale: float = 1.0) -> Denoiser:
         """The network as a sampler sees it; x̂₀ of images is held to their range.
 
-        label: the class to draw, guided with `scale` (`guidance.classifier_free`); None: any. Raises ValueError for a
-        class that the network was not trained on.
+        label: the class to draw, one or (B,), guided with `scale` (`guidance.classifier_free`); None: any. Raises
+        ValueError for a class that the network was not trained on.
         """
         clip = (-1, 1) if len(self.shape) == 3 else None
         denoiser = Denoiser(nn.frozen(self.net), self.schedule, self.settings.prediction, clip)
@@ -198,8 +198,9 @@ class Run:
             return denoiser
         if not self.net.classes:
             raise ValueError(f"{self.folder} was trained without classes; train one with --classes")
-        if not 0 <= label < self.net.classes:
-            raise ValueError(f"{self.folder} knows the classes 0…{self.net.classes - 1}, not {label}")
+        unknown = np.setdiff1d(label, range(self.net.classes))
+        if len(unknown):
+            raise ValueError(f"{self.folder} knows the classes 0…{self.net.classes - 1}, not {unknown[0]}")
         if scale != 1 and not self.settings.label_drop:
             raise ValueError(
                 f"{self.folder} always knew the class in training, so it can be guided only with scale 1"

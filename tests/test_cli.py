@@ -352,11 +352,6 @@ def test_every_option_that_a_sampler_takes_has_its_words():
     assert cli.SAMPLER_OPTIONS.keys() == taken
 
 
-def test_a_variance_that_the_run_did_not_learn_is_refused(of_points, tmp_path, capsys):
-    words = ["--sampler", "ddpm", "--variance", "learned", "--out", tmp_path / "s.npz"]
-    assert "learned none" in refusal(capsys, 1, "sample", of_points, *words)
-
-
 def test_a_picture_of_a_single_point_is_drawn_without_complaint(of_points, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -409,6 +404,26 @@ def test_evaluate_prints_a_table_and_writes_json(run, capsys):
     assert (run / "rate_distortion.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "label", "guidance"),
+    [([], None, 1.0), (["--class", "7", "--guidance", "2"], 7, 2.0), (["--guidance", "0"], ..., ...)],
+    ids=str,
+)
+def test_a_run_with_classes_is_measured_by_the_classes_that_are_asked_for(
+    words, label, guidance, by_class, tmp_path, monkeypatch, capsys
+):
+    """With none named as often as the data has them; with --guidance 0 none at all."""
+    monkeypatch.setattr(classifier, "fit", functools.partial(classifier.fit, steps=20))
+    run = Path(shutil.copytree(by_class, tmp_path / "run"))
+    assert call("evaluate", run, "--count", 30, "--steps", 2, *words) == 0
+    report, out = json.loads((run / "evaluation.json").read_text()), capsys.readouterr().out
+    assert (report.get("class", ...), report.get("guidance", ...)) == (label, guidance)
+    assert ("seen as asked" in out) == ("seen_as_asked" in report) == (label is not ...)
+    assert call("evaluate", run, "--count", 30, "--compare", "ddim", *words) == 0
+    said = {None: "30 samples of the data's classes by", 7: "30 samples of class 7 by", ...: "30 samples by"}
+    assert said[label] in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("named", [[], ["ddpm", "heun"]], ids=str)
 def test_samplers_are_compared_by_evaluations(run, named, capsys):
     assert call("evaluate", run, "--count", 40, "--compare", *named) == 0
@@ -418,7 +433,7 @@ def test_samplers_are_compared_by_evaluations(run, named, capsys):
     assert figures["distance"] == "sliced_wasserstein" and figures["floor"] > 0
     for name, found in figures["samplers"].items():
         assert list(found) == ["5"] and all(value > 0 for value in found.values())  # T is 5
-        assert re.search(rf"{name} +{found['5']:.4f}", out)
+        assert re.search(rf"{name} +{found['5']:.4f}\n +± +{figures['errors'][name]['5']:.4f}", out)
     with Image.open(run / "comparison.png") as picture:
         assert picture.size[0] > 100
 
@@ -551,10 +566,15 @@ def test_without_out_a_picture_is_laid_into_the_run(command, name, of_digits, tm
     ("make", "said"),
     [
         (lambda folder: np.save(folder / "m.npy", np.ones((7, 8))), "mask of 8 × 8.*7, 8"),
+        (lambda folder: np.save(folder / "m.npy", np.ones((8, 8, 1))), "mask of 8 × 8.*8, 8, 1"),
+        (lambda folder: np.save(folder / "m.npy", np.full((8, 8), np.nan)), "bools, 0 and 1"),
+        (lambda folder: np.save(folder / "m.npy", np.eye(8) / 2), "bools, 0 and 1"),
+        (lambda folder: np.save(folder / "m.npy", np.eye(8) - 1), "bools, 0 and 1"),
+        (lambda folder: np.save(folder / "m.npy", np.eye(8) + 254), "bools, 0 and 1"),
         (lambda folder: Image.new("L", (9, 9)).save(folder / "m.npy", "PNG"), "NumPy"),
         (lambda folder: None, "no such file"),
     ],
-    ids=["another size", "foreign", "missing"],
+    ids=["another size", "three axes", "nan", "halves", "below 0", "254", "foreign", "missing"],
 )
 def test_a_mask_that_does_not_fit_ends_with_1_and_one_line(make, said, of_digits, tmp_path, capsys):
     make(tmp_path)
@@ -563,11 +583,27 @@ def test_a_mask_that_does_not_fit_ends_with_1_and_one_line(make, said, of_digits
     assert not (tmp_path / "p.npz").exists()
 
 
-def test_images_that_do_not_fit_end_with_1_and_one_line(of_digits, tmp_path, capsys):
-    np.save(tmp_path / "a.npy", np.ones((2, 7, 7)))
-    line = refusal(capsys, 1, "invert", of_digits, "--from", tmp_path / "a.npy")
-    assert "(8, 8, 1), got (7, 7, 1)" in line
-    assert "no such file" in refusal(capsys, 1, "invert", of_digits, "--from", tmp_path / "none.npy")
+@pytest.mark.parametrize("command", ["invert", "interpolate", "inpaint"])
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (np.ones((2, 7, 7)), r"\(8, 8, 1\), got \(7, 7, 1\)"),
+        (np.ones((2, 8, 8, 3)), r"\(8, 8, 1\), got \(8, 8, 3\)"),
+        (np.full((2, 8, 8), 17.0), "range, 0…16, got 17…17"),
+        (np.full((2, 8, 8), -1.0), "range, 0…16, got -1…-1"),
+        (np.full((2, 8, 8), np.nan), "range, 0…16, got nan"),
+        (np.ones((0, 8, 8)), r"samples in it, got one of the shape \(0, 8, 8\)"),
+        (np.array(["a", "b"]), "real numbers"),
+        (None, "no such file"),
+    ],
+    ids=["size", "channels", "above", "below", "nan", "empty", "words", "missing"],
+)
+def test_images_that_do_not_fit_end_with_1_and_one_line(command, images, said, of_digits, tmp_path, capsys):
+    if images is not None:
+        np.save(tmp_path / "a.npy", images)
+    line = refusal(capsys, 1, command, of_digits, "--from", tmp_path / "a.npy", "--out", tmp_path / "p.npz")
+    assert re.search(said, line), line
+    assert not (tmp_path / "p.npz").exists()
 
 
 # ---- words that make no sense: status 2
@@ -602,6 +638,7 @@ def test_images_that_do_not_fit_end_with_1_and_one_line(of_digits, tmp_path, cap
         (["train", "DATA", "--prediction", "noise"], "noise.*eps.*x0.*v"),
         (["train", "DATA", "--weighting", "heavy"], "heavy.*min-snr"),
         (["train", "DATA", "--zero-terminal-snr"], "v or x0"),
+        (["train", "DATA", "--learn-variance", "--T", "1"], "--T 2 or more"),
         (["train", "--resume", "RUN", "--classes"], "classes"),
         (["sample", "RUN", "--class", "7"], "without classes"),
         (["sample", "RUN", "--class", "-7"], "class.*-7"),
@@ -609,6 +646,11 @@ def test_images_that_do_not_fit_end_with_1_and_one_line(of_digits, tmp_path, cap
         (["sample", "CLASSES", "--class", "10"], "0…9, not 10"),
         (["sample", "CLASSES", "--class", "7", "--guidance", "nan"], "finite"),
         (["sample", "CLASSES", "--class", "seven"], "seven"),
+        (["evaluate", "RUN", "--class", "7"], "without classes"),
+        (["evaluate", "RUN", "--guidance", "2"], "--class"),
+        (["evaluate", "CLASSES", "--class", "10"], "0…9, not 10"),
+        (["evaluate", "CLASSES", "--guidance", "nan"], "finite"),
+        (["evaluate", "CLASSES", "--compare", "--class", "10"], "0…9, not 10"),
         (["invert", "RUN"], "points"),
         (["inpaint", "RUN"], "points"),
         (["interpolate", "RUN"], "points"),
@@ -618,6 +660,7 @@ def test_images_that_do_not_fit_end_with_1_and_one_line(of_digits, tmp_path, cap
         (["inpaint", "CLASSES", "--hide", "all"], "all.*top"),
         (["inpaint", "CLASSES", "--hide", "top", "--mask", "m.png"], "not allowed with"),
         (["inpaint", "CLASSES", "--resample", "0"], "at least 1"),
+        (["inpaint", "CLASSES", "--jump", "0"], "at least 1"),
         (["inpaint", "CLASSES", "--guidance", "2"], "--class"),
         (["interpolate", "CLASSES", "--between", "0", "9999"], "not 9999"),
         (["interpolate", "CLASSES", "--between", "0"], "between"),
@@ -641,6 +684,8 @@ def test_images_that_do_not_fit_end_with_1_and_one_line(of_digits, tmp_path, cap
         (["sample", "RUN", "--sampler", "pc", "--r", "0"], "r > 0"),
         (["sample", "RUN", "--sampler", "pc", "--corrections", "-2"], "corrections"),
         (["sample", "RUN", "--sampler", "ddpm", "--variance", "medium"], "medium.*learned"),
+        (["sample", "RUN", "--sampler", "ddpm", "--variance", "learned"], "learned no variance"),
+        (["evaluate", "RUN", "--sampler", "ddpm", "--variance", "learned"], "learned no variance"),
         (["sample", "RUN", "--sigma-hat"], "eta = 1"),
         (["evaluate", "RUN", "--compare", "euler"], "euler.*ddpm"),
         (["evaluate", "RUN", "--compare", "ddpm", "--steps", "2"], "--compare"),

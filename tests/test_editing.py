@@ -9,6 +9,7 @@ from minidiff import editing, samplers, schedules
 from minidiff.denoiser import Denoiser
 from minidiff.oracles import Gaussian
 from minidiff.samplers import ddim, final
+from minidiff.samplers.randomness import NoiseSource
 
 SCHEDULE = schedules.cosine(60)
 COVARIANCE = np.array([[1.0, 0.8], [0.8, 1.0]])
@@ -28,13 +29,13 @@ def shrinking(x, t):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@given(st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 2**32 - 1))
-def test_known_pixels_come_out_exactly_as_they_were(dtype, resample, eta, seed):
+@given(st.integers(1, 3), st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 2**32 - 1))
+def test_known_pixels_come_out_exactly_as_they_were(dtype, resample, jump, eta, seed):
     rng = np.random.default_rng(seed)
     known, x_T = rng.standard_normal((2, 3, 4, 4, 2)).astype(dtype)
     mask = rng.random((4, 4, 1)) < 0.5
     denoiser = Denoiser(shrinking, SCHEDULE, clip=(-1, 1))
-    x = final(editing.inpaint(denoiser, x_T, rng, known, mask, (60, 30, 7, 0), resample, eta))
+    x = final(editing.inpaint(denoiser, x_T, rng, known, mask, (60, 30, 7, 0), resample, jump, eta))
     kept = np.broadcast_to(mask, x.shape)
     assert x.dtype == dtype and np.array_equal(x[kept], known[kept])
     assert not np.any(x[~kept] == known[~kept])
@@ -64,6 +65,48 @@ def test_with_resampling_what_is_new_comes_nearer_to_its_law_given_what_is_known
     assert x[:, 1].var() == pytest.approx(0.36, abs=0.1)  # 60 steps with β̃ are a little narrow
 
 
+def asked_by(resample, jump):
+    """The times at which the network is asked, and the states."""
+    asked, x_T = [], np.zeros((1, 2))
+    denoiser = Denoiser(lambda x, t: asked.append(t[0]) or x, SCHEDULE, "x0")
+    mask, times = np.array([True, False]), (60, 50, 40, 30, 20, 0)
+    states = list(editing.inpaint(denoiser, x_T, np.random.default_rng(0), x_T, mask, times, resample, jump))
+    assert [state.t for state in states] == [50, 40, 30, 20, 0]
+    return asked
+
+
+def test_each_block_of_steps_is_gone_as_often_as_asked_and_the_last_step_once():
+    assert asked_by(1, 1) == asked_by(1, 3) == [60, 50, 40, 30, 20]
+    assert asked_by(2, 1) == [60, 60, 50, 50, 40, 40, 30, 30, 20]
+    assert asked_by(3, 2) == [60, 50] * 3 + [40, 30] * 3 + [20]
+    assert asked_by(2, 3) == [60, 50, 40] * 2 + [30] * 2 + [20]  # what is left over is a block too
+    assert asked_by(2, 99) == [60, 50, 40, 30] * 2 + [20]
+
+
+def test_the_way_back_up_is_the_process_q_over_all_of_the_jump(monkeypatch):
+    """Of a known 1 and no noise drawn, x at the top is √ᾱ_top again, from wherever the block ended."""
+    monkeypatch.setattr(NoiseSource, "__call__", lambda self: np.zeros(self.shape, self.dtype))
+    heard = []
+    denoiser = Denoiser(lambda x, t: heard.append((t[0], x.copy())) or x, SCHEDULE, "x0")
+    one, all_known = np.ones((1, 2)), np.array([True, True])
+    list(editing.inpaint(denoiser, one, np.random.default_rng(0), one, all_known, (60, 40, 20, 0), 2, 2))
+    assert [t for t, _ in heard] == [60, 40, 60, 40, 20]
+    assert heard[2][1] == pytest.approx(np.sqrt(SCHEDULE.alpha_bar[60]) * one, rel=1e-9)
+
+
+def test_with_the_same_number_of_evaluations_a_longer_jump_does_not_do_worse_than_steps_alone():
+    """As above, 10 times each: the mean of what is new given what is known, off by sampling's 0.01."""
+    known, mask, right = np.tile([2.0, 0.0], (4000, 1)), np.array([True, False]), -0.5 + 0.8 * 1.5
+
+    def away(jump):
+        rng = np.random.default_rng(0)
+        x_T = samplers.initial_noise(rng, known.shape, np.float64)
+        x = final(editing.inpaint(exact(), x_T, rng, known, mask, None, 10, jump))
+        return abs(x[:, 1].mean() - right)
+
+    assert away(10) < away(1) + 0.03
+
+
 def test_a_sample_does_not_depend_on_how_many_are_painted():
     known = np.random.default_rng(0).standard_normal((2000, 2))
     mask = np.array([True, False])
@@ -71,7 +114,7 @@ def test_a_sample_does_not_depend_on_how_many_are_painted():
     def first(n):
         rng = np.random.default_rng(5)
         x_T = samplers.initial_noise(rng, (n, 2), np.float64)
-        return final(editing.inpaint(exact(), x_T, rng, known[:n], mask, (60, 20, 0), 2))[:3]
+        return final(editing.inpaint(exact(), x_T, rng, known[:n], mask, (60, 20, 0), 2, 2))[:3]
 
     np.testing.assert_array_equal(first(3), first(2000))
 
@@ -79,7 +122,7 @@ def test_a_sample_does_not_depend_on_how_many_are_painted():
 def test_every_state_is_the_receivers_own_and_the_last_is_at_0():
     rng = np.random.default_rng(0)
     x_T = rng.standard_normal((2, 2))
-    states = list(editing.inpaint(exact(), x_T, rng, x_T, np.array([True, False]), (60, 20, 5, 0), 3))
+    states = list(editing.inpaint(exact(), x_T, rng, x_T, np.array([True, False]), (60, 20, 5, 0), 3, 2))
     assert [state.t for state in states] == [20, 5, 0]
     assert not any(np.shares_memory(a.x, b.x) for a in states for b in states if a is not b)
 
@@ -91,7 +134,8 @@ def test_every_state_is_the_receivers_own_and_the_last_is_at_0():
         ({"mask": np.zeros((2, 3), bool)}, "mask|broadcast"),
         ({"mask": np.zeros((7, 2, 2), bool)}, "mask"),
         ({"mask": np.zeros(2)}, "bools"),
-        ({"resample": 0}, "at least once"),
+        ({"resample": 0}, "at least 1, got 0 and 1"),
+        ({"jump": 0}, "at least 1, got 1 and 0"),
         ({"timesteps": (60, 5)}, "0 at the end"),
         ({"eta": -1.0}, "eta"),
     ],

@@ -123,6 +123,31 @@ def test_held_out_images_without_labels_are_not_called_all_wrong(quick_judge):
     assert evaluate(real(data, 50), data).get("classifier_accuracy") != 0
 
 
+def test_samples_of_a_class_are_measured_beside_that_class_alone(quick_judge):
+    sevens = DIGITS.x[DIGITS.labels == 7]
+    asked = np.full(len(sevens), 7)
+    report = evaluate(sevens, DIGITS, asked=asked)
+    assert report["seen_as_asked"] == pytest.approx(report["class_shares"][7], abs=1e-4)
+    assert report["seen_as_asked"] > 0.9
+    assert report["nearest_training_image"] == 0
+    assert report["frechet_distance"] == pytest.approx(report["frechet_distance_floor"], rel=1e-6)
+    eights = evaluate(DIGITS.x[DIGITS.labels == 8], DIGITS, asked=np.full((DIGITS.labels == 8).sum(), 7))
+    assert eights["seen_as_asked"] < 0.05 and eights["nearest_training_image"] > 1
+    assert eights["frechet_distance"] > 4 * eights["frechet_distance_floor"]
+
+
+def test_a_class_of_which_nothing_is_held_out_is_said():
+    with pytest.raises(ValueError, match=r"nothing of class \[12\] held out"):
+        evaluate(DIGITS.x[:5], DIGITS, asked=np.full(5, 12))
+
+
+def test_the_classes_asked_for_are_those_of_the_data_in_another_order():
+    labels = evaluation.labels_like(DIGITS, len(DIGITS.x), 3)
+    assert np.array_equal(np.bincount(labels), np.bincount(DIGITS.labels))
+    assert not np.array_equal(labels, DIGITS.labels)
+    assert np.array_equal(evaluation.labels_like(DIGITS, 3 * len(DIGITS.x), 3), np.tile(labels, 3))
+
+
 # ---- what the model pays
 
 
@@ -153,6 +178,25 @@ def test_images_with_levels_are_described_by_a_probability_and_others_by_a_densi
     assert report["bits_per_dim_data"] > 0 and report["bits_per_dim_error"] > 0
     blank = 8 * np.sqrt((DIGITS.held_out**2).mean())  # x̂_0 = 0 is 8 of 0…16
     assert rmse[0] == pytest.approx(blank, rel=0.05) and rmse[-1] == pytest.approx(rmse[0])
+
+
+def test_a_network_that_knows_classes_is_told_that_of_each_image_which_it_describes():
+    seen, schedule = [], schedules.cosine(20)
+
+    def net(x, t, label=None):
+        seen.append((len(x), label))
+        return np.zeros_like(x)
+
+    denoiser = Denoiser(net, schedule, "x0")
+    evaluation.compression(denoiser, DIGITS, "small")
+    assert all(label is None for _, label in seen)
+    seen.clear()
+    evaluation.compression(denoiser, DIGITS, "small", asked=np.arange(10))
+    order = np.random.default_rng(0).permutation(len(DIGITS.held_out))[: seen[0][0]]
+    assert all(np.array_equal(label, DIGITS.held_out_labels[order]) for _, label in seen)
+    seen.clear()
+    evaluation.compression(denoiser, DIGITS, "small", asked=np.array([7, 7]))
+    assert all(n == (DIGITS.held_out_labels == 7).sum() and np.all(label == 7) for n, label in seen)
 
 
 def test_where_nothing_is_held_out_there_is_nothing_to_describe():
@@ -206,6 +250,28 @@ def test_labelled_images_are_compared_by_a_classifier_s_features(quick_judge):
     assert found.samplers["unipc"][5] > 3 * found.floor > 0
 
 
+def test_samplers_that_draw_a_class_are_compared_beside_that_class_alone(quick_judge):
+    told, asked, schedule = [], np.full(60, 7), schedules.linear(5, 0.1, 0.9)
+
+    def net(x, t, label):
+        told.append(label)
+        return 0.5 * x
+
+    found = compare(Denoiser(net, schedule, "x0", label=asked), DIGITS, ["unipc"], 60, asked=asked)
+    assert all(np.array_equal(label, asked) for label in told)
+    report = evaluate(noise(DIGITS, 60), DIGITS, asked=asked)
+    assert found.floor == report["frechet_distance_floor"]
+
+
+def test_the_error_of_a_distance_is_the_spread_of_it_over_other_draws_of_noise():
+    data, schedule = points("mixture1d"), schedules.linear(8, 0.1, 0.9)
+    denoiser = Denoiser(Gaussian([0.0], [[1.0]]).network(schedule), schedule)
+    found = [compare(denoiser, data, ["ddpm"], 300, seed) for seed in range(12)]
+    spread = np.std([f.samplers["ddpm"][8] for f in found], ddof=1)
+    said = np.mean([f.errors["ddpm"][8] for f in found])
+    assert spread / 2 < said < 2 * spread
+
+
 def test_each_measurement_is_reported():
     seen, data = [], points("moons")
     denoiser = Denoiser(lambda x, t: x, schedules.linear(8, 0.1, 0.9), "x0")
@@ -222,13 +288,18 @@ def test_a_comparison_needs_something_held_out():
 
 def test_a_comparison_s_table_has_a_line_a_sampler_and_a_column_a_number_of_evaluations():
     found = evaluation.Comparison(
-        "wasserstein1", {"ddpm": {5: 0.5, 10: 0.25}, "heun": {5: 0.125, 10: 1}}, 0.01
+        "wasserstein1",
+        {"ddpm": {5: 0.5, 10: 0.25}, "heun": {5: 0.125, 10: 1}},
+        {"ddpm": {5: 0.02, 10: 0.03}, "heun": {5: 0.04, 10: 0.05}},
+        0.01,
     )
     lines = [line.split() for line in evaluation.comparison_table(found).splitlines()]
     assert lines == [
         ["evaluations", "5", "10"],
         ["ddpm", "0.5000", "0.2500"],
+        ["±", "0.0200", "0.0300"],
         ["heun", "0.1250", "1.0000"],
+        ["±", "0.0400", "0.0500"],
         ["real", "data", "0.0100"],
     ]
 

@@ -1,9 +1,11 @@
 """Many samples by a sampler's name, the same whatever the batches."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from minidiff import nn, samplers, schedules
+from minidiff import guidance, nn, samplers, schedules
 from minidiff.denoiser import Denoiser
 from minidiff.generation import Recipe, generate, trajectory, within
 from minidiff.oracles import Gaussian
@@ -131,19 +133,45 @@ def test_the_first_n_are_the_same_whatever_the_count(recipe):
         np.testing.assert_array_equal(generate(PLAIN, (2,), count, rng(), recipe), most[:count])
 
 
+def u_net(**more):
+    weights = rng(3)
+    size = {"size": 4, "channels": 1, "width": 8, "multipliers": (1, 1), "depth": 1, "attention": (4,)}
+    net = nn.UNet(weights, groups=4, **size, **more)
+    for p in net.named_parameters().values():  # the last layers begin at zero and would hide everything
+        p.data[...] += 0.2 * weights.standard_normal(p.shape)
+    return net
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("recipe", [Recipe(steps=2), Recipe("ddpm", 2)], ids=str)
 def test_the_first_n_are_the_same_through_a_u_net_too(recipe):
-    weights = rng(3)
-    net = nn.UNet(weights, size=4, channels=1, width=8, multipliers=(1, 1), depth=1, attention=(4,), groups=4)
-    for p in net.named_parameters().values():  # the last layers begin at zero and would hide everything
-        p.data[...] += 0.2 * weights.standard_normal(p.shape)
-    denoiser = Denoiser(net, SCHEDULE, clip=(-1, 1))
+    denoiser = Denoiser(u_net(), SCHEDULE, clip=(-1, 1))
     assert batches((4, 4, 1), 258) > 1
     most = generate(denoiser, (4, 4, 1), 258, rng(), recipe)
     assert np.abs(most).max() <= 1 and most.std() > 0.1
     for count in (1, 3, 129):
         np.testing.assert_array_equal(generate(denoiser, (4, 4, 1), count, rng(), recipe), most[:count])
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_two_samplers_in_two_threads_do_not_disturb_each_other_in_one_network(recipe):
+    """One guided, so that they ask for batches of different size; both with the memory that networks use again."""
+    free = Denoiser(nn.frozen(u_net(classes=3)), SCHEDULE, clip=(-1, 1))
+    denoisers = [free, guidance.classifier_free(free, 1, 3, 2.0)]
+    alone = [generate(denoiser, (4, 4, 1), 5, rng(), recipe) for denoiser in denoisers]
+    assert (alone[0] != alone[1]).any()
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(5):
+            both = threads.map(lambda denoiser: generate(denoiser, (4, 4, 1), 5, rng(), recipe), denoisers)
+            np.testing.assert_array_equal(list(both), alone)
+
+
+def test_each_sample_may_have_a_class_of_its_own_in_whichever_batch_it_is():
+    labels = np.arange(4500) % 7
+    by_class = Denoiser(lambda x, t, label: label[:, None] + 0 * x, SCHEDULE, "x0", label=labels)
+    assert batches((2,), 4500) >= 3
+    assert np.array_equal(generate(by_class, (2,), 4500, rng(), Recipe()), np.stack([labels] * 2, axis=1))
 
 
 def test_no_two_batches_and_no_two_seeds_give_the_same():
@@ -168,6 +196,16 @@ def test_every_step_of_every_batch_is_reported(count):
     generate(PLAIN, (2,), count, rng(), Recipe(steps=4), lambda done, total: seen.append((done, total)))
     total = 4 * batches((2,), count)
     assert seen == [(done, total) for done in range(1, total + 1)]
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_an_error_of_eps_where_there_is_no_signal_does_not_blow_up_the_samples(name):
+    """ε̂ off by 1 %, as a good network's is; at T of the cosine schedule that is 200 in x̂_0."""
+    schedule = schedules.cosine(1000)
+    exact = LAW.network(schedule)
+    denoiser = Denoiser(lambda x, t: exact(x, t) + 0.01, schedule)
+    samples = generate(denoiser, (2,), 100, rng(), Recipe(name, 25))
+    np.testing.assert_allclose(samples.mean(axis=0), [1.0, -0.5], atol=0.25)
 
 
 def test_none_asked_for_none_drawn():

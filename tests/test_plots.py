@@ -125,7 +125,8 @@ def test_a_loss_curve_is_a_picture_with_a_line_in_it(tmp_path, count):
 
 def test_distances_are_a_picture_with_a_line_for_each_sampler(tmp_path):
     def colours(found):
-        plots.distances(found, 0.01, "wasserstein1", tmp_path / "d.png")
+        errors = {sampler: dict.fromkeys(line, 0.001) for sampler, line in found.items()}
+        plots.distances(found, errors, 0.01, "wasserstein1", tmp_path / "d.png")
         with Image.open(tmp_path / "d.png") as picture:
             frame = np.asarray(picture.convert("RGB")).reshape(-1, 3)
         return {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.unique(frame, axis=0)}

@@ -97,11 +97,17 @@ def test_steps_are_a_whole_number(name, steps):
 
 @pytest.mark.parametrize("name", LEVEL_SPACINGS)
 @given(schedule=any_schedule(max_T=400), data=st.data())
-def test_a_rule_of_levels_gives_times_that_fall_strictly_from_T_to_0(name, schedule, data):
+def test_a_rule_of_levels_gives_times_that_fall_strictly_from_where_there_is_signal_to_0(
+    name, schedule, data
+):
     T = schedule.T
     steps = data.draw(st.one_of(st.integers(1, T), st.integers(max(1, T - 3), T)))
     times = LEVEL_SPACINGS[name](schedule, steps)
-    assert len(times) == steps + 1 and times[0] == T
+    assert len(times) == steps + 1
+    if schedule.log_snr[T] >= -10.2 or schedule.snr[T] == 0:
+        assert times[0] == T
+    else:  # from there, but for more steps than lie below it
+        assert times[0] == steps or schedule.log_snr[times[0]] >= -10.2 > schedule.log_snr[times[0] + 1]
     assert times == explicit(T, times) and all(type(t) is int for t in times)
     if steps > 1:
         assert times[-2] == 1
@@ -115,7 +121,7 @@ def test_a_rule_of_levels_is_even_in_its_level_up_to_whole_times(name, schedule)
     """Each gap of the level differs from its share by no more than rounding to whole times makes of it."""
     level = schedule.log_snr if name == "logsnr" else np.exp(-schedule.log_snr / 2) ** (1 / 7)
     times = LEVEL_SPACINGS[name](schedule, 8)
-    wanted = np.linspace(level[schedule.T], level[1], 8)
+    wanted = np.linspace(level[times[0]], level[1], 8)
     for t, here in zip(times[1:-2], wanted[1:-1], strict=True):
         between = sorted((level[t - 1], level[t + 1]))
         assert between[0] <= here <= between[1]
@@ -131,6 +137,16 @@ def test_a_rule_of_levels_begins_at_pure_noise_where_the_schedule_does(name):
     assert LEVEL_SPACINGS[name](schedules.from_betas([1.0]), 1) == (1, 0)
 
 
+@pytest.mark.parametrize("name", LEVEL_SPACINGS)
+def test_levels_without_signal_are_left_out(name):
+    """Of the cosine schedule T has a log SNR of −20, and the last four times less than −10.2."""
+    cosine = schedules.cosine(1000)
+    assert cosine.log_snr[997] < -10.2 <= cosine.log_snr[996]
+    for steps in (1, 2, 10, 100, 900, 996):
+        assert LEVEL_SPACINGS[name](cosine, steps)[0] == 996
+    assert log_snr(cosine, 3)[1] == round(float(cosine.time_of(np.exp(cosine.log_snr[[996, 1]].mean()))))
+
+
 def test_the_rules_of_levels_by_example():
     assert log_snr(PAPER, 10) == (1000, 887, 758, 604, 411, 203, 74, 23, 6, 1, 0)
     assert karras(PAPER, 10) == (1000, 938, 865, 776, 664, 512, 302, 103, 19, 1, 0)
@@ -140,6 +156,12 @@ def test_the_rules_of_levels_by_example():
 def test_every_rule_by_its_name():
     assert spaced(PAPER, "quadratic", 20) == quadratic(1000, 20)
     assert spaced(PAPER, "karras", 20) == karras(PAPER, 20)
+    cosine = schedules.cosine(1000)
+    for name, rule in SPACINGS.items():
+        assert spaced(cosine, name, 20) == rule(996, 20)
+        assert spaced(cosine, name, 996) == rule(996, 996) and spaced(cosine, name, 997) == rule(1000, 997)
+        assert spaced(cosine, name, 1000) == tuple(range(1000, -1, -1))
+        assert spaced(schedules.zero_terminal_snr(PAPER), name, 20) == rule(1000, 20)
     assert set(SPACING_NAMES) == {"trailing", "leading", "linspace", "quadratic", "logsnr", "karras"}
     with pytest.raises(ValueError) as raised:
         spaced(PAPER, "even", 20)

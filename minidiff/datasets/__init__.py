@@ -78,7 +78,7 @@ def read_images(source: Path, units: Units, shape: tuple[int, ...]) -> np.ndarra
 
     From `.npy` or `.npz` (as `minidiff sample` writes it) in the units of the data, or from one PNG or JPEG image or a
     folder of such, whose 0…255 are mapped to [−1, 1]. Raises FileNotFoundError where nothing is there, and ValueError
-    for what is no image or is of another shape.
+    for what is no image, is of another shape, or has values beyond the data's range.
     """
     path = Path(source).expanduser()
     if not path.exists():
@@ -95,11 +95,17 @@ def read_images(source: Path, units: Units, shape: tuple[int, ...]) -> np.ndarra
     raw = raw[..., None] if raw.ndim == 3 else raw
     if raw.shape[1:] != shape:
         raise ValueError(f"{source}: expected images of shape {shape}, got {raw.shape[1:]}")
-    return (Units(127.5, 127.5) if pictured else units).from_units(raw)
+    images = (Units(127.5, 127.5) if pictured else units).from_units(raw)
+    if not np.all(np.abs(images) <= 1 + 1e-5):  # NaN fails too
+        low, high = units.to_units(np.array([[-1.0], [1.0]]) * np.ones(shape[-1]))[:, 0]
+        raise ValueError(
+            f"{source}: expected values of the data's range, {low:g}…{high:g}, got {raw.min():g}…{raw.max():g}"
+        )
+    return images
 
 
 def read_mask(source: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A mask (H, W) of bools from `.npy` (what is not 0) or a PNG or JPEG image (what is lighter than dark grey).
+    """A mask (H, W) of bools from `.npy` (of bools, or 0 and 1, or 0 and 255) or a PNG or JPEG image (what is light).
 
     Raises FileNotFoundError where nothing is there and ValueError for what is none or is of another size.
     """
@@ -109,7 +115,10 @@ def read_mask(source: Path, shape: tuple[int, int]) -> np.ndarray:
     if path.suffix.lower() in pictures.ENDINGS:
         mask = pictures.read_image(path).mean(axis=2) > 127
     else:
-        mask = numpy_files.read_npy(path) != 0
+        raw = numpy_files.read_npy(path)
+        if not np.isin(raw, (0, raw.max())).all() or raw.max() not in (0, 1, 255):
+            raise ValueError(f"{source}: expected a mask of bools, 0 and 1, or 0 and 255; got other numbers")
+        mask = raw != 0
     if mask.shape != shape:
         raise ValueError(f"{source}: expected a mask of {shape[0]} × {shape[1]} pixels, got {mask.shape}")
     return mask

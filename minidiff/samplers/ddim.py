@@ -73,9 +73,9 @@ def ddim(
     eta: float = 0.0,
     sigma_hat: bool = False,
 ) -> Iterator[State]:
-    """DDIM from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all); real ones too.
+    """DDIM from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
 
-    sigma_hat: with η = 1, σ̂ in the place of σ.
+    timesteps: real ones too. eta: η, 0 or more. sigma_hat: with η = 1, σ̂ in the place of σ.
 
     Yields a State after each step, whose arrays are the receiver's own. Takes one child of `rng`, and draws
     from it only where η > 0. Raises ValueError (at the first step) for bad times or an η out of range.
@@ -95,9 +95,12 @@ def invert(denoiser: Denoiser, x_0: np.ndarray, timesteps: Sequence[float] | Non
     """From data to the noise that η = 0 makes it of: the same ODE walked up from x_0 (B, …) (Song et al. 2021, 4.3).
 
     x_t = √ᾱ_t x̂_0 + √(1−ᾱ_t) ε̂ with x̂_0 and ε̂ as they are at s < t. At s = 0 x_0 is known, and ε̂ is what
-    the denoiser says of x_0 at t. `timesteps` are those of the sampler, falling to 0 (None: all). Yields a
-    State after each step up, whose arrays are the receiver's own; draws nothing. Sampling comes back to x_0
-    but for errors of first order in the steps. Raises ValueError (at the first step) for bad times.
+    the denoiser says of x_0 at t. Sampling comes back to x_0 but for errors of first order in the steps.
+
+    timesteps: those of the sampler, which fall strictly to 0 (None: all); real ones too.
+
+    Yields a State after each step up, whose arrays are the receiver's own. Draws nothing. Raises ValueError
+    (at the first step) for bad times.
     """
     schedule = denoiser.schedule
     x = x_0

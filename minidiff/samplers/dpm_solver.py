@@ -58,10 +58,9 @@ def dpmpp_2m(
     timesteps: Sequence[float] | None = None,
     sde: bool = False,
 ) -> Iterator[State]:
-    """DPM-Solver++(2M) from x_T (B, …), float32 or float64, over `timesteps` falling to 0 (None: all); real
-    ones too.
+    """DPM-Solver++(2M) from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
 
-    sde: with fresh noise at each step.
+    timesteps: real ones too. sde: with fresh noise at each step.
 
     Yields a State after each step, whose arrays are the receiver's own. Takes one child of `rng`, and draws
     from it only for the SDE. Raises ValueError (at the first step) for bad times.

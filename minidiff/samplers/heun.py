@@ -34,9 +34,9 @@ def heun(
     timesteps: Sequence[float] | None = None,
     churn: float = 0.0,
 ) -> Iterator[State]:
-    """Heun's method from x_T (B, …), float32 or float64, over `timesteps` falling to 0 (None: all); real ones too.
+    """Heun's method from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
 
-    churn: S_churn of EDM, 0 (none at all, the ODE) or more.
+    timesteps: real ones too. churn: S_churn of EDM, 0 (none at all, the ODE) or more.
 
     Yields a State after each step, whose arrays are the receiver's own. Takes one child of `rng`, and draws
     from it only where there is churn. Raises ValueError (at the first step) for bad times or a churn below 0.

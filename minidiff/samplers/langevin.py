@@ -52,8 +52,7 @@ def predictor_corrector(
     corrections: int = 1,
     r: float = 0.16,
 ) -> Iterator[State]:
-    """DDPM with Langevin's corrections from x_T (B, …), float32 or float64, over `timesteps` that fall to 0
-    (None: all).
+    """Predictor–corrector from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
 
     corrections: how many at each time. r: how long they are.
 

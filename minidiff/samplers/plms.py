@@ -33,7 +33,9 @@ def plms(
     rng: np.random.Generator | None = None,
     timesteps: Sequence[float] | None = None,
 ) -> Iterator[State]:
-    """PLMS from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all); real ones too.
+    """PLMS from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
+
+    timesteps: real ones too.
 
     Yields a State after each step, whose arrays are the receiver's own. Draws nothing: `rng` is there since
     every sampler has it. Raises ValueError (at the first step) for bad times.

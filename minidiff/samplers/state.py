@@ -10,7 +10,7 @@ import numpy as np
 class State(NamedTuple):
     """After a step: the time reached, x at that time, and the x̂_0 that the step was made with, both (B, …)."""
 
-    t: int
+    t: float
     x: np.ndarray
     x0: np.ndarray
 

@@ -5,6 +5,12 @@ numbers, at which every network can be asked; with steps = T each of them is eve
 
 Rules of two kinds: those that space the times themselves take (T, steps), and those that space the levels of
 noise take (schedule, steps). `spaced` knows both by name.
+
+Some schedules end far deeper in noise than the paper's, whose log SNR at T is −10.1; the cosine's is −20. There is
+nothing to be seen at those levels, but x̂_0 = (x_T − √(1−ᾱ_T) ε̂)/√ᾱ_T multiplies the error of ε̂ by 20 000, from
+which a sampler of long steps does not recover; and they are a third of the way in log SNR. So the rules of levels, and
+all rules where `spaced` applies them, begin at the last time whose log SNR is at least −10.2, as the authors of
+DPM-Solver do, or at pure noise itself where the schedule ends in that (ᾱ_T = 0).
 """
 
 import operator
@@ -16,6 +22,7 @@ import numpy as np
 from minidiff.schedules import Schedule, falling_times
 
 Times = tuple[int, ...]
+LEAST_LOG_SNR = -10.2
 
 
 def trailing(T: int, steps: int) -> Times:
@@ -45,12 +52,15 @@ def quadratic(T: int, steps: int) -> Times:
 
 
 def log_snr(schedule: Schedule, steps: int) -> Times:
-    """Evenly in log SNR from T to 1, then 0: equal steps for what solves the ODE in λ = ½ log SNR (Lu et al. 2022)."""
+    """Evenly in log SNR from T (see above) to 1, then 0: equal steps for what solves the ODE in λ = ½ log SNR.
+
+    From Lu et al. 2022.
+    """
     return _by_level(schedule, steps, lambda part, least, most: least + part * (most - least))
 
 
 def karras(schedule: Schedule, steps: int, rho: float = 7.0) -> Times:
-    """Evenly in σ̃^(1/ρ) from T to 1, then 0, with σ̃ = √(1−ᾱ)/√ᾱ: noise over signal (Karras et al. 2022)."""
+    """Evenly in σ̃^(1/ρ) from T (see above) to 1, then 0, with σ̃ = √(1−ᾱ)/√ᾱ, noise over signal (Karras et al. 2022)."""
 
     def level(part: np.ndarray, least: float, most: float) -> np.ndarray:
         low, high = (np.exp(-log_snr / (2 * rho)) for log_snr in (most, least))  # σ̃^(1/ρ)
@@ -93,9 +103,14 @@ SPACING_NAMES = (*SPACINGS, *LEVEL_SPACINGS)
 
 
 def spaced(schedule: Schedule, spacing: str, steps: int) -> Times:
-    """The times of the rule of that name. Raises ValueError for another name, or for more steps than T."""
+    """The times of the rule of that name, from where there is signal, unless they are more than lie below that.
+
+    Raises ValueError for another name, or for more steps than T.
+    """
     if spacing in SPACINGS:
-        return SPACINGS[spacing](schedule.T, steps)
+        T, steps = _checked(schedule.T, steps)
+        begin = _begin(schedule)
+        return SPACINGS[spacing](begin if steps <= begin else T, steps)
     if spacing in LEVEL_SPACINGS:
         return LEVEL_SPACINGS[spacing](schedule, steps)
     raise ValueError(f"expected a spacing of {', '.join(SPACING_NAMES)}; got {spacing!r}")
@@ -104,20 +119,28 @@ def spaced(schedule: Schedule, spacing: str, steps: int) -> Times:
 def _by_level(
     schedule: Schedule, steps: int, level: Callable[[np.ndarray, float, float], np.ndarray]
 ) -> Times:
-    """The whole times nearest to log SNRs level(part, that of T, that of 1), part 0…1, moved apart where they meet.
-
-    Where T is pure noise, which has no log SNR, it takes the place of the last time that has one.
-    """
-    T, steps = _checked(schedule.T, steps)
+    """The whole times nearest to log SNRs level(part, the first, that of 1), part 0…1, moved apart where they meet."""
+    _, steps = _checked(schedule.T, steps)
+    begin = _begin(schedule)
     if steps == 1:
-        return (T, 0)
-    last = T if schedule.snr[T] > 0 else T - 1
-    log_snrs = level(np.linspace(0, 1, steps), schedule.log_snr[last], schedule.log_snr[1])
+        return (begin, 0)
+    least = schedule.log_snr[_last_with_signal(schedule)]
+    log_snrs = level(np.linspace(0, 1, steps), least, schedule.log_snr[1])
     nearest, place = np.rint(schedule.time_of(np.exp(log_snrs)))[::-1].astype(int), np.arange(steps)
-    nearest[-1] = T
+    nearest[-1] = begin
     apart = np.maximum.accumulate(nearest - place)  # not falling: once `place` is added again, rising
-    rising = np.clip(apart, 1, T - steps + 1) + place
+    rising = np.clip(apart, 1, max(begin, steps) - steps + 1) + place
     return (*rising[::-1].tolist(), 0)
+
+
+def _last_with_signal(schedule: Schedule) -> int:
+    """The last time at which there is any signal to speak of."""
+    return max(1, int(np.flatnonzero(schedule.log_snr >= LEAST_LOG_SNR)[-1]))
+
+
+def _begin(schedule: Schedule) -> int:
+    """The time at which x is as good as pure noise, with which sampling begins."""
+    return schedule.T if schedule.snr[-1] == 0 else _last_with_signal(schedule)
 
 
 def _checked(T: int, steps: int) -> tuple[int, int]:

@@ -36,9 +36,9 @@ def unipc(
     order: int = 2,
     corrector: bool = True,
 ) -> Iterator[State]:
-    """UniPC from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all); real ones too.
+    """UniPC from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
 
-    order: p, which is 1, 2 or 3. corrector: False is UniP-p alone.
+    timesteps: real ones too. order: p, which is 1, 2 or 3. corrector: False is UniP-p alone.
 
     Yields a State after each step, whose arrays are the receiver's own. Draws nothing: `rng` is there since
     every sampler has it. Raises ValueError (at the first step) for bad times or another order.
