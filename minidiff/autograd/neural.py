@@ -131,6 +131,7 @@ def perceptron(
     (kinds, B) says which row. All of it is one operation, so that a block of rows goes through all layers
     before the next.
     """
+    index = np.asarray(index)
     leaves = [table.node is None for table in tables]  # a leaf takes its rows as they are
     return _perceptron(
         x, *weights, *biases, *tables, layers=len(weights), index=index, leaves=leaves, keep=is_recording()

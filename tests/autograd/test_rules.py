@@ -235,6 +235,20 @@ def test_a_perceptron_is_told_by_a_parameter_and_by_what_is_made_of_one_alike():
     assert np.array_equal(leaf.grad.any(axis=1), [False, False, True])
 
 
+@pytest.mark.parametrize(
+    "index, error, message",
+    [
+        ([[0, 3]], IndexError, "must lie in 0…2, but spans 0…3"),
+        ([[0.5, 1.0]], TypeError, "index must hold integers"),
+        ([[0, 1], [0, 1]], ValueError, "index must have shape"),
+    ],
+    ids=["past the end", "real", "more told than there are tables"],
+)
+def test_a_perceptron_refuses_an_index_into_other_tables(index, error, message):
+    with pytest.raises(error, match=message):
+        _told(index)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_gradient_of_a_few_rows_is_an_array_in_its_own_dtype_or_in_the_one_that_is_asked_for(dtype):
     rows = neural._AddedRows(np.ones((2, 4), dtype), np.array([2, 2]), 3)
@@ -296,9 +310,7 @@ def _ones(*shape):
 def _told(index, table=None):
     """A network of one hidden layer that is told a row of one table, of two inputs."""
     weights, biases = [_ones(2, 4), _ones(4, 1)], [_ones(4), _ones(1)]
-    return ag.perceptron(
-        _ones(2, 2), weights, biases, [[_ones(3, 4) if table is None else table]], index=index
-    )
+    return ag.perceptron(_ones(2, 2), weights, biases, [_ones(3, 4) if table is None else table], index=index)
 
 
 REFUSED = {
@@ -361,9 +373,6 @@ REFUSED = {
         r"rows run 0…2, asked for 3…3",
     ),
     "embedding: negative": (lambda: ag.embedding(_ones(3, 2), index=np.array([-1, 1])), r"asked for -1…1"),
-    "perceptron: past the end": (lambda: _told([[0, 3]]), r"rows run 0…2, asked for 0…3"),
-    "perceptron: real index": (lambda: _told([[0.5, 1.0]]), r"of integers, got float64"),
-    "perceptron: more told than there are tables": (lambda: _told([[0, 1], [0, 1]]), r"zip\(\)"),
     "group_norm: groups": (
         lambda: ag.group_norm(_ones(1, 2, 6), _ones(6), _ones(6), groups=4, eps=1e-6),
         r"groups that divide 6; got \(6,\), \(6,\), 4 groups",
