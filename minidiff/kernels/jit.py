@@ -17,7 +17,7 @@ FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
 
 
 class _Helpers(JITCodeLibrary):
-    """The code of a helper and of those that it calls, as Numba wrote it: what LLVM makes of it, a kernel asks for."""
+    """The code of a helper and of those that it calls, as Numba wrote it: LLVM's work on it is left to the kernels."""
 
     def _optimize_final_module(self) -> None:
         pass
@@ -53,13 +53,21 @@ def device(function: Callable) -> Callable:
 
     It is compiled anew for every type of an argument, of which a literal number is one: so `np.int64(0)`, not `0`.
     """
-    return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=FASTMATH)(function)
+    return _device(function, FASTMATH)
+
+
+def device_inlined(function: Callable) -> Callable:
+    """The same for the large part of a kernel, which LLVM would keep apart: together they run up to 3 % faster."""
+    return _device(function, FASTMATH, forceinline=True)
 
 
 def device_in_order(function: Callable) -> Callable:
     """The same for arithmetic that is written in the only order in which it works."""
-    fastmath = FASTMATH - {"reassoc", "arcp"}
-    return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=fastmath)(function)
+    return _device(function, FASTMATH - {"reassoc", "arcp"})
+
+
+def _device(function: Callable, fastmath: set[str], **options: bool) -> Callable:
+    return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=fastmath, **options)(function)
 
 
 def kernel(function: Callable) -> Callable:
