@@ -17,9 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-pool = (
-    ctypes.c_ssize_t * 2
-)()  # where get_num_threads and numba_parallel_for are; zeros while there is no pool
+# Where get_num_threads and numba_parallel_for are; zeros while there is no pool.
+pool = (ctypes.c_ssize_t * 2)()
 
 _SHARE_OUT = "minidiff_share_out"  # the symbol under which kernels find the way to the pool
 _word = ir.IntType(8 * ctypes.sizeof(ctypes.c_ssize_t))
@@ -101,11 +100,8 @@ def _write_share_out(module: ir.Module) -> None:
     share_out, builder = _function(module, _SHARE_OUT, 3)
     run, task, jobs = share_out.args
     get_num_threads, parallel_for = (_entry(builder, _word(ctypes.addressof(pool)), i) for i in range(2))
-    no_pool, few = (
-        builder.icmp_signed("==", parallel_for, _word(0)),
-        builder.icmp_signed("<=", jobs, _word(1)),
-    )
-    with builder.if_else(builder.or_(no_pool, few)) as (here, in_parts):
+    no_pool = builder.icmp_signed("==", parallel_for, _word(0))
+    with builder.if_else(builder.or_(no_pool, builder.icmp_signed("<=", jobs, _word(1)))) as (here, in_parts):
         with here:
             _call(builder, _nothing, run, task, _word(0), jobs)
         with in_parts:
