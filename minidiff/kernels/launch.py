@@ -101,7 +101,8 @@ def _write_share_out(module: ir.Module) -> None:
     run, task, jobs = share_out.args
     get_num_threads, parallel_for = (_entry(builder, _word(ctypes.addressof(pool)), i) for i in range(2))
     no_pool = builder.icmp_signed("==", parallel_for, _word(0))
-    with builder.if_else(builder.or_(no_pool, builder.icmp_signed("<=", jobs, _word(1)))) as (here, in_parts):
+    single = builder.icmp_signed("<=", jobs, _word(1))
+    with builder.if_else(builder.or_(no_pool, single)) as (here, in_parts):
         with here:
             _call(builder, _nothing, run, task, _word(0), jobs)
         with in_parts:

@@ -23,7 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import memory
-from .jit import device, device_in_order, device_inlined, kernel
+from .jit import device, device_in_order, kernel
 from .launch import launch
 from .panels import add_transposed, multiply, pack
 from .tile import FLOAT, LANES, ROWS, address_of
@@ -125,7 +125,7 @@ def _product(addresses, count, width, panels, start, out, at, spare):
         )
 
 
-@device_inlined
+@device
 def _forward_block(first, count, x, layers, tables, width, panels, w_last, y, z):
     (batch, inputs), outputs, depth = x.shape, y.shape[1], layers.shape[0] - 1
     row_bytes = width * FLOAT
@@ -189,7 +189,7 @@ def _forward(x, layers, tables, width, y, z, threads):
     launch(_forward_share, shares, shares, x, layers, tables, width, y, z)
 
 
-@device_inlined
+@device
 def _backward_blocks(begin, end, g, x, layers, width, panels, w_last, z, dx, part):
     """Rows begin … end − 1, block after block, into one partial sum."""
     (batch, inputs), outputs, depth = x.shape, g.shape[1], layers.shape[0] - 1
