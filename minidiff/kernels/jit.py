@@ -53,21 +53,13 @@ def device(function: Callable) -> Callable:
 
     It is compiled anew for every type of an argument, of which a literal number is one: so `np.int64(0)`, not `0`.
     """
-    return _device(function, FASTMATH)
-
-
-def device_inlined(function: Callable) -> Callable:
-    """The same for the large part of a kernel, which LLVM would keep apart: together they run up to 3 % faster."""
-    return _device(function, FASTMATH, forceinline=True)
+    return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=FASTMATH)(function)
 
 
 def device_in_order(function: Callable) -> Callable:
     """The same for arithmetic that is written in the only order in which it works."""
-    return _device(function, FASTMATH - {"reassoc", "arcp"})
-
-
-def _device(function: Callable, fastmath: set[str], **options: bool) -> Callable:
-    return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=fastmath, **options)(function)
+    fastmath = FASTMATH - {"reassoc", "arcp"}
+    return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=fastmath)(function)
 
 
 def kernel(function: Callable) -> Callable:

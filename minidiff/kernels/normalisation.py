@@ -14,7 +14,7 @@ import numpy as np
 from numba import get_num_threads
 
 from . import memory
-from .jit import device, device_inlined, kernel
+from .jit import device, kernel
 from .launch import launch
 from .math32 import sigmoid
 from .rows import fold
@@ -91,7 +91,7 @@ def _share(job, splits, x, groups_of_images, channels):
     return image, begin, end, image * lines, (image + 1) * lines, begin * size, high
 
 
-@device_inlined
+@device
 def _normalise(share, shares, splits, x, gamma, beta, eps, silu, y, means, inverse_deviations):
     """A thread's share of the jobs."""
     jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
@@ -140,7 +140,7 @@ def _forward(x, gamma, beta, eps, silu, y, mean, inverse_deviation, splits, thre
     launch(_normalise, threads, threads, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
 
 
-@device_inlined
+@device
 def _differentiate(
     share, shares, splits, g, x, gamma, beta, means, inverse_deviations, silu, dx, dgammas, dbetas
 ):
