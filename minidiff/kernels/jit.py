@@ -17,7 +17,7 @@ FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
 
 
 class _Helpers(JITCodeLibrary):
-    """The code of a helper and of those that it calls, as Numba wrote it: what LLVM makes of it, a kernel asks for."""
+    """The code of a helper and of those that it calls, as Numba wrote it: LLVM's work on it is left to the kernels."""
 
     def _optimize_final_module(self) -> None:
         pass

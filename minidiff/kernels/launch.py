@@ -38,8 +38,7 @@ def launch(typingctx, function, jobs, *arguments):
         compiled = function.dispatcher.get_compile_result(called)
         context.active_code_library.add_linking_library(compiled.library)
         _, jobs, values = args
-        task = cgutils.alloca_once(builder, ir.LiteralStructType([_word, values.type]))
-        builder.store(_word(0), cgutils.gep_inbounds(builder, task, 0, 0))
+        task = cgutils.alloca_once(builder, ir.LiteralStructType([_word, values.type]))  # zeros
         builder.store(values, cgutils.gep_inbounds(builder, task, 0, 1))
 
         run, inner = _function(builder.module, builder.module.get_unique_name("run"), 3)
