@@ -131,6 +131,14 @@ def test_a_rule_of_levels_begins_at_pure_noise_where_the_schedule_does(name):
     assert LEVEL_SPACINGS[name](schedules.from_betas([1.0]), 1) == (1, 0)
 
 
+def test_where_a_schedule_ends_in_pure_noise_the_levels_are_even_from_the_last_time_with_any_signal():
+    ended = schedules.zero_terminal_snr(PAPER)
+    for steps in (3, 6):
+        levels = np.linspace(ended.log_snr[999], ended.log_snr[1], steps)
+        inner = np.rint(ended.time_of(np.exp(levels[1:])))
+        assert LEVEL_SPACINGS["logsnr"](ended, steps) == (1000, *inner, 0)
+
+
 def test_the_rules_of_levels_by_example():
     assert log_snr(PAPER, 10) == (1000, 887, 758, 604, 411, 203, 74, 23, 6, 1, 0)
     assert karras(PAPER, 10) == (1000, 938, 865, 776, 664, 512, 302, 103, 19, 1, 0)
