@@ -127,10 +127,14 @@ def test_x_of_another_dimension_is_refused(name, x):
     ("arguments", "message"),
     [
         (([1.0], [0.0], [[[1.0]]]), r"expected means of shape \(K, D\), got \(1,\)"),
-        (([1.0], [[0.0]], [[1.0]]), r"expected weights \(1,\) and covariances \(1, 1, 1\)"),
+        (
+            ([1.0], [[0.0]], [[1.0]]),
+            r"expected weights \(1,\) and covariances \(1, 1, 1\), got \(1,\) and \(1, 1\)$",
+        ),
         (([0.5, 0.5], [[0.0]], [[[1.0]]]), r"expected weights \(1,\)"),
         (([0.5, 0.4], [[0.0], [1.0]], np.ones((2, 1, 1))), "positive weights that sum to 1"),
         (([1.5, -0.5], [[0.0], [1.0]], np.ones((2, 1, 1))), "positive weights that sum to 1"),
+        (([1.0, 0.0], [[0.0], [1.0]], np.ones((2, 1, 1))), "positive weights that sum to 1"),
         (([np.nan], [[0.0]], [[[1.0]]]), "positive weights that sum to 1"),
         (([1.0], [[0.0]], [[[-1.0]]]), "no negative variance, got -1"),
         (([1.0], [[0.0]], [[[np.nan]]]), "^expected covariances of finite numbers$"),

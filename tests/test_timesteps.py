@@ -147,6 +147,15 @@ def test_levels_without_signal_are_left_out(name):
     assert log_snr(cosine, 3)[1] == round(float(cosine.time_of(np.exp(cosine.log_snr[[996, 1]].mean()))))
 
 
+def test_where_a_schedule_ends_in_pure_noise_the_levels_are_even_from_the_last_time_with_signal():
+    ended = schedules.zero_terminal_snr(PAPER)
+    (first,) = ended.log_snr[:-1][(ended.log_snr[:-1] >= -10.2) & (ended.log_snr[1:] < -10.2)]
+    for steps in (3, 6):
+        levels = np.linspace(first, ended.log_snr[1], steps)
+        inner = np.rint(ended.time_of(np.exp(levels[1:])))
+        assert LEVEL_SPACINGS["logsnr"](ended, steps) == (1000, *inner, 0)
+
+
 def test_the_rules_of_levels_by_example():
     assert log_snr(PAPER, 10) == (1000, 887, 758, 604, 411, 203, 74, 23, 6, 1, 0)
     assert karras(PAPER, 10) == (1000, 938, 865, 776, 664, 512, 302, 103, 19, 1, 0)

@@ -129,7 +129,7 @@ def _by_level(
     nearest, place = np.rint(schedule.time_of(np.exp(log_snrs)))[::-1].astype(int), np.arange(steps)
     nearest[-1] = begin
     apart = np.maximum.accumulate(nearest - place)  # not falling: once `place` is added again, rising
-    rising = np.clip(apart, 1, max(begin, steps) - steps + 1) + place
+    rising = np.minimum(apart, max(begin, steps) - steps + 1) + place
     return (*rising[::-1].tolist(), 0)
 
 

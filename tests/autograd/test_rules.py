@@ -226,6 +226,11 @@ def test_attention_bears_big_scores():
     np.testing.assert_array_equal(ag.attention(Tensor(q), Tensor(k), Tensor(v)).data, [[[1, 2]]])
 
 
+def test_resolution_is_doubled_and_halved_where_nothing_is_said():
+    assert ag.upsample_nearest(_ones(1, 2, 3, 1)).shape == (1, 4, 6, 1)
+    assert ag.average_pool(_ones(1, 2, 6, 1)).shape == (1, 1, 3, 1)
+
+
 def test_a_perceptron_is_told_by_a_parameter_and_by_what_is_made_of_one_alike():
     table = np.random.default_rng(0).standard_normal((3, 4))
     leaf, made = (Tensor(table, requires_grad=True) for _ in range(2))
@@ -406,6 +411,10 @@ REFUSED = {
     "attention: keys and values": (
         lambda: ag.attention(_ones(1, 2, 6), _ones(1, 3, 6), _ones(1, 4, 6)),
         r"got \(1, 2, 6\), \(1, 3, 6\), \(1, 4, 6\)",
+    ),
+    "attention: keys and values with an axis more": (
+        lambda: ag.attention(_ones(1, 2, 6), *[_ones(1, 2, 6, 1)] * 2),
+        r"got \(1, 2, 6\), \(1, 2, 6, 1\), \(1, 2, 6, 1\)",
     ),
     "attention: batches": (
         lambda: ag.attention(_ones(2, 2, 6), *[_ones(1, 2, 6)] * 2),
