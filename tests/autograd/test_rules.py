@@ -289,6 +289,8 @@ def test_an_empty_batch_goes_through_the_layers_and_back():
     assert [g.shape for g in gradients] == [x.shape, w.shape, b.shape]
     assert not gradients[1].any()
     assert ag.linear(Tensor(np.zeros((0, 3))), np.ones((3, 2)), np.ones(2)).shape == (0, 2)
+    (gradient,) = _gradients(ag.upsample_nearest, [x], np.zeros((0, 8, 8, 2)))
+    assert gradient.shape == x.shape
 
 
 # ---- what is refused, in words
