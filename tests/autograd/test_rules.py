@@ -214,6 +214,15 @@ def test_softmax_and_its_kin_bear_big_logits(shift):
             check_gradient(rule, logits + shift, tolerance=1e-6)
 
 
+def test_softmax_and_its_kin_bear_rows_that_are_far_apart():
+    """The exponentials of one row underflow beside those of the other."""
+    x = Tensor(np.array([[0.0, 1.0], [1000.0, 1001.0]]))
+    for rule in (ag.softmax, ag.log_softmax):
+        np.testing.assert_array_equal(rule(x).data[0], rule(x).data[1])
+    each = [ag.cross_entropy(x[i : i + 1], labels=np.array([0])).item() for i in range(2)]
+    assert each[0] == each[1] == ag.cross_entropy(x, labels=np.array([0, 0])).item()
+
+
 def test_cross_entropy_of_a_certain_error_is_the_distance_of_the_logits():
     loss = ag.cross_entropy(Tensor(np.array([[1e4, -1e4]])), labels=np.array([1]))
     assert loss.item() == 2e4
