@@ -219,6 +219,10 @@ def test_softmax_and_its_kin_bear_rows_that_are_far_apart():
     x = Tensor(np.array([[0.0, 1.0], [1000.0, 1001.0]]))
     for rule in (ag.softmax, ag.log_softmax):
         np.testing.assert_array_equal(rule(x).data[0], rule(x).data[1])
+        deep = ag.transpose(x + np.zeros((3, 2, 2)), axes=(1, 0, 2))
+        np.testing.assert_array_equal(
+            rule(deep).data[:, 0], rule(x).data
+        )  # along the last axis, if none is named
     each = [ag.cross_entropy(x[i : i + 1], labels=np.array([0])).item() for i in range(2)]
     assert each[0] == each[1] == ag.cross_entropy(x, labels=np.array([0, 0])).item()
 
@@ -441,6 +445,14 @@ REFUSED = {
     "dropout: negative rate": (
         lambda: ag.dropout(_ones(3), rate=-0.1, rng=np.random.default_rng(0)),
         r"must lie in \[0, 1\)",
+    ),
+    "cross_entropy: logits of an image": (
+        lambda: ag.cross_entropy(_ones(2, 3, 3), labels=np.zeros(2, int)),
+        r"expected logits \(B, K\) with B ≥ 1, got \(2, 3, 3\)",
+    ),
+    "cross_entropy: logits of nothing": (
+        lambda: ag.cross_entropy(_ones(0, 3), labels=np.zeros(0, int)),
+        r"expected logits \(B, K\) with B ≥ 1, got \(0, 3\)",
     ),
     "cross_entropy: one-hot labels": (
         lambda: ag.cross_entropy(_ones(2, 3), labels=np.ones((2, 3), int)),
