@@ -418,6 +418,14 @@ REFUSED = {
         lambda: ag.attention(_ones(1, 2, 6), _ones(1, 3, 6), _ones(1, 4, 6)),
         r"got \(1, 2, 6\), \(1, 3, 6\), \(1, 4, 6\)",
     ),
+    "attention: keys of other places": (
+        lambda: ag.attention(_ones(1, 2, 6), _ones(1, 3, 6), _ones(1, 2, 6)),
+        r"got \(1, 2, 6\), \(1, 3, 6\), \(1, 2, 6\)",
+    ),
+    "attention: queries with an axis more": (
+        lambda: ag.attention(_ones(1, 2, 6, 1), *[_ones(1, 2, 6)] * 2),
+        r"got \(1, 2, 6, 1\), \(1, 2, 6\), \(1, 2, 6\)",
+    ),
     "attention: keys and values with an axis more": (
         lambda: ag.attention(_ones(1, 2, 6), *[_ones(1, 2, 6, 1)] * 2),
         r"got \(1, 2, 6\), \(1, 2, 6, 1\), \(1, 2, 6, 1\)",
