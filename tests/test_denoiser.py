@@ -183,5 +183,11 @@ def test_between_two_times_the_network_is_asked_there_and_both_answers_make_up_x
             Denoiser(net, SCHEDULE)(x, t)
 
 
+def test_between_two_times_no_variance_is_learned():
+    net = lambda x, t: np.concatenate([x / 2, x], axis=-1)  # noqa: E731
+    assert Denoiser(net, SCHEDULE)(np.ones((3, 2)), 41.5).log_variance is None
+    assert Denoiser(net, SCHEDULE)(np.ones((3, 2)), 41).log_variance is not None
+
+
 def test_a_prediction_without_a_learned_variance_says_so():
     assert Prediction(1, 2) == (1, 2, None)

@@ -363,6 +363,10 @@ def test_the_limits_of_cosine_are_open_for_beta_max_and_closed_for_s():
             "zero_terminal_snr keeps ᾱ_1 and sends ᾱ_T to 0: expected a schedule with T ≥ 2, got T = 1",
         ),
         (
+            lambda: falling_times(10, [11, 5, 0]),
+            "expected times that fall strictly from at most T = 10 to 0, got [11,  5,  0]",
+        ),
+        (
             lambda: falling_times(10, [9, 7, 5, 3, 2, 4]),
             "expected at least one time and then 0 at the end, got [9, 7, 5, 3, 2, 4]",
         ),

@@ -214,6 +214,19 @@ def test_softmax_and_its_kin_bear_big_logits(shift):
             check_gradient(rule, logits + shift, tolerance=1e-6)
 
 
+def test_softmax_and_its_kin_bear_rows_that_are_far_apart():
+    """The exponentials of one row underflow beside those of the other."""
+    x = Tensor(np.array([[0.0, 1.0], [1000.0, 1001.0]]))
+    for rule in (ag.softmax, ag.log_softmax):
+        np.testing.assert_array_equal(rule(x).data[0], rule(x).data[1])
+        deep = ag.transpose(x + np.zeros((3, 2, 2)), axes=(1, 0, 2))
+        np.testing.assert_array_equal(
+            rule(deep).data[:, 0], rule(x).data
+        )  # along the last axis, if none is named
+    each = [ag.cross_entropy(x[i : i + 1], labels=np.array([0])).item() for i in range(2)]
+    assert each[0] == each[1] == ag.cross_entropy(x, labels=np.array([0, 0])).item()
+
+
 def test_cross_entropy_of_a_certain_error_is_the_distance_of_the_logits():
     loss = ag.cross_entropy(Tensor(np.array([[1e4, -1e4]])), labels=np.array([1]))
     assert loss.item() == 2e4
@@ -303,6 +316,8 @@ def test_an_empty_batch_goes_through_the_layers_and_back():
     assert [g.shape for g in gradients] == [x.shape, w.shape, b.shape]
     assert not gradients[1].any()
     assert ag.linear(Tensor(np.zeros((0, 3))), np.ones((3, 2)), np.ones(2)).shape == (0, 2)
+    (gradient,) = _gradients(ag.upsample_nearest, [x], np.zeros((0, 8, 8, 2)))
+    assert gradient.shape == x.shape
 
 
 # ---- what is refused, in words
@@ -412,6 +427,14 @@ REFUSED = {
         lambda: ag.attention(_ones(1, 2, 6), _ones(1, 3, 6), _ones(1, 4, 6)),
         r"got \(1, 2, 6\), \(1, 3, 6\), \(1, 4, 6\)",
     ),
+    "attention: keys of other places": (
+        lambda: ag.attention(_ones(1, 2, 6), _ones(1, 3, 6), _ones(1, 2, 6)),
+        r"got \(1, 2, 6\), \(1, 3, 6\), \(1, 2, 6\)",
+    ),
+    "attention: queries with an axis more": (
+        lambda: ag.attention(_ones(1, 2, 6, 1), *[_ones(1, 2, 6)] * 2),
+        r"got \(1, 2, 6, 1\), \(1, 2, 6\), \(1, 2, 6\)",
+    ),
     "attention: keys and values with an axis more": (
         lambda: ag.attention(_ones(1, 2, 6), *[_ones(1, 2, 6, 1)] * 2),
         r"got \(1, 2, 6\), \(1, 2, 6, 1\), \(1, 2, 6, 1\)",
@@ -439,6 +462,14 @@ REFUSED = {
     "dropout: negative rate": (
         lambda: ag.dropout(_ones(3), rate=-0.1, rng=np.random.default_rng(0)),
         r"must lie in \[0, 1\)",
+    ),
+    "cross_entropy: logits of an image": (
+        lambda: ag.cross_entropy(_ones(2, 3, 3), labels=np.zeros(2, int)),
+        r"expected logits \(B, K\) with B ≥ 1, got \(2, 3, 3\)",
+    ),
+    "cross_entropy: logits of nothing": (
+        lambda: ag.cross_entropy(_ones(0, 3), labels=np.zeros(0, int)),
+        r"expected logits \(B, K\) with B ≥ 1, got \(0, 3\)",
     ),
     "cross_entropy: one-hot labels": (
         lambda: ag.cross_entropy(_ones(2, 3), labels=np.ones((2, 3), int)),
