@@ -32,14 +32,18 @@ YARDSTICK = "product/whole/1024"
 
 
 class Worker:
-    """A process of `worker.py`, which is started anew after it took too long."""
+    """A process of `worker.py`, which is started anew for each work, so that its peak of memory is that work's."""
 
     def __init__(self, framework: str, python: str = sys.executable, patience: float = 600) -> None:
         self.framework, self.python, self.patience = framework, python, patience
         self.process, self.missing = None, None
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Begin with a fresh process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
         paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "2"}
         self.process = subprocess.Popen(
@@ -63,7 +67,7 @@ class Worker:
     def run(self, work: str, repeat: int) -> dict:
         """Do a work `repeat` times; 0 prepares it."""
         if self.process.poll() is not None:
-            self._start()
+            self.start()
         print(json.dumps({"work": work, "repeat": repeat}), file=self.process.stdin, flush=True)
         return self._answer()
 
@@ -72,6 +76,7 @@ def able(work: str, workers: dict[str, Worker]) -> dict[str, int]:
     """Who can do a work, and how often in a round; the reason of the others is printed."""
     repeats = {}
     for name, worker in workers.items():
+        worker.start()
         answer = worker.run(work, 0)
         once = answer if "missing" in answer else worker.run(work, 1)
         if "missing" in once:

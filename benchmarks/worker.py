@@ -38,7 +38,7 @@ def main() -> None:
         name = asked["work"]
         try:
             if name not in prepared:
-                prepared.clear()  # one work at a time, so that memory is that of this work
+                prepared.clear()
                 prepared[name] = make(name)
                 for _ in range(3):
                     prepared[name]()
