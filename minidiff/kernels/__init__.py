@@ -5,6 +5,8 @@ MINIDIFF_KERNELS=reference. Arrays may lie in memory as they like; only what is 
 `add_rows` and `perceptron_backward`) must be contiguous. A NaN or an infinity comes out where arithmetic makes
 one, and nothing warns of it.
 
+`empty` and `copy` give arrays on the memory that the results lie on, which is used again from step to step.
+
 Importing this holds NumPy's OpenBLAS to one thread; `threads` says why, and how to have it otherwise.
 """
 

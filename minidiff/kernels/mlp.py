@@ -342,17 +342,14 @@ def _layers(
     """Where weights and biases begin, and the prepared weights, or nothing where they may still change."""
     arrays = *weights, *biases
     purpose = "perceptron", *map(id, arrays)
-    known = frozen.kept(weights[-1], purpose)
-    if known is None:
-        unchanging = all(map(frozen.is_frozen, arrays))
-        prepared = _panels(weights) if unchanging else _NOT_PREPARED
-        known = (
-            (_addresses(weights), _addresses(biases), *prepared),
-            arrays,
-        )  # these keep their ids while they live
-        if unchanging:
-            frozen.keep(weights[-1], purpose, known)
-    return known[0]
+    kept = frozen.kept(weights[-1], purpose)
+    if kept is not None:
+        return kept[0]
+    unchanging = all(map(frozen.is_frozen, arrays))
+    found = _addresses(weights), _addresses(biases), *(_panels(weights) if unchanging else _NOT_PREPARED)
+    if unchanging:  # with the arrays: while these live nothing else has their ids
+        frozen.keep(weights[-1], purpose, (found, arrays))
+    return found
 
 
 def perceptron(
