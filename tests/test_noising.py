@@ -60,8 +60,9 @@ def test_a_time_out_of_range_is_refused(name):
 @every_function
 @pytest.mark.parametrize("t", ["1", None, True])
 def test_a_time_that_is_no_number_is_refused(name, t):
-    x = np.ones((2, 3))
-    with pytest.raises(ValueError, match=r"expected t as an? (integer|number)"):
+    x, single = np.ones((2, 3)), name in ("step", "posterior")
+    kind = "an integer or an array of integers" if single else "a number or an array of numbers"
+    with pytest.raises(ValueError, match=f"expected t as {kind}, got"):
         FUNCTIONS[name][0](SCHEDULE, x, x, t)
 
 
@@ -69,7 +70,7 @@ def test_a_time_that_is_no_number_is_refused(name, t):
 @pytest.mark.parametrize("t", [1.0, np.array([1.0, 2.0])])
 def test_where_single_steps_count_a_time_that_is_no_integer_is_refused(name, t):
     x = np.ones((2, 3))
-    with pytest.raises(ValueError, match="expected t as an integer"):
+    with pytest.raises(ValueError, match="expected t as an integer or an array of integers, got"):
         FUNCTIONS[name][0](SCHEDULE, x, x, t)
 
 

@@ -244,6 +244,11 @@ def test_resolution_is_doubled_and_halved_where_nothing_is_said():
     assert ag.average_pool(_ones(1, 2, 6, 1)).shape == (1, 1, 3, 1)
 
 
+def test_parts_are_joined_along_the_first_axis_if_none_is_named():
+    a, b = np.ones((2, 3)), np.zeros((1, 3))
+    np.testing.assert_array_equal(ag.concatenate(Tensor(a), Tensor(b)).data, np.concatenate([a, b]))
+
+
 def test_a_perceptron_is_told_by_a_parameter_and_by_what_is_made_of_one_alike():
     table = np.random.default_rng(0).standard_normal((3, 4))
     leaf, made = (Tensor(table, requires_grad=True) for _ in range(2))
