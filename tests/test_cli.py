@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidiff import checkpoints, classifier, cli, datasets, generation, presets
+from minidiff import checkpoints, classifier, cli, commands, datasets, generation, presets
 from minidiff.runs import Run
 
 QUICK = ["--width", "8", "--batch", "8"]
@@ -453,7 +453,7 @@ def test_data_lists_every_name(capsys):
 
 def test_quickstart_trains_draws_and_measures(tmp_path, monkeypatch, capsys):
     tiny = presets.network(datasets.load("digits"), "unet", 4, width=8)
-    settings = cli.Settings("digits", tiny, {"name": "linear", "T": 4}, batch=8)
+    settings = commands.Settings("digits", tiny, {"name": "linear", "T": 4}, batch=8)
     monkeypatch.setattr(presets, "quickstart", lambda data: settings)
     monkeypatch.setattr(presets, "QUICKSTART_STEPS", 2)
     monkeypatch.setattr(classifier, "fit", functools.partial(classifier.fit, steps=20))
@@ -930,14 +930,14 @@ def words_to_go_on(out):
 def test_ctrl_c_finishes_the_step_saves_and_tells_a_command_that_works(
     limit, data, tmp_path, monkeypatch, capsys
 ):
-    class Interrupting(cli.Progress):
+    class Interrupting(commands.Progress):
         def update(self, done, note=""):
             if done == 4:
                 signal.raise_signal(signal.SIGINT)
 
     folder = tmp_path / "a run"
     monkeypatch.setitem(presets.STEPS, "mlp", 30)
-    monkeypatch.setattr(cli, "Progress", Interrupting)
+    monkeypatch.setattr(commands, "Progress", Interrupting)
     before = signal.getsignal(signal.SIGINT)
     words = ["--T", 2, *QUICK, *(["--minutes", "9"] if "--minutes" in limit else limit), "--out", folder]
     assert call("train", data, *words) == 130

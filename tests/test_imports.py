@@ -32,7 +32,7 @@ ENGINE = {
     "nn": {"autograd", "kernels"},
     "optim": {"nn", "autograd", "kernels"},
 }
-FRONT_DOOR = {"cli", "__main__"}
+FRONT_DOOR = {"cli", "commands", "__main__"}
 RUN_TIME = {"numpy", "numba", "matplotlib", "PIL", "llvmlite"}  # Pillow and llvmlite come with the others
 TEST_TIME = {"pytest", "hypothesis", "minidiff"}
 
