@@ -1,6 +1,6 @@
 """What each command of `minidiff` does, from the options that `cli` has read: a run is opened or made.
 
-A command returns the exit status. The first line of its docstring is what the help says of it.
+A command returns the exit status; its docstring is what the help says of it.
 """
 
 from __future__ import annotations
