@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import datasets, metrics, nn, plots, samplers, schedules, training
-from minidiff.denoiser import Denoiser
+from minidiff.diffusion.denoiser import Denoiser
 
 PICTURE = Path(__file__).parent / "pictures" / "02_ddpm_beside_ddim.png"
 

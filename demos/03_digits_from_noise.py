@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import datasets, nn, plots, samplers, schedules, training
-from minidiff.denoiser import Denoiser
+from minidiff.diffusion.denoiser import Denoiser
 
 PICTURE = Path(__file__).parent / "pictures" / "03_digits_from_noise.png"
 

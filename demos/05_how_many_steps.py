@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import metrics, nn, oracles, plots, samplers, schedules, training
-from minidiff.denoiser import Denoiser
-from minidiff.samplers.ddim import steps as ddim_steps
+from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.samplers.ddim import steps as ddim_steps
 
 PICTURE = Path(__file__).parent / "pictures" / "05_how_many_steps.png"
 

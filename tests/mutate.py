@@ -5,7 +5,7 @@ puts the changed code into the function and runs those tests, the ones that bear
 change under which all pass is printed, and counts as a survivor.
 
     python tests/mutate.py                    the rules of the engine, against tests/autograd
-    python tests/mutate.py minidiff/noising.py tests/properties/test_forward.py …       any module, any tests
+    python tests/mutate.py minidiff/diffusion/noising.py tests/properties/test_forward.py …       any module, any tests
 
 `mutmut`, which is used for the mathematics, does not look into decorated functions; every rule is one.
 """

@@ -34,7 +34,7 @@ NAMES = {
     "digits": "handwritten digits, 8 × 8, ten classes (1797 images, built in)",
 }
 POINTS, HELD_OUT_POINTS = 100_000, 10_000
-DIGITS = Path(__file__).parents[1] / "data" / "digits.npz"
+DIGITS = Path(__file__).with_name("digits.npz")
 
 
 class UnknownDataset(ValueError):

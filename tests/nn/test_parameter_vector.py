@@ -6,7 +6,7 @@ import pytest
 from minidiff import nn
 from minidiff.autograd import Tensor
 from minidiff.nn import Module, ParameterVector, aligned_zeros, frozen, twin
-from minidiff.optim import EMA, Adam
+from minidiff.nn.optim import EMA, Adam
 
 
 def parameter(*shape):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from mathematics import any_schedule, assert_close, gentle_schedule, log_normal
 
 from minidiff import likelihood, noising, schedules
-from minidiff.denoiser import Denoiser
-from minidiff.oracles import Gaussian
-from minidiff.samplers.ancestral import steps as ddpm_steps
+from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.oracles import Gaussian
+from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
 
 seeds = st.integers(0, 2**32 - 1)
 variances = st.sampled_from(["small", "large"])

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from mathematics import any_schedule, assert_close
 
 from minidiff import noising, schedules
-from minidiff.oracles import Gaussian
-from minidiff.samplers.ancestral import steps as ddpm_steps
+from minidiff.diffusion.oracles import Gaussian
+from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import datasets, metrics, nn, noising, schedules
-from minidiff.denoiser import Denoiser
-from minidiff.oracles import Gaussian, Mixture, mixture1d
-from minidiff.samplers import SPACINGS, ddim, final, initial_noise
-from minidiff.samplers.ancestral import steps as ddpm_steps
-from minidiff.samplers.ddim import steps as ddim_steps
-from minidiff.training import Trainer
+from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.oracles import Gaussian, Mixture, mixture1d
+from minidiff.diffusion.samplers import SPACINGS, ddim, final, initial_noise
+from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
+from minidiff.diffusion.samplers.ddim import steps as ddim_steps
+from minidiff.training.trainer import Trainer
 
 SHORT = schedules.linear(100, 1e-3, 0.1)
 

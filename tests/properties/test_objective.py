@@ -8,11 +8,11 @@ from mathematics import any_schedule, assert_close
 
 from minidiff import datasets, nn, noising, schedules
 from minidiff.autograd import Tensor
-from minidiff.denoiser import Denoiser
-from minidiff.objectives import antithetic_times, simple_loss, uniform_times
-from minidiff.oracles import Gaussian
-from minidiff.samplers import ddim, final, initial_noise
-from minidiff.training import Trainer
+from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.oracles import Gaussian
+from minidiff.diffusion.samplers import ddim, final, initial_noise
+from minidiff.training.objectives import antithetic_times, simple_loss, uniform_times
+from minidiff.training.trainer import Trainer
 
 seeds = st.integers(0, 2**32 - 1)
 

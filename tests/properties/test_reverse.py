@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from mathematics import any_schedule, assert_close, gentle_schedule, log_normal
 
 from minidiff import noising, schedules
-from minidiff.denoiser import Denoiser
-from minidiff.oracles import Gaussian, mixture1d
-from minidiff.samplers import ddpm, final, initial_noise
-from minidiff.samplers.ancestral import steps as ddpm_steps
+from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.oracles import Gaussian, mixture1d
+from minidiff.diffusion.samplers import ddpm, final, initial_noise
+from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
 
 values = st.floats(-5, 5)
 

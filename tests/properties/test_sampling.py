@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from mathematics import any_schedule, assert_close, gentle_schedule
 
 from minidiff import schedules
-from minidiff.denoiser import Denoiser
-from minidiff.oracles import Gaussian, mixture1d
-from minidiff.samplers import ddim, ddpm, final, initial_noise
-from minidiff.samplers.ancestral import steps as ddpm_steps
-from minidiff.samplers.ddim import steps as ddim_steps
+from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.oracles import Gaussian, mixture1d
+from minidiff.diffusion.samplers import ddim, ddpm, final, initial_noise
+from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
+from minidiff.diffusion.samplers.ddim import steps as ddim_steps
 
 
 @st.composite

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from mathematics import any_schedule, assert_close, gentle_schedule, log_normal
 
 from minidiff import noising, schedules
-from minidiff.denoiser import Denoiser
-from minidiff.noising import Step
-from minidiff.oracles import FiniteData, Gaussian, Mixture, mixture1d, outcome_of
-from minidiff.samplers import (
+from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.noising import Step
+from minidiff.diffusion.oracles import FiniteData, Gaussian, Mixture, mixture1d, outcome_of
+from minidiff.diffusion.samplers import (
     ddim,
     ddpm,
     dpmpp_2m,
@@ -21,11 +21,11 @@ from minidiff.samplers import (
     predictor_corrector,
     unipc,
 )
-from minidiff.samplers.ancestral import steps as ddpm_steps
-from minidiff.samplers.ddim import steps as ddim_steps
-from minidiff.samplers.dpm_solver import steps as dpm_steps
-from minidiff.samplers.langevin import steps as pc_steps
-from minidiff.samplers.timesteps import trailing
+from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
+from minidiff.diffusion.samplers.ddim import steps as ddim_steps
+from minidiff.diffusion.samplers.dpm_solver import steps as dpm_steps
+from minidiff.diffusion.samplers.langevin import steps as pc_steps
+from minidiff.diffusion.samplers.timesteps import trailing
 
 PAPER = schedules.linear()
 
