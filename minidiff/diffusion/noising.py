@@ -24,7 +24,7 @@ from minidiff.diffusion.schedules import Schedule
 Time = int | float | np.ndarray
 
 
-class Step(NamedTuple):
+class AffineStep(NamedTuple):
     """One reverse step t → s, affine in what is known at t: x_s = x·x_t + x0·x̂_0 + eps·ε̂ + sigma·z."""
 
     t: int

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from minidiff.diffusion import noising
-from minidiff.diffusion.noising import Step, Time
+from minidiff.diffusion.noising import AffineStep, Time
 from minidiff.diffusion.schedules import Schedule
 
 Network = Callable[..., np.ndarray]
@@ -143,7 +143,7 @@ class Gaussian(Mixture):
         alpha_bar, noise = schedule.alpha_bar[t], schedule.one_minus_alpha_bar[t]
         return np.sqrt(alpha_bar) * self.mean, alpha_bar * self.covariance + noise * np.eye(self.dim)
 
-    def affine(self, schedule: Schedule, step: Step) -> tuple[np.ndarray, np.ndarray]:
+    def affine(self, schedule: Schedule, step: AffineStep) -> tuple[np.ndarray, np.ndarray]:
         """A (D, D) and b (D,) of a sampler's step given the exact answers: x_s = A x_t + b + sigma·z (O3).
 
         Both answers are affine in what x_t has beyond its mean, with C the covariance of q_t:
@@ -158,7 +158,7 @@ class Gaussian(Mixture):
     def outcome(
         self,
         schedule: Schedule,
-        steps: Iterable[Step],
+        steps: Iterable[AffineStep],
         mean: np.ndarray | None = None,
         covariance: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from mathematics import any_schedule, assert_close, gentle_schedule, log_normal
 
 from minidiff import noising, schedules
 from minidiff.diffusion.denoiser import Denoiser
-from minidiff.diffusion.noising import Step
+from minidiff.diffusion.noising import AffineStep
 from minidiff.diffusion.oracles import FiniteData, Gaussian, Mixture, mixture1d, outcome_of
 from minidiff.diffusion.samplers import (
     ddim,
@@ -246,7 +246,7 @@ def test_O3_what_a_run_of_dpm_solver_tells_is_the_recursion_of_x_and_the_last_x0
     told = outcome_of(sampler_run(dpmpp_2m, times, {"sde": sde}), 2)
     for (step, slope), (_, got_mean, got_covariance) in zip(dpm_steps(PAPER, times, sde), told, strict=True):
         gain, offset = PLANE.affine(
-            PAPER, Step(step.t, step.s, x=0.0, x0=1.0, eps=0.0, sigma=0.0)
+            PAPER, AffineStep(step.t, step.s, x=0.0, x0=1.0, eps=0.0, sigma=0.0)
         )  # x̂_0 of x_t
         A = np.block([[step.x * eye + step.x0 * (1 + slope) * gain, -step.x0 * slope * eye], [gain, none]])
         mean = A @ mean + np.concatenate([step.x0 * (1 + slope) * offset, offset])

@@ -16,7 +16,7 @@ from math import log, sqrt
 import numpy as np
 
 from minidiff.diffusion.denoiser import Denoiser
-from minidiff.diffusion.noising import Step
+from minidiff.diffusion.noising import AffineStep
 from minidiff.diffusion.samplers.randomness import NoiseSource
 from minidiff.diffusion.samplers.state import State
 from minidiff.diffusion.samplers.timesteps import explicit
@@ -25,7 +25,9 @@ from minidiff.diffusion.schedules import Schedule
 VARIANCES = ("small", "large", "learned")
 
 
-def steps(schedule: Schedule, timesteps: Sequence[int] | None = None, variance: str = "small") -> list[Step]:
+def steps(
+    schedule: Schedule, timesteps: Sequence[int] | None = None, variance: str = "small"
+) -> list[AffineStep]:
     """The coefficients of each step of `ddpm`, in float64; of "learned" with the σ of "small", which bounds
     it below.
 
@@ -38,13 +40,13 @@ def steps(schedule: Schedule, timesteps: Sequence[int] | None = None, variance: 
     return [_step(schedule, t, s, variance) for t, s in pairwise(explicit(schedule.T, timesteps))]
 
 
-def _step(schedule: Schedule, t: int, s: int, variance: str) -> Step:
+def _step(schedule: Schedule, t: int, s: int, variance: str) -> AffineStep:
     alpha, beta = schedule.kernel(s, t)
     noise_s, noise_t = float(schedule.one_minus_alpha_bar[s]), float(schedule.one_minus_alpha_bar[t])
     from_x_t = sqrt(alpha) * noise_s / noise_t
     from_x0 = sqrt(schedule.alpha_bar[s]) * beta / noise_t
     sigma2 = beta if variance == "large" else noise_s / noise_t * beta
-    return Step(t, s, x=from_x_t, x0=from_x0, eps=0.0, sigma=sqrt(sigma2) if s > 0 else 0.0)
+    return AffineStep(t, s, x=from_x_t, x0=from_x0, eps=0.0, sigma=sqrt(sigma2) if s > 0 else 0.0)
 
 
 def ddpm(
@@ -73,7 +75,7 @@ def ddpm(
         yield State(step.s, x.copy(), x0)
 
 
-def _learned(schedule: Schedule, step: Step, log_variance: np.ndarray | None) -> np.ndarray:
+def _learned(schedule: Schedule, step: AffineStep, log_variance: np.ndarray | None) -> np.ndarray:
     """σ of a step t → s from the log σ² that was learned for t → t−1.
 
     It lies as far between log β̃ and log β of this step as that lies between those of t → t−1, or at the

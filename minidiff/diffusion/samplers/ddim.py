@@ -22,7 +22,7 @@ from math import sqrt
 import numpy as np
 
 from minidiff.diffusion.denoiser import Denoiser
-from minidiff.diffusion.noising import Step
+from minidiff.diffusion.noising import AffineStep
 from minidiff.diffusion.samplers.randomness import NoiseSource
 from minidiff.diffusion.samplers.state import State
 from minidiff.diffusion.samplers.timesteps import explicit
@@ -31,7 +31,7 @@ from minidiff.diffusion.schedules import Schedule
 
 def steps(
     schedule: Schedule, timesteps: Sequence[float] | None = None, eta: float = 0.0, sigma_hat: bool = False
-) -> list[Step]:
+) -> list[AffineStep]:
     """The coefficients of each step of `ddim`, in float64.
 
     Raises ValueError for bad times, for an η that is negative or so large that σ² > 1−ᾱ_s at some step, and
@@ -47,7 +47,7 @@ def steps(
     ]
 
 
-def _step(schedule: Schedule, t: float, s: float, eta: float, sigma_hat: bool) -> Step:
+def _step(schedule: Schedule, t: float, s: float, eta: float, sigma_hat: bool) -> AffineStep:
     alpha, beta = schedule.kernel(s, t)
     noise_s, noise_t = schedule.at([s, t]).one_minus_alpha_bar.tolist()
     # σ² = η² · renewed · (1−ᾱ_s), and 1−ᾱ_s−σ² is what is kept. Since renewed + kept = 1 at η = 1, the
@@ -62,7 +62,7 @@ def _step(schedule: Schedule, t: float, s: float, eta: float, sigma_hat: bool) -
         )
     sigma = sqrt(beta) if sigma_hat and s > 0 else eta * sqrt(noise_s * renewed)
     signal = sqrt(schedule.at(s).alpha_bar)
-    return Step(t, s, x=0.0, x0=signal, eps=sqrt(noise_s * max(kept, 0.0)), sigma=sigma)
+    return AffineStep(t, s, x=0.0, x0=signal, eps=sqrt(noise_s * max(kept, 0.0)), sigma=sigma)
 
 
 def ddim(

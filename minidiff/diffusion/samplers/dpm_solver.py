@@ -18,7 +18,7 @@ from math import exp, expm1, inf, sqrt
 import numpy as np
 
 from minidiff.diffusion.denoiser import Denoiser
-from minidiff.diffusion.noising import Step
+from minidiff.diffusion.noising import AffineStep
 from minidiff.diffusion.samplers.randomness import NoiseSource
 from minidiff.diffusion.samplers.state import State
 from minidiff.diffusion.samplers.timesteps import explicit
@@ -27,7 +27,7 @@ from minidiff.diffusion.schedules import Schedule
 
 def steps(
     schedule: Schedule, timesteps: Sequence[float] | None = None, sde: bool = False
-) -> list[tuple[Step, float]]:
+) -> list[tuple[AffineStep, float]]:
     """Each step, with D in the place of x̂_0, and the slope h/2h' of D (0 where D = x̂_0), in float64.
 
     Raises ValueError for bad times.
@@ -38,7 +38,7 @@ def steps(
         (sigma_t, sigma_s), signal_s = np.sqrt(at.one_minus_alpha_bar).tolist(), sqrt(at.alpha_bar[1])
         h = float(at.log_snr[1] - at.log_snr[0]) / 2  # infinite from pure noise, and to clean data
         kept, new = (exp(-h), -expm1(-2 * h)) if sde else (1.0, -expm1(-h))
-        step = Step(
+        step = AffineStep(
             t,
             s,
             x=sigma_s / sigma_t * kept,

@@ -17,7 +17,7 @@ from math import inf, sqrt
 import numpy as np
 
 from minidiff.diffusion.denoiser import Denoiser
-from minidiff.diffusion.noising import Step
+from minidiff.diffusion.noising import AffineStep
 from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
 from minidiff.diffusion.samplers.randomness import NoiseSource
 from minidiff.diffusion.samplers.state import State
@@ -26,7 +26,7 @@ from minidiff.diffusion.schedules import Schedule
 
 def steps(
     schedule: Schedule, timesteps: Sequence[int] | None = None, corrections: int = 1, r: float = 0.16
-) -> list[list[Step]]:
+) -> list[list[AffineStep]]:
     """For each time the predictor's step to it and the corrector's at it (none at 0), in float64.
 
     Raises ValueError for bad times, fewer than 0 corrections or an r that is not positive.
@@ -39,9 +39,9 @@ def steps(
     ]
 
 
-def _langevin(schedule: Schedule, s: int, r: float) -> Step:
+def _langevin(schedule: Schedule, s: int, r: float) -> AffineStep:
     sigma = sqrt(schedule.one_minus_alpha_bar[s])
-    return Step(s, s, x=1.0, x0=0.0, eps=-2 * r**2 * sigma, sigma=2 * r * sigma)
+    return AffineStep(s, s, x=1.0, x0=0.0, eps=-2 * r**2 * sigma, sigma=2 * r * sigma)
 
 
 def predictor_corrector(
