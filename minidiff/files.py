@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Atomic writes: a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Make `content` the content of a file in one stroke: readers, and a crash, see the old or the new, whole."""
+    """Atomically make `content` the content of the file `path`, new or not; OSError where it cannot be written.
+
+    Readers see the old content or the new, never a mixture; so it is after a crash too.
+    """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -24,7 +27,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def _umask() -> int:
-    """The permissions that new files shall not have; it can only be read by setting it."""
+    """The permissions that new files do not get; it can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""Written whole or not at all."""
+"""Files are written whole or not at all."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ import pytest
 from minidiff import files
 
 
-def test_a_new_file_and_one_that_was_there(tmp_path):
+def test_a_new_file_is_written_and_an_old_one_replaced(tmp_path):
     path = tmp_path / "a"
     files.replace(path, b"old and longer")
     files.replace(str(path), b"new")
@@ -17,7 +17,7 @@ def test_a_new_file_and_one_that_was_there(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_others_may_read_it_as_they_may_any_new_file(tmp_path, umask, mode):
+def test_the_permissions_are_those_of_any_new_file(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
         files.replace(tmp_path / "a", b"")
@@ -29,7 +29,7 @@ def test_others_may_read_it_as_they_may_any_new_file(tmp_path, umask, mode):
 
 @pytest.mark.parametrize("call", ["fsync", "chmod", "replace"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
-def test_what_was_there_stays_when_something_happens_on_the_way(tmp_path, monkeypatch, call, error):
+def test_a_failed_or_interrupted_write_leaves_the_old_content(tmp_path, monkeypatch, call, error):
     (tmp_path / "a").write_bytes(b"old")
 
     def fail(*arguments):
@@ -41,7 +41,7 @@ def test_what_was_there_stays_when_something_happens_on_the_way(tmp_path, monkey
     assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"old"
 
 
-def test_the_bytes_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
+def test_the_content_is_on_disk_before_the_file_is_renamed(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
@@ -50,7 +50,7 @@ def test_the_bytes_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace"]
 
 
-def test_a_folder_that_is_not_there_or_in_the_way_is_an_os_error(tmp_path):
+def test_a_missing_folder_and_a_folder_of_that_name_are_os_errors(tmp_path):
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "none" / "a", tmp_path / "folder"):
         with pytest.raises(OSError):

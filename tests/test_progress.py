@@ -1,4 +1,4 @@
-"""How far along the work is, on a terminal and elsewhere, by a clock that the tests turn."""
+"""Progress on a terminal and elsewhere, by a clock that the tests set."""
 
 import io
 import re
@@ -23,9 +23,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    turned = Clock()
-    monkeypatch.setattr(progress, "time", turned)
-    return turned
+    fake = Clock()
+    monkeypatch.setattr(progress, "time", fake)
+    return fake
 
 
 def last_line(stream):
@@ -36,7 +36,7 @@ def last_line(stream):
     )
 
 
-def test_a_terminal_gets_one_line_that_is_written_over_and_left_standing(clock):
+def test_a_terminal_shows_one_line_which_is_overwritten_and_remains_at_the_end(clock):
     stream = Terminal()
     bar = Progress("step", stream, total=10)
     for done in range(1, 11):
@@ -49,7 +49,7 @@ def test_a_terminal_gets_one_line_that_is_written_over_and_left_standing(clock):
     assert "█" in text
 
 
-def test_elsewhere_there_are_plain_lines_now_and_then(clock):
+def test_elsewhere_plain_lines_are_written_now_and_then(clock):
     stream = io.StringIO()
     bar = Progress("step", stream, total=100)
     for done in range(1, 101):
@@ -92,7 +92,7 @@ def test_rate_note_and_time_left(clock, kind):
         (None, 75, 100, "1:05"),
     ],
 )
-def test_the_limit_that_comes_first_says_the_time_left(clock, total, seconds, done, left):
+def test_the_limit_reached_first_determines_the_time_left(clock, total, seconds, done, left):
     stream = Terminal()
     bar = Progress("step", stream, total=total, seconds=seconds)
     clock.now += 10
@@ -100,16 +100,18 @@ def test_the_limit_that_comes_first_says_the_time_left(clock, total, seconds, do
     assert f"{left} left" in last_line(stream)
 
 
-@pytest.mark.parametrize(("share", "blocks"), [(0.0, 0), (0.5, progress.WIDTH // 2), (1.0, progress.WIDTH)])
-def test_the_bar_is_as_long_as_the_share_that_is_done(clock, share, blocks):
+@pytest.mark.parametrize(
+    ("fraction", "blocks"), [(0.0, 0), (0.5, progress.WIDTH // 2), (1.0, progress.WIDTH)]
+)
+def test_the_length_of_the_bar_is_the_fraction_done(clock, fraction, blocks):
     stream = Terminal()
     bar = Progress("step", stream, total=100)
     clock.now += 1
-    bar.update(int(100 * share))
+    bar.update(int(100 * fraction))
     assert last_line(stream).count("█") == blocks
 
 
-def test_the_bar_follows_the_clock_where_only_that_limits(clock):
+def test_the_bar_shows_the_time_where_that_is_the_only_limit(clock):
     stream = Terminal()
     bar = Progress("step", stream, seconds=60.0)
     clock.now += 30
@@ -132,7 +134,7 @@ def test_nothing_divides_by_zero_or_overflows(clock, kind, total, seconds, later
     assert all(line.count("█") <= progress.WIDTH for line in stream.getvalue().split("\r"))
 
 
-def test_the_first_line_comes_at_once_even_just_after_the_machine_was_started(clock):
+def test_the_first_line_is_written_at_once_even_when_the_clock_starts_at_0(clock):
     clock.now = 0.0
     stream = io.StringIO()
     Progress("step", stream, total=10).update(1)
