@@ -4,21 +4,27 @@ import numpy as np
 
 
 class Batches:
-    """The numbers 0…n − 1 in a fresh random order each epoch, `batch` at a time; a batch may span two epochs."""
+    """Batches of indices 0…n − 1, in a new random order each epoch; a batch may span two or more epochs.
+
+    n, batch: the size of the data set and of a batch, both at least 1, else ValueError. `order` (n,) is the order of
+    the current epoch and `index` counts how many of it have been drawn: with `rng`, all that a checkpoint must keep.
+    """
 
     def __init__(self, n: int, batch: int, rng: np.random.Generator) -> None:
         if n < 1:
             raise ValueError("expected at least one item of data to train on, got none")
+        if batch < 1:
+            raise ValueError(f"expected a batch of at least 1, got {batch}")
         self.n, self.batch, self.rng = n, batch, rng
-        self.order, self.place = rng.permutation(n), 0
+        self.order, self.index = rng.permutation(n), 0
 
     def draw(self) -> np.ndarray:
-        """The next `batch` of them."""
-        drawn = self.order[self.place : self.place + self.batch]
-        self.place += len(drawn)
+        """The next batch: (batch,) int64."""
+        drawn = self.order[self.index : self.index + self.batch]
+        self.index += len(drawn)
         while len(drawn) < self.batch:
-            self.order, self.place = self.rng.permutation(self.n), 0
+            self.order, self.index = self.rng.permutation(self.n), 0
             more = self.order[: self.batch - len(drawn)]
-            self.place = len(more)
+            self.index = len(more)
             drawn = np.concatenate([drawn, more])
         return drawn
