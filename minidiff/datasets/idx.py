@@ -1,8 +1,8 @@
-"""IDX, the format of MNIST and its kin, gzipped or not.
+"""IDX, the format of MNIST and data sets like it, gzipped or not.
 
 A file is a magic number (two zero bytes, the type of the entries, the number of dimensions), the sizes as
 big-endian 32-bit integers, then the entries, the last dimension varying fastest. Images are unsigned bytes
-(type 8) in three dimensions, magic 0x00000803; labels the same in one, 0x00000801.
+(type 8) in three dimensions, magic 0x00000803; labels are unsigned bytes in one, magic 0x00000801.
 """
 
 import gzip
@@ -10,11 +10,10 @@ import math
 import re
 import struct
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from .strict import damage_as_value_error, read_exactly
+from .strict import Readable, damage_as_value_error, read_exactly
 
 GZIP_MAGIC = b"\x1f\x8b"
 UBYTE_MAGIC = b"\x00\x00\x08"
@@ -24,8 +23,8 @@ IMAGES_NAME = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 def read_idx(path: Path, ndim: int) -> np.ndarray:
     """The array of unsigned bytes with `ndim` dimensions in the IDX file `path`.
 
-    Raises ValueError when the magic number is another, a size is zero, the gz is damaged, or the bytes that
-    follow are fewer or more than the header promises.
+    Raises ValueError when the magic number is wrong, a size is zero, the gz is damaged, or the bytes that
+    follow are fewer or more than the header declares.
     """
     with path.open("rb") as file:
         packed = file.read(2) == GZIP_MAGIC
@@ -34,7 +33,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         return np.frombuffer(read_exactly(stream, math.prod(shape), path), np.uint8).reshape(shape)
 
 
-def _read_shape(stream: BinaryIO, ndim: int, path: Path) -> tuple[int, ...]:
+def _read_shape(stream: Readable, ndim: int, path: Path) -> tuple[int, ...]:
     expected = UBYTE_MAGIC + bytes([ndim])
     magic = stream.read(4)
     if magic != expected:
@@ -46,11 +45,11 @@ def _read_shape(stream: BinaryIO, ndim: int, path: Path) -> tuple[int, ...]:
     sizes = stream.read(4 * ndim)
     if len(sizes) < 4 * ndim:
         raise ValueError(
-            f"{path}: the IDX header is cut short: {4 + 4 * ndim} bytes expected, {4 + len(sizes)} came"
+            f"{path}: the IDX header is cut short: expected {4 + 4 * ndim} bytes, got {4 + len(sizes)}"
         )
     shape = struct.unpack(f">{ndim}I", sizes)
     if 0 in shape:
-        raise ValueError(f"{path}: the IDX header gives the sizes {shape}; each should be at least 1")
+        raise ValueError(f"{path}: expected sizes of at least 1 in the IDX header, got {shape}")
     return shape
 
 
@@ -80,10 +79,10 @@ def _labels_beside(images: Path) -> Path | None:
 
 
 def find_images(folder: Path) -> tuple[Path | None, Path | None]:
-    """The IDX files of images in `folder`: those to train on, and those held out (None where there are none).
+    """The IDX files of images in `folder`: to train on, and held out (None where there is no such file).
 
-    `train-…` is trained on and `t10k-…` held out; where only one file is there it is trained on. Raises
-    ValueError when the names leave it open which of several files is meant.
+    `train-…` is trained on and `t10k-…` held out; a file that is the only one is trained on. Raises ValueError when
+    the names are ambiguous.
     """
     found = {
         path.name.removesuffix(".gz"): path
@@ -95,5 +94,5 @@ def find_images(folder: Path) -> tuple[Path | None, Path | None]:
     if len(train) > 1 or len(rest) > 1:
         names = ", ".join(path.name for path in found.values())
         raise ValueError(f"{folder}: holds several sets of images ({names}); name the file of one")
-    first, *held_out = train + rest or [None]
-    return first, (held_out[0] if held_out else None)
+    train_path, held_out_path, *_ = [*train, *rest, None, None]
+    return train_path, held_out_path

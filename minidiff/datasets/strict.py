@@ -1,11 +1,11 @@
-"""Reading what others wrote without trusting it: exact lengths, and one clear ValueError for any damage."""
+"""Reading untrusted files: exact lengths, and one clear ValueError for any damage."""
 
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 # What the decoders of gz and zip raise on damaged input, apart from ValueError. OSError: a bad gz, or a seek to
 # where a damaged zip points; RuntimeError: a zip that claims to be encrypted.
@@ -14,9 +14,15 @@ DAMAGE = (EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 BLOCK = 1 << 20
 
 
+class Readable(Protocol):
+    """A binary stream, of a file or from within an archive."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
 @contextmanager
 def damage_as_value_error(path: Path) -> Iterator[None]:
-    """Within it, a decoder's complaint about `path` becomes a ValueError that names the file."""
+    """A context in which a decoder's error about `path` becomes a ValueError that names the file."""
     try:
         yield
     except DAMAGE as error:
@@ -25,17 +31,17 @@ def damage_as_value_error(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_exactly(stream: BinaryIO, count: int, path: Path) -> bytearray:
-    """The rest of `stream`, which must be `count` bytes, neither fewer nor more; else ValueError.
+def read_exactly(stream: Readable, count: int, path: Path) -> bytearray:
+    """The rest of `stream`, which must be exactly `count` bytes, else ValueError.
 
-    It reads in blocks: a header may promise terabytes, but memory is only taken for bytes that are there.
+    It reads in blocks: a header may declare terabytes, but memory is only allocated for bytes that are there.
     """
     body = bytearray()
     while len(body) <= count and (block := stream.read(min(BLOCK, count + 1 - len(body)))):
         body += block
     if len(body) != count:
-        came = "more follow" if len(body) > count else f"only {len(body)} follow"
+        found = "more follow" if len(body) > count else f"only {len(body)} follow"
         raise ValueError(
-            f"{path}: the header promises {count} bytes of data, but {came}; the file is damaged"
+            f"{path}: the header declares {count} bytes of data, but {found}; the file is damaged"
         )
     return body

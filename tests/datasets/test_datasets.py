@@ -1,4 +1,4 @@
-"""The named data sets, the held-out split, and the map to and from the data's own units (ledger V11, S5)."""
+"""The named data sets, the held-out split, and the map to and from the data's own units (EQUATIONS.md V11, S5)."""
 
 import json
 
@@ -11,7 +11,7 @@ from minidiff import datasets
 from minidiff.datasets import Units, from_raw
 from minidiff.datasets.dataset import split
 
-LAWS = ("mixture1d", "s-curve", "moons", "swiss-roll", "checkerboard")
+DISTRIBUTIONS = ("mixture1d", "s-curve", "moons", "swiss-roll", "checkerboard")
 finite = st.floats(-1e6, 1e6)
 positive = st.floats(1e-3, 1e6)
 
@@ -24,7 +24,7 @@ def fresh(name, count=20_000):
 
 
 def test_every_name_is_described_and_loads():
-    assert {*LAWS, "digits"} == set(datasets.NAMES)
+    assert {*DISTRIBUTIONS, "digits"} == set(datasets.NAMES)
     for name, description in datasets.NAMES.items():
         data = datasets.load(name)
         assert description and "\n" not in description
@@ -33,8 +33,8 @@ def test_every_name_is_described_and_loads():
         assert np.isfinite(data.x).all()
 
 
-@pytest.mark.parametrize("name", LAWS)
-def test_laws_give_standardised_points_and_fresh_ones_held_out(name):
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_distributions_give_standardised_points_and_others_held_out(name):
     data = datasets.load(name)
     dimensions = 1 if name == "mixture1d" else 2
     assert data.x.shape == (100_000, dimensions) and data.held_out.shape == (10_000, dimensions)
@@ -45,20 +45,20 @@ def test_laws_give_standardised_points_and_fresh_ones_held_out(name):
     assert not np.isin(data.held_out[:, 0], data.x[:, 0]).all()
 
 
-def test_the_seed_chooses_the_points():
+def test_the_seed_determines_the_points():
     first, again, other = (datasets.load("moons", seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.x, again.x)
     np.testing.assert_array_equal(first.held_out, again.held_out)
     assert not np.array_equal(first.x, other.x)
 
 
-def test_mixture1d_is_the_documents_mixture():
+def test_mixture1d_has_the_weights_means_and_stds_of_S5():
     x = fresh("mixture1d", 100_000)[:, 0]
     for mean, std, weight in ((0.5, 0.01, 0.3), (0.1, 0.03, 0.4), (-0.4, 0.01, 0.3)):
-        part = x[np.abs(x - mean) < 0.15]
-        assert abs(len(part) / len(x) - weight) < 0.005
-        assert abs(part.mean() - mean) < 5 * std / np.sqrt(len(part))
-        assert abs(part.std() / std - 1) < 0.02
+        component = x[np.abs(x - mean) < 0.15]
+        assert abs(len(component) / len(x) - weight) < 0.005
+        assert abs(component.mean() - mean) < 5 * std / np.sqrt(len(component))
+        assert abs(component.std() / std - 1) < 0.02
 
 
 def test_s_curve_lies_on_two_circles_of_radius_one():
@@ -95,7 +95,7 @@ def test_checkerboard_fills_the_dark_squares_alike():
     np.testing.assert_allclose(counts[counts > 0] / counts.sum(), 1 / 8, atol=0.01)
 
 
-def test_digits_are_the_real_ones_a_fifth_held_out():
+def test_digits_are_the_published_ones_with_a_fifth_held_out():
     data = datasets.load("digits")
     assert data.x.shape == (1438, 8, 8, 1) and data.held_out.shape == (359, 8, 8, 1)
     assert data.labels.shape == (1438,) and data.held_out_labels.shape == (359,) and data.classes == 10
@@ -107,7 +107,7 @@ def test_digits_are_the_real_ones_a_fifth_held_out():
     np.testing.assert_array_equal(levels[0, 3, :, 0], [0, 4, 12, 0, 0, 8, 8, 0])
 
 
-def test_unknown_names_are_told_from_missing_files():
+def test_unknown_names_and_missing_files_are_different_errors():
     with pytest.raises(datasets.UnknownDataset, match=r"no data set is called 'mnits'.*digits"):
         datasets.load("mnits")
     for path in ("./mnits", "no/such/folder", "missing.npz"):
@@ -121,21 +121,21 @@ def test_unknown_names_are_told_from_missing_files():
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=300), st.sampled_from([0.1, 0.2]))
-def test_the_split_is_a_partition_with_its_share_of_every_class(labels, part):
+def test_the_split_is_a_stratified_partition(labels, fraction):
     labels = np.array(labels)
-    keep, hold = split(len(labels), labels, part)
+    keep, hold = split(len(labels), labels, fraction)
     np.testing.assert_array_equal(np.sort(np.concatenate([keep, hold])), np.arange(len(labels)))
-    assert len(hold) == round(part * len(labels))
-    share = np.bincount(labels[hold], minlength=6) - part * np.bincount(labels, minlength=6)
-    assert np.abs(share).max() <= 1
+    assert len(hold) == round(fraction * len(labels))
+    excess = np.bincount(labels[hold], minlength=6) - fraction * np.bincount(labels, minlength=6)
+    assert np.abs(excess).max() <= 1
 
 
-def test_the_split_does_not_depend_on_the_seed_and_is_no_block():
+def test_the_split_does_not_depend_on_the_seed_and_is_not_contiguous():
     raw = np.arange(200.0)
     first, other = from_raw("rows", raw), from_raw("rows", raw)
     np.testing.assert_array_equal(first.held_out, other.held_out)
-    places = np.round(first.units.to_units(first.held_out)[:, 0])
-    assert len(places) == 20 and places.min() < 60 and places.max() > 140
+    indices = np.round(first.units.to_units(first.held_out)[:, 0])
+    assert len(indices) == 20 and indices.min() < 60 and indices.max() > 140
     np.testing.assert_array_equal(datasets.load("digits", 0).held_out, datasets.load("digits", 1).held_out)
 
 
@@ -147,7 +147,7 @@ def test_labels_stay_with_their_samples():
     assert data.classes == 7 and data.labels.dtype == np.int64
 
 
-def test_too_few_samples_to_hold_any_out_give_none():
+def test_with_too_few_samples_none_is_held_out():
     data = from_raw("pair", np.array([0.0, 1.0]), np.array([0, 1]))
     assert len(data.x) == 2 and data.held_out is None and data.held_out_labels is None
 
@@ -178,7 +178,7 @@ def test_units_are_an_affine_map_and_survive_json(coordinates):
     np.testing.assert_allclose(units.from_units(expected), x, atol=1e-5)
 
 
-def test_a_fine_structure_far_from_zero_is_not_lost():
+def test_small_differences_far_from_zero_are_not_lost():
     np.testing.assert_array_equal(Units(2.0**24, 1.0).from_units(2**24 + np.arange(-3, 4)), np.arange(-3, 4))
     assert Units(2.0**20 + 0.01, 1.0).from_units(np.float32(2**20)) == pytest.approx(-0.01, rel=1e-6)
 
@@ -209,7 +209,7 @@ def test_damaged_units_are_refused(fields):
         Units.from_dict(fields)
 
 
-def test_units_of_points_refuse_other_points():
+def test_units_of_points_refuse_points_of_another_dimension():
     with pytest.raises(ValueError, match=r"\(…, 2\)"):
         Units([0.0, 0.0], [1.0, 1.0]).to_units(np.zeros((5, 1)))
 
@@ -234,13 +234,40 @@ def test_the_range_of_images_is_the_usual_one_that_fits(dtype, low, high, expect
     assert (units.offset - units.scale, units.offset + units.scale) == pytest.approx(expected)
 
 
-def test_a_coordinate_that_never_varies_is_only_moved():
+def test_a_coordinate_that_does_not_vary_is_only_centred():
     raw = np.stack([np.arange(20.0), np.full(20, 5.0)], axis=1)
     data = from_raw("points", raw)
     assert (data.x[:, 1] == 0).all() and (data.units.to_units(data.x)[:, 1] == 5).all()
 
 
-# What cannot be used
+# The user's own arrays, and what cannot be used
+
+
+def test_arrays_of_the_user_become_a_data_set_and_are_not_changed():
+    images, labels = np.random.default_rng(0).integers(0, 256, (50, 6, 5), np.uint8), np.arange(50) % 4
+    before = images.copy()
+    data = from_raw("mine", images, labels)
+    assert data.name == "mine" and data.classes == 4 and data.units == Units(127.5, 127.5)
+    assert data.x.shape == (45, 6, 5, 1) and data.held_out.shape == (5, 6, 5, 1)
+    data.x[:] = 0
+    np.testing.assert_array_equal(images, before)
+
+
+def test_held_out_samples_can_be_given_or_be_any_fraction():
+    raw, labels = np.arange(20.0), np.arange(20) % 2
+    data = from_raw("mine", raw, labels, held_out=raw[:5] + 0.5, held_out_labels=labels[:5])
+    assert len(data.x) == 20 and len(data.held_out) == 5
+    np.testing.assert_array_equal(data.held_out_labels, labels[:5])
+    np.testing.assert_allclose(data.units.to_units(data.held_out)[:, 0], raw[:5] + 0.5)
+    assert from_raw("mine", raw, held_out_fraction=0.0).held_out is None
+    assert len(from_raw("mine", raw, held_out_fraction=0.5).held_out) == 10
+
+
+def test_limits_hold_up_to_the_rounding_of_float32():
+    raw = np.zeros((3, 2, 2), np.float32)
+    raw[0] = 0.1  # rounded up to more than 0.1
+    units = from_raw("images", raw, limits=(0, 0.1)).units
+    assert (units.offset, units.scale) == (0.05, 0.05)
 
 
 nan_in_7 = np.arange(40.0).reshape(20, 2)
@@ -258,7 +285,8 @@ nan_in_7[7, 1] = np.nan
         (np.zeros((4, 0)), None, "got an array"),
         (np.array(3.0), None, "got an array"),
         (np.zeros((2, 2, 2, 2, 2)), None, "got an array"),
-        (np.zeros((5, 3, 32, 32)), None, "channels last"),
+        (np.zeros((5, 3, 32, 32)), None, r"channels last.*; np.moveaxis\(array, 1, -1\) puts them last"),
+        (np.zeros((5, 32, 32, 7)), None, r"channels last, got an array \(5, 32, 32, 7\)$"),
         (np.full((5, 3), 2.0), None, "all the same"),
         (np.tile([1.0, 2.0], (5, 1)), None, "all the same"),
         (np.zeros((5, 8, 8)), None, "all the same"),
@@ -266,7 +294,7 @@ nan_in_7[7, 1] = np.nan
         (np.array([1j, 2]), None, "real numbers"),
         (np.arange(5.0), np.arange(4), "5 integer labels"),
         (np.arange(5.0), np.arange(5.0), "5 integer labels"),
-        (np.arange(5.0), np.arange(5) - 1, "from 0"),
+        (np.arange(5.0), np.arange(5) - 1, "from 0.*got -1…3; np.unique"),
         (np.arange(5.0), np.arange(5) * 10**9, "from 0"),
     ],
 )
@@ -276,8 +304,32 @@ def test_what_cannot_be_used_is_refused_in_one_line(raw, labels, message):
     assert "\n" not in str(caught.value)
 
 
-def test_held_out_samples_must_look_like_the_others():
+def test_held_out_samples_must_have_the_shape_of_the_others():
     with pytest.raises(ValueError, match="held-out"):
         from_raw(
             "images", np.eye(4)[None].repeat(3, 0) * np.arange(3)[:, None, None], held_out=np.zeros((2, 5, 5))
         )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"held_out": [1.0]}, "^mine, held out: expected at least 2 samples, got 1"),
+        ({"held_out": [1.0, np.nan]}, "^mine, held out: expected finite numbers, got nan in sample 1"),
+        ({"held_out": [1.0, 2.0], "held_out_labels": [0]}, "^mine, held out: expected 2 integer labels"),
+        ({"held_out_labels": [0]}, "^mine: expected held_out with held_out_labels, got None"),
+        ({"held_out_fraction": -0.1}, r"^mine: expected held_out_fraction in \[0, 1\).*got -0.1"),
+        ({"held_out_fraction": 0.99}, "^mine: .*samples left to train on, got 0.99"),
+        ({"held_out_fraction": np.inf}, "^mine: .*got inf"),
+        ({"held_out_fraction": np.nan}, "^mine: .*got nan"),
+    ],
+)
+def test_held_out_options_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        from_raw("mine", np.arange(5.0), **options)
+
+
+@pytest.mark.parametrize("limits", [(0, 1), (1, 7), (7, 0), (3, 3), (np.nan, 7)])
+def test_limits_that_do_not_hold_all_values_are_refused(limits):
+    with pytest.raises(ValueError, match=r"^images: expected limits \(low, high\).*here 0…7, got"):
+        from_raw("images", np.arange(8.0).reshape(2, 2, 2), limits=limits)

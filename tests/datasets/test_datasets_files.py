@@ -1,4 +1,4 @@
-"""Data from files: what is written comes back, and whatever is wrong ends in one ValueError that names the file."""
+"""Data from files: what was written is read, and all damage is one ValueError that names the file."""
 
 import gzip
 import io
@@ -60,7 +60,7 @@ def assert_refused(path, message, names=None):
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_idx_images_come_with_the_labels_beside_them(tmp_path, pack, ending):
+def test_idx_images_are_read_with_the_labels_beside_them(tmp_path, pack, ending):
     path = write(tmp_path / f"train-images-idx3-ubyte{ending}", pack(idx_bytes(IMAGES)))
     assert datasets.load(path).labels is None
     write(tmp_path / "train-labels-idx1-ubyte.gz", gzip.compress(idx_bytes(LABELS)))
@@ -71,20 +71,20 @@ def test_idx_images_come_with_the_labels_beside_them(tmp_path, pack, ending):
         assert_holds(data, IMAGES)
         for x, labels in ((data.x, data.labels), (data.held_out, data.held_out_labels)):
             for image, label in zip(data.units.to_units(x), labels, strict=True):
-                (place,) = np.flatnonzero((image[..., 0] == IMAGES).all(axis=(1, 2)))
-                assert label == LABELS[place]
+                (index,) = np.flatnonzero((image[..., 0] == IMAGES).all(axis=(1, 2)))
+                assert label == LABELS[index]
 
 
-def test_the_other_usual_spelling_of_the_names_is_known(tmp_path):
+def test_the_other_common_spelling_of_idx_names_is_read(tmp_path):
     write(tmp_path / "t10k-images.idx3-ubyte", idx_bytes(IMAGES))
     write(tmp_path / "t10k-labels.idx1-ubyte", idx_bytes(LABELS))
     assert datasets.load(tmp_path).classes == 3
 
 
 def test_a_folder_with_train_and_t10k_holds_out_t10k(tmp_path):
-    for name, part in (("t10k", slice(0, 10)), ("train", slice(10, 30))):
-        write(tmp_path / f"{name}-images-idx3-ubyte", idx_bytes(IMAGES[part]))
-        write(tmp_path / f"{name}-labels-idx1-ubyte", idx_bytes(LABELS[part]))
+    for name, rows in (("t10k", slice(0, 10)), ("train", slice(10, 30))):
+        write(tmp_path / f"{name}-images-idx3-ubyte", idx_bytes(IMAGES[rows]))
+        write(tmp_path / f"{name}-labels-idx1-ubyte", idx_bytes(LABELS[rows]))
     data = datasets.load(tmp_path)
     np.testing.assert_array_equal(data.units.to_units(data.x)[..., 0], IMAGES[10:])
     np.testing.assert_array_equal(data.units.to_units(data.held_out)[..., 0], IMAGES[:10])
@@ -106,13 +106,13 @@ def test_labels_that_are_not_one_for_each_image_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (idx_bytes(IMAGES)[:-1], "promises 600 bytes of data, but only 599 follow"),
-        (idx_bytes(IMAGES) + b"\0", "promises 600 bytes of data, but more follow"),
-        (idx_bytes(IMAGES, shape=(31, 4, 5)), "promises 620 bytes of data, but only 600 follow"),
-        (idx_bytes(IMAGES, shape=(29, 4, 5)), "promises 580 bytes of data, but more follow"),
+        (idx_bytes(IMAGES)[:-1], "declares 600 bytes of data, but only 599 follow"),
+        (idx_bytes(IMAGES) + b"\0", "declares 600 bytes of data, but more follow"),
+        (idx_bytes(IMAGES, shape=(31, 4, 5)), "declares 620 bytes of data, but only 600 follow"),
+        (idx_bytes(IMAGES, shape=(29, 4, 5)), "declares 580 bytes of data, but more follow"),
         (idx_bytes(IMAGES, shape=(2**32 - 1,) * 3), "but only 600 follow"),
-        (idx_bytes(IMAGES, shape=(0, 2**32 - 1, 5)), "sizes"),
-        (idx_bytes(IMAGES)[:13], "header is cut short: 16 bytes expected, 13 came"),
+        (idx_bytes(IMAGES, shape=(0, 2**32 - 1, 5)), "sizes of at least 1"),
+        (idx_bytes(IMAGES)[:13], "header is cut short: expected 16 bytes, got 13"),
         (
             idx_bytes(LABELS),
             "IDX file of images .magic 0x00000803., got a file that begins with 0x00000801",
@@ -122,15 +122,15 @@ def test_labels_that_are_not_one_for_each_image_are_refused(tmp_path):
         (idx_bytes(np.full((5, 2, 2), 9, np.uint8)), "all the same"),
     ],
 )
-def test_idx_files_that_lie_are_refused(tmp_path, pack, content, message):
+def test_inconsistent_idx_files_are_refused(tmp_path, pack, content, message):
     assert_refused(write(tmp_path / "images", pack(content)), message)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_giant_sizes_in_a_header_take_no_memory(tmp_path, pack):
+def test_giant_sizes_in_a_header_allocate_no_memory(tmp_path, pack):
     path = write(tmp_path / "images", pack(idx_bytes(IMAGES, shape=(60_000, 28, 28))))
     tracemalloc.start()
-    assert_refused(path, "promises 47040000 bytes")
+    assert_refused(path, "declares 47040000 bytes")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 << 20
@@ -167,15 +167,13 @@ small = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
 
 
 @given(shape=small, cut=st.integers(0, 80), changes=damage, packed=st.booleans())
-def test_a_damaged_idx_file_is_refused_or_gives_the_bytes_it_was_written_from(
-    scratch, shape, cut, changes, packed
-):
+def test_a_damaged_idx_file_is_refused_or_read_as_it_was_written(scratch, shape, cut, changes, packed):
     """Damage to the header or to the gz around it, and truncation anywhere."""
     array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     whole = idx_bytes(array)
     content = bytearray(gzip.compress(whole, mtime=0) if packed else whole)
-    for place, value in changes:
-        content[place % (len(content) if packed else 16)] = value
+    for index, value in changes:
+        content[index % (len(content) if packed else 16)] = value
     scratch.write_bytes(content[: len(content) - cut])
     try:
         read = read_idx(scratch, ndim=3)
@@ -185,11 +183,11 @@ def test_a_damaged_idx_file_is_refused_or_gives_the_bytes_it_was_written_from(
         assert read.tobytes() == array.tobytes()
 
 
-@given(place=st.integers(4, 15), value=st.integers(0, 255))
-def test_any_one_size_that_is_changed_is_refused(scratch, place, value):
+@given(index=st.integers(4, 15), value=st.integers(0, 255))
+def test_a_changed_size_in_the_header_is_refused(scratch, index, value):
     content = bytearray(idx_bytes(IMAGES))
-    changed = content[place] != value
-    content[place] = value
+    changed = content[index] != value
+    content[index] = value
     scratch.write_bytes(content)
     if changed:
         with pytest.raises(ValueError):
@@ -201,7 +199,7 @@ def test_any_one_size_that_is_changed_is_refused(scratch, place, value):
 @pytest.mark.skipif(
     "MINIDIFF_DATA" not in os.environ, reason="MINIDIFF_DATA names no folder with mnist/ in it"
 )
-def test_mnist_loads_from_the_files_everyone_has():
+def test_mnist_loads_from_its_published_files():
     folder = Path(os.environ["MINIDIFF_DATA"]) / "mnist"
     data, test = datasets.load(folder), datasets.load(folder / "t10k-images-idx3-ubyte.gz")
     assert data.x.shape[1:] == (28, 28, 1) and data.classes == 10 and len(data.labels) == len(data.x) >= 9000
@@ -230,7 +228,7 @@ def test_mnist_loads_from_the_files_everyone_has():
         RNG.standard_normal((40, 3)).astype(np.float16),
     ],
 )
-def test_npy_and_npz_come_back_as_written(tmp_path, array):
+def test_npy_and_npz_are_read_as_written(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     np.savez(tmp_path / "b.npz", array)
     np.savez_compressed(tmp_path / "c.npz", array)
@@ -241,14 +239,14 @@ def test_npy_and_npz_come_back_as_written(tmp_path, array):
 
 
 @pytest.mark.parametrize("key", ["images", "samples", "anything"])
-def test_npz_takes_samples_and_labels_by_their_names(tmp_path, key):
+def test_samples_and_labels_of_an_npz_are_found_by_name(tmp_path, key):
     np.savez(tmp_path / "a.npz", labels=LABELS, **{key: IMAGES})
     data = datasets.load(tmp_path / "a.npz")
     assert data.classes == 3 and len(data.labels) == 27
     assert_holds(data, IMAGES)
 
 
-def test_an_npz_that_leaves_open_what_is_meant_is_refused(tmp_path):
+def test_an_ambiguous_npz_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, this=IMAGES, that=IMAGES)
     assert_refused(path, "images or samples, or only one array; it holds this, that")
@@ -300,13 +298,13 @@ def npy_bytes(header):
         "",
     ],
 )
-def test_npy_headers_that_lie_are_refused(tmp_path, header):
-    assert_refused(write(tmp_path / "a.npy", npy_bytes(header)), "expected|promises|foreign")
+def test_inconsistent_npy_headers_are_refused(tmp_path, header):
+    assert_refused(write(tmp_path / "a.npy", npy_bytes(header)), "expected|declares|unknown header")
 
 
 def test_npy_files_of_an_unknown_version_are_refused(tmp_path):
     content = npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (12,)}")
-    assert_refused(write(tmp_path / "a.npy", content[:6] + b"\3" + content[7:]), "foreign header")
+    assert_refused(write(tmp_path / "a.npy", content[:6] + b"\3" + content[7:]), "unknown header")
 
 
 def saved(save, **arrays):
@@ -319,10 +317,10 @@ NPZ = saved(np.savez, images=IMAGES, labels=LABELS), saved(np.savez_compressed, 
 
 
 @given(content=st.sampled_from(NPZ), changes=damage, cut=st.integers(0, 3000), cuts=st.booleans())
-def test_a_damaged_npz_is_refused_or_gives_what_was_written(scratch, content, changes, cut, cuts):
+def test_a_damaged_npz_is_refused_or_read_as_it_was_written(scratch, content, changes, cut, cuts):
     content = bytearray(content)
-    for place, value in changes:
-        content[place % len(content)] = value
+    for index, value in changes:
+        content[index % len(content)] = value
     scratch.write_bytes(content[:cut] if cuts else content)
     try:
         data = datasets.load(scratch)
@@ -335,7 +333,7 @@ def test_a_damaged_npz_is_refused_or_gives_what_was_written(scratch, content, ch
 # Folders of images
 
 
-def test_a_folder_of_grey_images_is_read_by_name(tmp_path):
+def test_a_folder_of_grey_images_is_read(tmp_path):
     for i, pixels in enumerate(IMAGES):
         write_image(tmp_path / f"{i:02}.PNG", pixels)
     write(tmp_path / ".hidden.png", b"not an image")
@@ -352,13 +350,13 @@ def test_sub_folders_are_classes(tmp_path):
     data = datasets.load(tmp_path)
     assert data.classes == 3 and len(data.x) == 27
     for image, label in zip(data.units.to_units(data.x)[..., 0], data.labels, strict=True):
-        (place,) = np.flatnonzero((image == IMAGES).all(axis=(1, 2)))
-        assert label == 2 - LABELS[place]
+        (index,) = np.flatnonzero((image == IMAGES).all(axis=(1, 2)))
+        assert label == 2 - LABELS[index]
     write_image(tmp_path / "here.png", IMAGES[0])
     assert_refused(tmp_path, "got both")
 
 
-def test_one_image_in_colour_makes_all_of_them_so(tmp_path):
+def test_one_image_in_colour_converts_all_to_colour(tmp_path):
     colour = RNG.integers(0, 256, (4, 5, 4), dtype=np.uint8)
     write_image(tmp_path / "a.png", colour[..., :3])
     write_image(tmp_path / "b.png", colour)

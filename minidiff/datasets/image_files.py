@@ -1,4 +1,4 @@
-"""A folder of PNG or JPEG images of one size; if they lie in sub-folders, each of those is a class."""
+"""PNG and JPEG images: one, or a folder of images of one size; where they lie in sub-folders, each is a class."""
 
 import struct
 import zlib
@@ -9,18 +9,18 @@ from PIL import Image
 
 FORMATS = ("PNG", "JPEG")
 ENDINGS = (".png", ".jpg", ".jpeg")
-# What Pillow makes of the 8-bit modes: grey, or colour without its alpha.
+# Pillow's 8-bit modes, and what each is converted to: grey, or colour without alpha.
 CONVERSION = {"1": "L", "L": "L", "LA": "L"} | dict.fromkeys(("P", "RGB", "RGBA", "CMYK", "YCbCr"), "RGB")
 # What Pillow raises on damaged or foreign files.
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """The images in `folder`, by name, and labels (N,) or None: (N, H, W, 1) uint8, in colour (N, H, W, 3).
+    """The images in `folder` in the order of their names, and labels (N,) or None.
 
-    Labels count the sub-folders that hold images, by name. One image in colour makes all so. Raises
-    ValueError when there are no images, when some lie beside sub-folders with others, when one is damaged or
-    of another size, or has more than 8 bits a channel.
+    The images are (N, H, W, 1) uint8, or (N, H, W, 3) where at least one is in colour. Labels number the sub-folders
+    that hold images, in the order of their names. Raises ValueError when there are no images, when there are both
+    images and sub-folders with images, and when one is damaged, of another size, or has more than 8 bits a channel.
     """
     flat = _images_in(folder)
     classes = [found for sub in sorted(folder.iterdir()) if sub.is_dir() and (found := _images_in(sub))]
@@ -54,16 +54,16 @@ def _stack(paths: list[Path]) -> np.ndarray:
         if images[-1].shape[:2] != images[0].shape[:2]:
             (h, w), (h0, w0) = images[-1].shape[:2], images[0].shape[:2]
             raise ValueError(
-                f"{path}: expected {w0}×{h0} pixels as {paths[0].name} has, got {w}×{h}; all must be equal"
+                f"{path}: expected {w0}×{h0} pixels as {paths[0].name} has, got {w}×{h}; resize all to one size"
             )
     channels = max(image.shape[2] for image in images)
     return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(H, W, 1) or (H, W, 3) uint8."""
+    """The image as (H, W, 1) or (H, W, 3) uint8; ValueError when it is damaged or has more than 8 bits a channel."""
     try:
-        # Decoding alone lets a PNG pass that ends too early or whose checksums are wrong.
+        # Decoding alone accepts a PNG that is cut short or whose checksums are wrong.
         with Image.open(path, formats=FORMATS) as image:
             image.verify()
         with Image.open(path, formats=FORMATS) as image:
