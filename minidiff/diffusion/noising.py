@@ -27,8 +27,8 @@ Time = int | float | np.ndarray
 class AffineStep(NamedTuple):
     """One reverse step t → s, affine in what is known at t: x_s = x·x_t + x0·x̂_0 + eps·ε̂ + sigma·z."""
 
-    t: int
-    s: int
+    t: float
+    s: float
     x: float
     x0: float
     eps: float

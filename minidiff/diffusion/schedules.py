@@ -102,7 +102,7 @@ class Schedule:
             log_alpha = (passed * np.log1p(-self.beta[whole])).sum()
         return float(np.exp(log_alpha)), float(-np.expm1(log_alpha))
 
-    def at(self, t: float | np.ndarray) -> Level:
+    def at(self, t: float | Sequence[float] | np.ndarray) -> Level:
         """The noise level at real t in [0, T], with log ᾱ linear between integers.
 
         Where β_T = 1 log ᾱ_T is −∞, so all of (T−1, T] is pure noise. Raises ValueError outside [0, T].

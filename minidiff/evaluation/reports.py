@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minidiff.datasets import Dataset
-from minidiff.diffusion import generation, likelihood, noising, samplers
+from minidiff.diffusion import generation, likelihood, noising
 from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.samplers.timesteps import quadratic
 from minidiff.evaluation import classifier, metrics
 
 Report = dict[str, object]
@@ -84,7 +85,7 @@ def compression(
     if asked is not None and labels is not None:
         denoiser = replace(denoiser, label=labels[chosen])
     T = denoiser.schedule.T
-    spaced = samplers.SPACINGS["quadratic"](T, min(STRATA, T))
+    spaced = quadratic(T, min(STRATA, T))
     strata = (*(t for t in spaced if t > 1), 1)
     costs = likelihood.chain(denoiser, x0, rng, variance, strata)
     x_1 = noising.diffuse(denoiser.schedule, x0, 1, rng.standard_normal(x0.shape, x0.dtype))
@@ -204,7 +205,7 @@ def compare(
     errors: dict[str, dict[int, float]] = {sampler: {} for sampler in samplers}
     for i, sampler in enumerate(samplers):
         for j, budget in enumerate(budgets, 1):
-            recipe = generation.within(budget, denoiser.schedule, sampler)
+            recipe = generation.for_nfe(budget, denoiser.schedule, sampler)
             x = generation.generate(denoiser, data.x.shape[1:], count, np.random.default_rng(seed), recipe)
             x = seen(x)
             found[sampler][budget] = distance(x, held_out)

@@ -1,13 +1,16 @@
-"""Networks: modules and their packing, the layers, the documents' MLP and the paper's U-Net."""
+"""Networks: modules and their packing, layers, the MLP for points, the DDPM paper's U-Net, and their optimiser."""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from minidiff.nn.mlp import MLP
-from minidiff.nn.module import Module, ParameterVector, aligned_zeros, frozen, twin
+from minidiff.nn.module import Module, ParameterVector, aligned_zeros, ema_copy, frozen
 from minidiff.nn.network import Network
 from minidiff.nn.unet import UNet
 
-NETWORKS = {"mlp": MLP, "unet": UNet}
+# By kind; a run stores the kind and the settings of its network. One of your own becomes known by an entry here.
+NETWORKS: dict[str, Callable[..., Network]] = {"mlp": MLP, "unet": UNet}
 
 
 def describe(net: Network) -> dict[str, object]:
@@ -16,12 +19,13 @@ def describe(net: Network) -> dict[str, object]:
     return {"kind": kind, **net.settings}
 
 
-def build(description: dict[str, object], rng: np.random.Generator) -> Network:
-    """The network of a description; rng draws its parameters."""
+def build(description: Mapping[str, object], rng: np.random.Generator) -> Network:
+    """The network of a description; rng draws its parameters. ValueError for an unknown kind."""
     arguments = {name: value for name, value in description.items() if name != "kind"}
-    if description["kind"] not in NETWORKS:
-        raise ValueError(f"unknown network {description['kind']!r}; known: {', '.join(NETWORKS)}")
-    return NETWORKS[description["kind"]](rng, **arguments)
+    kind = str(description["kind"])
+    if kind not in NETWORKS:
+        raise ValueError(f"unknown network {kind!r}; known: {', '.join(NETWORKS)}")
+    return NETWORKS[kind](rng, **arguments)
 
 
 __all__ = [
@@ -34,6 +38,6 @@ __all__ = [
     "aligned_zeros",
     "build",
     "describe",
+    "ema_copy",
     "frozen",
-    "twin",
 ]

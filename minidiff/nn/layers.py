@@ -1,4 +1,4 @@
-"""The layers that the networks are built of. Each holds its parameters and applies one rule of the engine."""
+"""The layers that networks are built of: each holds its parameters and applies one operation of `autograd`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def zeros(*shape: int) -> Tensor:
 
 
 class Linear(Module):
-    """x (..., inputs) → x·w + b (..., outputs). scale: of the first variance; 0 starts as the zero map."""
+    """x (..., inputs) → x·w + b (..., outputs). scale: of the initial variance; 0 starts as the zero map."""
 
-    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, scale: float = 1.0) -> None:
+    def __init__(self, rng: np.random.Generator, inputs: int, outputs: int, scale: float = 1.0) -> None:
         self.w = variance_scaling(rng, (inputs, outputs), inputs, outputs, scale)
         self.b = zeros(outputs)
 
@@ -39,16 +39,16 @@ class Conv2d(Module):
     """x (B, H, W, inputs) → (B, H', W', outputs) by a kernel × kernel convolution.
 
     padding: zeros ((top, bottom), (left, right)); by default those that keep H and W at stride 1.
-    A call may add more in the same pass: `offset` (B, outputs) to all pixels of an image, `residual` of the
-    result's shape.
+    A call may add two more terms in the same pass: `offset` (B, outputs), to all pixels of an image, and `residual`,
+    of the result's shape.
     """
 
     def __init__(
         self,
+        rng: np.random.Generator,
         inputs: int,
         outputs: int,
         kernel: int,
-        rng: np.random.Generator,
         stride: int = 1,
         padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
         scale: float = 1.0,
@@ -67,10 +67,10 @@ class Conv2d(Module):
 
 
 class Embedding(Module):
-    """A learned vector for each of `rows` integers, normal with deviation `deviation` at the start."""
+    """A learned vector for each of `rows` integers, initially normal with standard deviation `std`."""
 
-    def __init__(self, rows: int, channels: int, rng: np.random.Generator, deviation: float = 1.0) -> None:
-        start = deviation * rng.standard_normal((rows, channels), dtype=np.float32)
+    def __init__(self, rng: np.random.Generator, rows: int, channels: int, std: float = 1.0) -> None:
+        start = std * rng.standard_normal((rows, channels), dtype=np.float32)
         self.table = Tensor(start, requires_grad=True)
 
     def __call__(self, index: np.ndarray) -> Tensor:
@@ -78,7 +78,7 @@ class Embedding(Module):
 
 
 class GroupNorm(Module):
-    """Group norm of x (B, ..., channels), then SiLU where `silu` says so."""
+    """Group normalisation of x (B, ..., channels) (Wu & He 2018), then SiLU if `silu`."""
 
     def __init__(self, channels: int, groups: int, eps: float = 1e-6, silu: bool = False) -> None:
         if channels % groups:

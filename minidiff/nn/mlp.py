@@ -1,4 +1,4 @@
-"""The documents' network for points: hidden layers, each of which is told the time (ledger V10, S11)."""
+"""A multilayer perceptron for points, each hidden layer conditioned on the time (EQUATIONS.md V10, S11)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ class MLP(Network):
 
     time: 'embedding', a learned vector for each t = 1…T and hidden layer; t must be an integer. Or
     'sinusoidal', sines and cosines of t and a linear map for each hidden layer: fewer parameters, and t may be any
-    number. What the hidden layers hear lies side by side, one width after another.
-
-    answers: how many numbers it gives for each coordinate; with 2 the result is (B, 2·dim).
+    number. The embeddings of all hidden layers lie side by side in one row, one width after another.
+    classes: 0, or how many labels it is conditioned on. learned_variance: the output is then (B, 2·dim).
     """
 
     def __init__(
@@ -29,31 +28,39 @@ class MLP(Network):
         T: int = 1000,
         time: str = "embedding",
         classes: int = 0,
-        answers: int = 1,
+        learned_variance: bool = False,
     ) -> None:
         if time not in ("embedding", "sinusoidal"):
             raise ValueError(f"time must be 'embedding' or 'sinusoidal', got {time!r}")
         self.settings = dict(
-            dim=dim, width=width, depth=depth, T=T, time=time, classes=classes, answers=answers
+            dim=dim,
+            width=width,
+            depth=depth,
+            T=T,
+            time=time,
+            classes=classes,
+            learned_variance=learned_variance,
         )
         self.dim, self.width, self.T, self.time = dim, width, T, time
-        self.classes, self.answers = classes, answers
-        self.hidden = [Linear(dim if i == 0 else width, width, rng) for i in range(depth)]
+        self.classes, self.learned_variance = classes, learned_variance
+        self.hidden = [Linear(rng, dim if i == 0 else width, width) for i in range(depth)]
+        self.times: Embedding | Linear
         if time == "embedding":
-            self.times = Embedding(T, depth * width, rng)
+            self.times = Embedding(rng, T, depth * width)
         else:  # the scale makes up for the fan-out, which is that of one layer
-            self.times = Linear(width, depth * width, rng, scale=(1 + depth) / 2)
+            self.times = Linear(rng, width, depth * width, scale=(1 + depth) / 2)
         if classes:
-            self.labels = Embedding(classes + 1, depth * width, rng)
-        self.last = Linear(width, answers * dim, rng)
+            self.labels = Embedding(rng, classes + 1, depth * width)
+        self.last = Linear(rng, width, 2 * dim if learned_variance else dim)
 
     def forward(
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None
     ) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"this network takes x of shape (B, {self.dim}), got {x.shape}")
-        tables, rows = self._told(t, x.dtype)
-        if self.classes:
+        table, row = self._time_embedding(t, x.dtype)
+        tables, rows = [table], [row]
+        if label is not None:
             tables.append(self.labels.table)
             rows.append(label)
         layers = [*self.hidden, self.last]
@@ -63,16 +70,16 @@ class MLP(Network):
         except IndexError:
             raise ValueError(f"times run 1…{self.T}, got {t.min()}…{t.max()}") from None
 
-    def _told(self, t: np.ndarray, dtype: np.dtype) -> tuple[list[Tensor], list[np.ndarray]]:
-        """The time as the layers hear it: a table, and which row of it belongs to each t."""
-        if self.time == "embedding":
-            return [self.times.table], [self._row_of(t)]
-        different, row = np.unique(t, return_inverse=True)  # in sampling all are equal
-        waves = Tensor(sinusoidal(different, self.width).astype(dtype, copy=False))
-        return [self.times(waves)], [row]
+    def _time_embedding(self, t: np.ndarray, dtype: np.dtype) -> tuple[Tensor, np.ndarray]:
+        """A table of time embeddings, and which of its rows belongs to each t."""
+        if isinstance(self.times, Embedding):
+            return self.times.table, self._row_of(t)
+        distinct, row = np.unique(t, return_inverse=True)  # in sampling all are equal
+        waves = Tensor(sinusoidal(distinct, self.width).astype(dtype, copy=False))
+        return self.times(waves), row
 
     def _row_of(self, t: np.ndarray) -> np.ndarray:
-        """Row t − 1 of an embedding's table belongs to time t; there is none for time 0, clean data."""
+        """Row t − 1 of an embedding's table belongs to time t; time 0, clean data, has none."""
         if t.dtype.kind not in "iu":
-            raise ValueError(f"an embedding knows only the integer times 1…{self.T}; got t of {t.dtype}")
+            raise ValueError(f"an embedding has only the integer times 1…{self.T}; got t of {t.dtype}")
         return t.astype(np.int64, copy=False) - 1

@@ -1,18 +1,22 @@
 """A module is an object whose attributes are parameters and other modules; this walks them and packs them.
 
-All parameters of a network lie in one vector, their gradients in another. So Adam, the moving average, the
-clipping of the gradient, and one day its average over machines, are each a single call on a vector.
+All parameters of a network lie in one vector, their gradients in another. So Adam, the moving average and the
+clipping of the gradient are each one call on a vector.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from minidiff import kernels
 from minidiff.autograd import Tensor
+
+M = TypeVar("M", bound="Module")
 
 _LINE = 64  # bytes: where a parameter starts, so that vector loads never straddle a cache line
 
@@ -22,13 +26,18 @@ class Module:
 
     def named_parameters(self) -> dict[str, Tensor]:
         """Every parameter once, under its first path such as 'down.0.conv1.w', in order of definition."""
-        seen: dict[int, str] = {}
-        named = {}
-        for path, parameter in _walk(self, ""):
-            if id(parameter) not in seen:
-                seen[id(parameter)] = path
-                named[path] = parameter
-        return named
+        first: dict[int, tuple[str, Tensor]] = {}
+        for path, tensor in _walk(self, ""):
+            if tensor.requires_grad:
+                first.setdefault(id(tensor), (path, tensor))
+        return dict(first.values())
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of the parameters; float32 where there are none."""
+        for _, tensor in _walk(self, ""):
+            return tensor.data.dtype
+        return np.dtype(np.float32)
 
     def count_parameters(self) -> int:
         """How many numbers are learned."""
@@ -36,9 +45,10 @@ class Module:
 
 
 def _walk(item: object, path: str) -> Iterator[tuple[str, Tensor]]:
+    """Every Tensor behind an attribute or in a list or tuple, with its path."""
+    children: Iterable[tuple[object, object]]
     if isinstance(item, Tensor):
-        if item.requires_grad:
-            yield path, item
+        yield path, item
         return
     if isinstance(item, Module):
         children = vars(item).items()
@@ -57,16 +67,16 @@ class ParameterVector:
     After this, a parameter's `data` and `grad` are views of them: write into them in place.
     """
 
-    def __init__(self, module: Module, dtype: type = np.float32) -> None:
+    def __init__(self, module: Module, dtype: DTypeLike = np.float32) -> None:
         self._parameters = module.named_parameters()
         if not self._parameters:
             raise ValueError("a module without parameters cannot be packed")
         if any(p.grad is not None and p.grad.base is not None for p in self._parameters.values()):
             raise ValueError("the module's parameters are packed already; pack once, at the root")
-        self.places: dict[str, tuple[slice, tuple[int, ...]]] = {}
+        self.layout: dict[str, tuple[slice, tuple[int, ...]]] = {}
         step, end = _LINE // np.dtype(dtype).itemsize, 0
         for name, p in self._parameters.items():
-            self.places[name] = slice(end, end + p.size), p.shape
+            self.layout[name] = slice(end, end + p.size), p.shape
             end += -(-p.size // step) * step
         self.values, self.gradients = aligned_zeros(end, dtype), aligned_zeros(end, dtype)
         values, gradients = self.views(self.values), self.views(self.gradients)
@@ -76,25 +86,27 @@ class ParameterVector:
 
     def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """Any vector of this layout (a moving average, Adam's moments, …) by the parameters' names."""
-        return {name: vector[place].reshape(shape) for name, (place, shape) in self.places.items()}
+        return {name: vector[entries].reshape(shape) for name, (entries, shape) in self.layout.items()}
 
 
-def aligned_zeros(size: int, dtype: type = np.float32) -> np.ndarray:
+def aligned_zeros(size: int, dtype: DTypeLike = np.float32) -> np.ndarray:
     """Zeros (size,) that begin on 64 bytes."""
     itemsize = np.dtype(dtype).itemsize
-    room = np.zeros(size + _LINE // itemsize, dtype)
-    skip = -room.ctypes.data % _LINE // itemsize
-    return room[skip : skip + size]
+    padded = np.zeros(size + _LINE // itemsize, dtype)
+    skip = -padded.ctypes.data % _LINE // itemsize
+    return padded[skip : skip + size]
 
 
-def twin(module: Module, parameters: ParameterVector, vector: np.ndarray) -> Module:
-    """A second module like the packed `module`, its parameters views of `vector`: the network of the EMA."""
+def ema_copy(module: M, parameters: ParameterVector, vector: np.ndarray) -> M:
+    """A second module like the packed `module`, its parameters views of `vector`, the EMA of its weights."""
     views = parameters.views(vector)
-    memo = {id(p): Tensor(views[name], requires_grad=True) for name, p in module.named_parameters().items()}
+    memo: dict[int, Any] = {
+        id(p): Tensor(views[name], requires_grad=True) for name, p in module.named_parameters().items()
+    }
     return copy.deepcopy(module, memo)
 
 
-def frozen(module: Module) -> Module:
-    """A copy of a module that will not learn any more: quicker to ask, since kernels prepare its weights but once."""
-    memo = {id(p): Tensor(kernels.freeze(p.data)) for p in module.named_parameters().values()}
+def frozen(module: M) -> M:
+    """A copy of a module for inference only: a snapshot of its weights, prepared once for the kernels."""
+    memo: dict[int, Any] = {id(p): Tensor(kernels.freeze(p.data)) for p in module.named_parameters().values()}
     return copy.deepcopy(module, memo)

@@ -1,6 +1,9 @@
-"""What every network shares: it takes arrays or tensors, the times and, if it knows classes, the labels."""
+"""What every network shares: it takes arrays or tensors, the times and, if it is conditioned on classes, the labels."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import overload
 
 import numpy as np
 
@@ -9,18 +12,37 @@ from minidiff.nn.module import Module
 
 
 class Network(Module):
-    """net(x, t, label=None) → the shape of x, its last axis `answers` times as long.
+    """net(x, t, label=None) → the shape of x, or twice the channels where the variance is learned too.
 
-    x (B, …): an array gives an array, with nothing recorded and no dropout; a Tensor gives a Tensor.
-    t (B,): times 1…T. label (B,): integers 0…classes − 1, and `classes` itself for "no class", which is also
-    what leaving it out says of all. rng: draws the dropout of a training step; without it there is none.
+    x (B, …): an array gives an array, with no tape and no dropout; a Tensor gives a Tensor.
+    t (B,): times 1…T. label (B,): integers 0…classes − 1, and `classes` itself for "no class", which is also the
+    default. rng: draws the dropout of a training step; without it there is none.
+
+    A network of your own is a subclass that defines `forward`. Everything else is optional: set `classes` in the
+    constructor if it is conditioned on labels, `learned_variance` if its output has twice the channels of x, and
+    `settings`, the arguments that build it again, if a run is to store it (`nn.NETWORKS`).
     """
 
-    settings: dict[str, object]  # the arguments that build it again
-    classes: int
-    answers: int
-    last: Module  # the layer that gives the output
+    settings: Mapping[str, object] = {}
+    classes: int = 0  # how many labels there are; 0: unconditional
+    learned_variance: bool = False
 
+    @overload
+    def __call__(
+        self,
+        x: np.ndarray,
+        t: np.ndarray,
+        label: np.ndarray | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> np.ndarray: ...
+    @overload
+    def __call__(
+        self,
+        x: Tensor,
+        t: np.ndarray,
+        label: np.ndarray | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Tensor: ...
     def __call__(
         self,
         x: np.ndarray | Tensor,
@@ -34,7 +56,7 @@ class Network(Module):
         label = self._complete(label, len(x))
         if isinstance(x, Tensor):
             return self.forward(x, t, label, rng)
-        dtype = self.last.w.dtype
+        dtype = self.dtype
         with no_grad():
             out = self.forward(Tensor(x.astype(dtype, copy=False)), t, label, None).data
         return out if x.dtype == dtype else out.astype(np.result_type(x.dtype, np.float32), copy=False)
@@ -42,10 +64,11 @@ class Network(Module):
     def forward(
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None
     ) -> Tensor:
-        """The network itself, which each kind writes. label is None only where there are no classes."""
-        raise NotImplementedError
+        """The network itself. t (B,); label (B,), None only where there are no classes; rng: for dropout."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(x, t, label, rng)")
 
     def _complete(self, label: np.ndarray | None, batch: int) -> np.ndarray | None:
+        """A checked label for each of the batch, "no class" by default; None where there are no classes."""
         if not self.classes:
             if label is not None:
                 raise ValueError("this network was built without classes and takes no label")

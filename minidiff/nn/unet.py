@@ -25,9 +25,9 @@ class UNet(Network):
     depth: residual blocks a level on the way down (one more on the way up).
     attention: the resolutions, in pixels, where self-attention follows each block; the middle always has it.
     heads: of each attention; groups: of each norm. Both must divide the channels where they work.
-    dropout: rate inside the blocks, drawn from the rng that a training step hands in.
-    classes: 0, or the number of labels that it can be told.
-    answers: how many numbers it gives for each coordinate; with 2 the result has twice the channels.
+    dropout: rate inside the blocks, drawn from the rng of a training step.
+    classes: 0, or how many labels it is conditioned on.
+    learned_variance: the output then has twice the channels.
 
     Raises ValueError where size does not halve len(multipliers) − 1 times or groups or heads do not divide.
     """
@@ -45,7 +45,7 @@ class UNet(Network):
         groups: int = 32,
         dropout: float = 0.1,
         classes: int = 0,
-        answers: int = 1,
+        learned_variance: bool = False,
     ) -> None:
         multipliers, attention = tuple(multipliers), tuple(attention)
         self.settings = dict(
@@ -59,32 +59,32 @@ class UNet(Network):
             groups=groups,
             dropout=dropout,
             classes=classes,
-            answers=answers,
+            learned_variance=learned_variance,
         )
         if size % 2 ** (len(multipliers) - 1):
             raise ValueError(
                 f"{size} pixels do not halve {len(multipliers) - 1} times; use fewer multipliers"
             )
         self.shape, self.width = (size, size, channels), width
-        self.classes, self.answers = classes, answers
+        self.classes, self.learned_variance = classes, learned_variance
         time_width = 4 * width
-        self.time1 = Linear(width, time_width, rng)
-        self.time2 = Linear(time_width, time_width, rng)
+        self.time1 = Linear(rng, width, time_width)
+        self.time2 = Linear(rng, time_width, time_width)
         if classes:
-            self.label = Embedding(classes + 1, time_width, rng)
+            self.label = Embedding(rng, classes + 1, time_width)
 
         def block(inputs: int, outputs: int) -> ResidualBlock:
-            return ResidualBlock(inputs, outputs, time_width, groups, dropout, rng)
+            return ResidualBlock(rng, inputs, outputs, time_width, groups, dropout)
 
         def attend(here: int, resolution: int) -> SelfAttention | None:
-            return SelfAttention(here, heads, groups, rng) if resolution in attention else None
+            return SelfAttention(rng, here, heads, groups) if resolution in attention else None
 
-        self.first = Conv2d(channels, width, 3, rng)
+        self.first = Conv2d(rng, channels, width, 3)
         skips, here = [width], width
-        self.down = []
+        self.down: list[Stage | Downsample] = []
         for level, multiplier in enumerate(multipliers):
             if level:
-                self.down.append(Downsample(here, rng))
+                self.down.append(Downsample(rng, here))
                 skips.append(here)
             for _ in range(depth):
                 outputs = width * multiplier
@@ -92,19 +92,19 @@ class UNet(Network):
                 here = outputs
                 skips.append(here)
 
-        self.middle = [block(here, here), SelfAttention(here, heads, groups, rng), block(here, here)]
+        self.middle = block(here, here), SelfAttention(rng, here, heads, groups), block(here, here)
 
-        self.up = []
+        self.up: list[Stage | Upsample] = []
         for level, multiplier in reversed(list(enumerate(multipliers))):
             for _ in range(depth + 1):
                 outputs = width * multiplier
                 self.up.append(Stage(block(here + skips.pop(), outputs), attend(outputs, size >> level)))
                 here = outputs
             if level:
-                self.up.append(Upsample(here, rng))
+                self.up.append(Upsample(rng, here))
 
         self.norm = GroupNorm(here, groups, silu=True)
-        self.last = Conv2d(here, answers * channels, 3, rng, scale=0)
+        self.last = Conv2d(rng, here, 2 * channels if learned_variance else channels, 3, scale=0)
 
     def forward(
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None
@@ -124,10 +124,10 @@ class UNet(Network):
             skips.append(h)
         before, attention, after = self.middle
         h = after(attention(before(h, time, rng)), time, rng)
-        for stage in self.up:
-            if isinstance(stage, Stage):
+        for up in self.up:
+            if isinstance(up, Stage):
                 h = ag.concatenate(h, skips.pop(), axis=3)
-            h = stage(h, time, rng)
+            h = up(h, time, rng)
         return self.last(self.norm(h))
 
 
@@ -136,19 +136,19 @@ class ResidualBlock(Module):
 
     def __init__(
         self,
+        rng: np.random.Generator,
         inputs: int,
         outputs: int,
         time_width: int,
         groups: int,
         dropout: float,
-        rng: np.random.Generator,
     ) -> None:
         self.norm1 = GroupNorm(inputs, groups, silu=True)
-        self.conv1 = Conv2d(inputs, outputs, 3, rng)
-        self.time = Linear(time_width, outputs, rng)
+        self.conv1 = Conv2d(rng, inputs, outputs, 3)
+        self.time = Linear(rng, time_width, outputs)
         self.norm2 = GroupNorm(outputs, groups, silu=True)
-        self.conv2 = Conv2d(outputs, outputs, 3, rng, scale=0)
-        self.shortcut = Linear(inputs, outputs, rng) if inputs != outputs else None
+        self.conv2 = Conv2d(rng, outputs, outputs, 3, scale=0)
+        self.shortcut = Linear(rng, inputs, outputs) if inputs != outputs else None
         self.dropout = dropout
 
     def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
@@ -161,12 +161,12 @@ class ResidualBlock(Module):
 class SelfAttention(Module):
     """x + project(attention(q, k, v)) over all pixels, with q, k, v linear in norm x."""
 
-    def __init__(self, channels: int, heads: int, groups: int, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, channels: int, heads: int, groups: int) -> None:
         if channels % heads:
             raise ValueError(f"attention: {channels} channels do not divide into {heads} heads")
         self.norm = GroupNorm(channels, groups)
-        self.q, self.k, self.v = (Linear(channels, channels, rng) for _ in range(3))
-        self.project = Linear(channels, channels, rng, scale=0)
+        self.q, self.k, self.v = (Linear(rng, channels, channels) for _ in range(3))
+        self.project = Linear(rng, channels, channels, scale=0)
         self.heads = heads
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -190,8 +190,8 @@ class Stage(Module):
 class Downsample(Module):
     """Half the resolution: a 3×3 convolution of stride 2, zeros on the right and the bottom alone."""
 
-    def __init__(self, channels: int, rng: np.random.Generator) -> None:
-        self.conv = Conv2d(channels, channels, 3, rng, stride=2, padding=((0, 1), (0, 1)))
+    def __init__(self, rng: np.random.Generator, channels: int) -> None:
+        self.conv = Conv2d(rng, channels, channels, 3, stride=2, padding=((0, 1), (0, 1)))
 
     def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
         return self.conv(x)
@@ -200,8 +200,8 @@ class Downsample(Module):
 class Upsample(Module):
     """Twice the resolution: nearest pixels, then a 3×3 convolution."""
 
-    def __init__(self, channels: int, rng: np.random.Generator) -> None:
-        self.conv = Conv2d(channels, channels, 3, rng)
+    def __init__(self, rng: np.random.Generator, channels: int) -> None:
+        self.conv = Conv2d(rng, channels, channels, 3)
 
     def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
         return self.conv(ag.upsample_nearest(x))

@@ -1,9 +1,9 @@
-"""A run is a folder: what was asked for, what was learned, how it went, and pictures of what it makes.
+"""A run is a folder: its settings, what was learned, how it went, and pictures of what it makes.
 
-    settings.json    what was asked for, to be read by people
+    settings.json    the settings, to be read by people
     metrics.jsonl    a line of JSON every few steps: step, loss, norm, lr, seconds
     checkpoint.npz   all that sampling and resuming need
-    loss.png  samples.png  animation.gif  way.png
+    loss.png  samples.png  animation.gif  trajectory.png
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made.
 """
@@ -11,65 +11,47 @@ A folder is a run from its first moment on: the checkpoint of step 0 is written 
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 
-from minidiff import datasets, files, nn
-from minidiff.diffusion import generation, guidance, schedules
-from minidiff.runs import checkpoints
-from minidiff.datasets import Dataset, Units
+from minidiff import files, nn
+from minidiff.datasets import NAMES, Dataset, Units, UnknownDataset, load
+from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.generation import Recipe
+from minidiff.diffusion.guidance import Conditioning
+from minidiff.progress import Progress
+from minidiff.runs import checkpoints, presets
+from minidiff.runs.interrupts import interruptible
+from minidiff.runs.settings import Settings
 from minidiff.training.trainer import Diverged, Step, Trainer, fill
 
 CHECKPOINT, SETTINGS, METRICS = "checkpoint.npz", "settings.json", "metrics.jsonl"
+SECTIONS = {"settings", "data", "parameters", "ema", "adam", "batches", "random", "loss-aware"}
 LOG_EVERY = 10  # steps between two lines of metrics
 SAVE_EVERY = 60.0  # seconds between two checkpoints
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All that decides what a run learns.
-
-    net: a description as `nn.build` takes. schedule: {'name': …, 'T': …, …} as `schedule_of` takes. seed: of
-    the weights' start, the data's order, times and noise. The other fields are those of `Trainer`; labels are
-    told where the net has classes.
-    """
-
-    data: str
-    net: dict[str, object]
-    schedule: dict[str, object]
-    batch: int = 128
-    lr: float = 1e-3
-    warmup: int = 200
-    clip: float = 1.0
-    decay: float = 0.9999
-    times: str = "antithetic"
-    seed: int = 0
-    prediction: str = "eps"
-    weighting: str = "simple"
-    label_drop: float = 0.0
-
-
-def schedule_of(description: dict[str, object]) -> schedules.Schedule:
-    """The schedule {'name': …} of `schedules.SCHEDULES` with the description's other entries as arguments.
-
-    An entry 'zero_terminal_snr', if true, changes it as `schedules.zero_terminal_snr` does.
-    """
-    arguments = dict(description)
-    name, to_zero = arguments.pop("name"), arguments.pop("zero_terminal_snr", False)
-    schedule = schedules.SCHEDULES[name](**arguments)
-    return schedules.zero_terminal_snr(schedule) if to_zero else schedule
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted; the step was finished and the run is saved."""
 
 
 class Run:
     """A run's folder, made with `create` or opened with `open` or `resume`.
 
-    net: the network with the averaged weights. trainer: None for a run that was opened only to be sampled.
+        run = Run.create(data="digits")
+        run.train(steps=2000)
+        x = run.sample(64)
+
+    settings: see `Settings`. units: the map to the data's own units. shape: of a sample. net: the network with the
+    EMA weights. trainer: None for a run that was opened only to be sampled.
     """
 
     def __init__(
@@ -84,18 +66,32 @@ class Run:
     ) -> None:
         self.folder, self.settings, self.units, self.shape = folder, settings, units, shape
         self.net, self.trainer, self._step = net, trainer, step
-        self.schedule = schedule_of(settings.schedule)
+        self.schedule = settings.schedule.build()
 
     @classmethod
-    def create(cls, folder: Path, settings: Settings, data: Dataset) -> Run:
-        """Lay a new run and its first checkpoint. Raises FileExistsError where the folder holds anything."""
-        folder = Path(folder)
+    def create(
+        cls, folder: str | Path | None = None, *, data: str | Path | Dataset, seed: int = 0, **options: Any
+    ) -> Run:
+        """Make a new run, and save its first checkpoint.
+
+        folder: new or empty; by default runs/NAME of the data, or runs/NAME-2 and so on. data: a name that
+        `datasets.NAMES` has, a path, or a `Dataset`. options: as of `presets.settings`, such as schedule="cosine",
+        classes=True, lr=0.002.
+
+        Raises FileExistsError where the folder holds anything, TypeError or ValueError for options that do not fit,
+        and what `datasets.load` raises.
+        """
+        dataset = data if isinstance(data, Dataset) else load(data, seed)
+        by_path = not isinstance(data, Dataset) and str(data) not in NAMES
+        source = str(Path(str(data)).expanduser().resolve()) if by_path else dataset.name
+        settings = presets.settings(dataset, source, seed, **options)
+        folder = Path(folder) if folder else free_folder(Path(source).stem)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(
-                f"{folder} is there and not empty; name a new folder, or go on with --resume if it is a run"
+                f"{folder} is there and not empty; name a new folder, or resume it if it is a run"
             )
-        trainer = _trainer_of(settings, data)
-        run = cls(folder, settings, data.units, data.x.shape[1:], trainer.average, 0, trainer)
+        trainer = _trainer_of(settings, dataset)
+        run = cls(folder, settings, dataset.units, dataset.x.shape[1:], trainer.ema_net, 0, trainer)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -106,23 +102,28 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: str | Path) -> Run:
         """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
-        with _understood(Path(folder)) as (settings, units, shape, arrays, facts):
+        with _checkpoint(Path(folder)) as (settings, units, shape, sections):
             net = nn.build(settings.net, np.random.default_rng(settings.seed))
-            fill({name: p.data for name, p in net.named_parameters().items()}, arrays, "average")
-            return cls(Path(folder), settings, units, shape, net, facts["step"])
+            fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
+            return cls(Path(folder), settings, units, shape, net, sections["adam"][0]["step"])
 
     @classmethod
-    def resume(cls, folder: Path) -> Run:
-        """A run to train further, on the data of its settings. Raises as `open`, and where the data has changed."""
-        with _understood(Path(folder)) as (settings, units, shape, arrays, facts):
-            data = datasets.load(settings.data, settings.seed)
+    def resume(cls, folder: str | Path, data: Dataset | None = None) -> Run:
+        """A run to train further, on the data of its settings, or on `data` if it was made from a `Dataset`.
+
+        Raises as `open`, and ValueError where the data has changed.
+        """
+        with _checkpoint(Path(folder)) as (settings, units, shape, sections):
+            data = _load(settings) if data is None else data
             if data.units != units or data.x.shape[1:] != shape:
-                raise ValueError(f"{settings.data} is not what {folder} was begun with: other shape or range")
+                raise ValueError(
+                    f"{settings.data} is not the data that {folder} was trained on: other shape or range"
+                )
             trainer = _trainer_of(settings, data)
-            trainer.restore(arrays, facts)
-        run = cls(Path(folder), settings, units, shape, trainer.average, trainer.step, trainer)
+            trainer.restore(sections)
+        run = cls(Path(folder), settings, units, shape, trainer.ema_net, trainer.step, trainer)
         run._cut_metrics()
         return run
 
@@ -131,20 +132,50 @@ class Run:
         """How many steps were made."""
         return self.trainer.step if self.trainer else self._step
 
+    def data(self) -> Dataset:
+        """The data that the run was trained on, loaded again. Raises what `datasets.load` raises."""
+        return _load(self.settings)
+
     # ---- training
 
-    def train(self, steps: int | None = None, minutes: float | None = None) -> Iterator[Step]:
-        """`Trainer.run`, with metrics written along the way and a checkpoint every minute; call `save` after it.
+    def train(
+        self, steps: int | None = None, minutes: float | None = None, progress: TextIO | None = sys.stderr
+    ) -> None:
+        """Train until `steps` were made in all, or for `minutes` from now, whichever is first; then save.
 
-        Raises `Diverged`, with the last checkpoint left as it is.
+        By default it makes the steps of `presets.STEPS`. progress: where to show how it goes; None: nowhere. Ctrl-C
+        finishes the step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint kept.
         """
-        self._check_trainable()
+        if steps is None and minutes is None:
+            steps = presets.steps_for(self.settings)
+        bar = Progress("step", progress, steps, self.step, minutes and 60 * minutes) if progress else None
+        with interruptible() as interrupted:
+            try:
+                for step in self.train_iter(steps, minutes):
+                    if bar:
+                        bar.update(step.step, f"loss {step.loss:.4f}")
+                    if interrupted:
+                        break
+            finally:
+                if bar:
+                    bar.finish()
+            self.save()
+        if interrupted:
+            raise Interrupted(f"stopped after step {self.step}, saved in {self.folder}")
+
+    def train_iter(self, steps: int | None = None, minutes: float | None = None) -> Iterator[Step]:
+        """`Trainer.run` as a generator, with metrics written and a checkpoint every minute; call `save` after it.
+
+        Nothing happens until it is iterated over; `train` is the plain function. Raises `Diverged`, with the last
+        checkpoint kept.
+        """
+        trainer = self._trainable()
         saved_at = time.monotonic()
         begin = saved_at - next((row["seconds"] for row in reversed(self.metrics())), 0.0)
-        saved, losses = self.step, []
+        saved, losses = self.step, list[float]()
         with open(self.folder / METRICS, "a") as metrics:
             try:
-                for step in self.trainer.run(steps, minutes):
+                for step in trainer.run(steps, minutes):
                     now = time.monotonic()
                     losses.append(step.loss)
                     if step.step % LOG_EVERY == 0 or step.step == steps:
@@ -160,11 +191,13 @@ class Run:
                 raise Diverged(f"{error}; {self.folder} keeps its checkpoint of step {saved}") from error
 
     def save(self) -> None:
-        """Write the checkpoint of training as it stands."""
-        self._check_trainable()
-        arrays, facts = self.trainer.state()
-        about = {"settings": asdict(self.settings), "units": self.units.to_dict(), "shape": list(self.shape)}
-        checkpoints.write(self.folder / CHECKPOINT, arrays, {**about, "trainer": facts})
+        """Write the checkpoint of training as it stands. Raises ValueError for a run opened to be sampled."""
+        sections: checkpoints.Sections = {
+            "settings": (asdict(self.settings), {}),
+            "data": ({"units": self.units.to_dict(), "shape": list(self.shape)}, {}),
+            **self._trainable().state(),
+        }
+        checkpoints.write(self.folder / CHECKPOINT, sections)
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics that were written so far; not one that is half written."""
@@ -177,98 +210,112 @@ class Run:
         rows = [row for row in self.metrics() if row["step"] <= self.step]
         files.replace(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
-    def _check_trainable(self) -> None:
+    def _trainable(self) -> Trainer:
         if self.trainer is None:
             raise ValueError(f"{self.folder} was opened to be sampled; open it with Run.resume to train it")
+        return self.trainer
 
     # ---- sampling
 
     @property
     def variance(self) -> str:
-        """Which σ² its steps have in the bound: the learned one where there is one, else β."""
-        return "learned" if self.net.answers == 2 else "large"
+        """The variance of its steps in the bound: the learned one where there is one, else β."""
+        return "learned" if self.net.learned_variance else "large"
 
-    def denoiser(self, label: int | np.ndarray | None = None, scale: float = 1.0) -> Denoiser:
-        """The network as a sampler sees it; x̂₀ of images is held to their range.
+    def denoiser(self, conditioning: Conditioning = Conditioning()) -> Denoiser:
+        """The network as samplers take it, conditioned; x̂₀ of images is clipped to their range.
 
-        label: the class to draw, one or (B,), guided with `scale` (`guidance.classifier_free`); None: any. Raises
-        ValueError for a class that the network was not trained on.
+        Raises ValueError for a class, or a guidance, that the network was not trained for.
         """
         clip = (-1, 1) if len(self.shape) == 3 else None
-        denoiser = Denoiser(nn.frozen(self.net), self.schedule, self.settings.prediction, clip)
-        if label is None:
-            return denoiser
-        if not self.net.classes:
-            raise ValueError(f"{self.folder} was trained without classes; train one with --classes")
-        unknown = np.setdiff1d(label, range(self.net.classes))
-        if len(unknown):
-            raise ValueError(f"{self.folder} knows the classes 0…{self.net.classes - 1}, not {unknown[0]}")
-        if scale != 1 and not self.settings.label_drop:
-            raise ValueError(
-                f"{self.folder} always knew the class in training, so it can be guided only with scale 1"
-            )
-        return guidance.classifier_free(denoiser, label, self.net.classes, scale)
+        training = self.settings.training
+        denoiser = Denoiser(nn.frozen(self.net), self.schedule, training.prediction, clip)
+        try:
+            return conditioning.apply(denoiser, self.net.classes, training.label_drop > 0)
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
+
+    def sample(
+        self,
+        count: int,
+        conditioning: Conditioning = Conditioning(),
+        recipe: Recipe = Recipe(),
+        seed: int = 0,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> np.ndarray:
+        """(count, *shape) float32 samples in the data's own units; the first n are the same whatever the count.
+
+        conditioning: what to sample, a class and the guidance towards it. recipe: how. Raises ValueError where one of
+        them does not fit the run.
+        """
+        rng = np.random.default_rng(seed)
+        x = generation.generate(self.denoiser(conditioning), self.shape, count, rng, recipe, report)
+        return self.units.to_units(x)
 
     def draw(self, seed: int = 0) -> list[Path]:
-        """Write loss.png, samples.png, animation.gif and way.png, and say which files those are."""
-        from minidiff.evaluation import plots  # here, since matplotlib takes a while to come
+        """Write loss.png, samples.png, animation.gif and trajectory.png; returns their paths."""
+        from minidiff.evaluation import plots  # here, since matplotlib takes a while to import
 
         written = []
         if rows := self.metrics():
             written.append(self.folder / "loss.png")
-            plots.loss_curve([row["step"] for row in rows], [row["loss"] for row in rows], written[-1])
+            plots.loss_curve([int(row["step"]) for row in rows], [row["loss"] for row in rows], written[-1])
         data = None if self.trainer is None else self.trainer.x
         count = 64 if len(self.shape) == 3 else 4000
-        way = generation.trajectory(
-            self.denoiser(), self.shape, count, np.random.default_rng(seed), generation.Recipe()
-        )
-        frames = [plots.picture(state.x, self.units, data) for state in way]
+        rng = np.random.default_rng(seed)
+        states = generation.trajectory(self.denoiser(), self.shape, count, rng, Recipe())
+        frames = [plots.picture(state.x, self.units, data) for state in states]
         written += [self.folder / "samples.png", self.folder / "animation.gif"]
         plots.save(frames[-1], written[-2])
         plots.animate(frames, written[-1])
-        written.append(self.folder / "way.png")
+        written.append(self.folder / "trajectory.png")
         if len(self.shape) == 3:
-            few = [state._replace(x=state.x[:6], x0=state.x0[:6]) for state in way]
+            few = [state._replace(x=state.x[:6], x0=state.x0[:6]) for state in states]
             plots.save(plots.strip(few), written[-1])
         else:
-            plots.save(plots.trajectories(way, self.units, data), written[-1])
+            plots.save(plots.trajectories(states, self.units, data), written[-1])
         return written
+
+
+def free_folder(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2 and so on where that is taken."""
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def _load(settings: Settings) -> Dataset:
+    try:
+        return load(settings.data, settings.seed)
+    except UnknownDataset as error:
+        raise ValueError(
+            f"{settings.data} was made in Python and cannot be loaded again: give it to Run.resume(folder, data=…)"
+        ) from error
 
 
 def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
     """A trainer as the settings say, before its first step."""
     rng = np.random.default_rng(settings.seed)
     net = nn.build(settings.net, rng)
-    return Trainer(
-        net,
-        schedule_of(settings.schedule),
-        data.x,
-        data.labels if net.classes else None,
-        rng=rng,
-        batch=settings.batch,
-        lr=settings.lr,
-        warmup=settings.warmup,
-        clip=settings.clip,
-        decay=settings.decay,
-        times=settings.times,
-        prediction=settings.prediction,
-        weighting=settings.weighting,
-        label_drop=settings.label_drop,
-    )
+    labels = data.labels if net.classes else None
+    return Trainer(net, settings.schedule.build(), data.x, labels, settings.training, rng=rng)
 
 
 @contextmanager
-def _understood(folder: Path) -> Iterator[tuple]:
-    """What a run's checkpoint says: settings, units, shape of a sample, arrays, the trainer's facts.
+def _checkpoint(folder: Path) -> Iterator[tuple[Settings, Units, tuple[int, ...], checkpoints.Sections]]:
+    """The checkpoint of a run: settings, units, shape of a sample, all sections.
 
     What turns out to be missing or unknown in it within the block is a ValueError.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no run: expected a folder with a {CHECKPOINT} in it")
-    arrays, facts = checkpoints.read(path)
+        raise FileNotFoundError(f"{folder} is not a run: expected a folder with a {CHECKPOINT} in it")
+    sections, writer = checkpoints.read(path, SECTIONS)
     try:
-        settings, units = Settings(**facts["settings"]), Units.from_dict(facts["units"])
-        yield settings, units, tuple(facts["shape"]), arrays, facts["trainer"]
+        about = sections["data"][0]
+        settings, units = Settings.from_facts(sections["settings"][0]), Units.from_dict(about["units"])
+        yield settings, units, tuple(about["shape"]), sections
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is a checkpoint, but not that of a run: {error}") from error
+        raise ValueError(f"{path}, written by {writer}, is not the checkpoint of a run: {error}") from error

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from minidiff import schedules
 from minidiff.diffusion.samplers.timesteps import (
-    LEVEL_SPACINGS,
-    SPACING_NAMES,
+    IN_LEVEL,
+    IN_TIME,
     SPACINGS,
     explicit,
     karras,
@@ -18,7 +18,7 @@ from minidiff.diffusion.samplers.timesteps import (
     trailing,
 )
 
-every_rule = pytest.mark.parametrize("name", SPACINGS)
+every_rule = pytest.mark.parametrize("name", IN_TIME)
 PAPER = schedules.linear()
 
 
@@ -37,7 +37,7 @@ def any_schedule(draw, max_T):
 @given(T=st.integers(1, 5000), data=st.data())
 def test_a_rule_gives_times_that_fall_strictly_to_0(name, T, data):
     steps = data.draw(st.one_of(st.integers(1, T), st.integers(max(1, T - 3), T)))
-    times = SPACINGS[name](T, steps)
+    times = IN_TIME[name](T, steps)
     assert len(times) == steps + 1
     assert times == explicit(T, times)  # whole numbers from at most T, strictly falling, 0 at the end
     if name != "leading":
@@ -48,13 +48,13 @@ def test_a_rule_gives_times_that_fall_strictly_to_0(name, T, data):
 def test_every_rule_falls_strictly_for_every_number_of_steps(name):
     for T in (1, 2, 3, 7, 50, 97):
         for steps in range(1, T + 1):
-            assert explicit(T, SPACINGS[name](T, steps)) == SPACINGS[name](T, steps)
+            assert explicit(T, IN_TIME[name](T, steps)) == IN_TIME[name](T, steps)
 
 
 @every_rule
 def test_with_T_steps_every_rule_takes_every_time(name):
-    assert SPACINGS[name](100, 100) == tuple(range(100, -1, -1))
-    assert SPACINGS[name](1, 1) == (1, 0)
+    assert IN_TIME[name](100, 100) == tuple(range(100, -1, -1))
+    assert IN_TIME[name](1, 1) == (1, 0)
 
 
 def test_the_rules_by_example():
@@ -82,27 +82,27 @@ def test_a_list_of_ones_own_is_checked_and_none_is_every_time():
 @pytest.mark.parametrize("steps", [0, -1, 11])
 def test_more_steps_than_there_are_times_or_none_are_refused(name, steps):
     with pytest.raises(ValueError, match=f"expected between 1 and T = 10 sampling steps, got {steps}"):
-        SPACINGS[name](10, steps)
+        IN_TIME[name](10, steps)
 
 
 @every_rule
 @pytest.mark.parametrize("steps", [2.5, "3", None])
 def test_steps_are_a_whole_number(name, steps):
     with pytest.raises(ValueError, match="expected T and the number of steps as integers"):
-        SPACINGS[name](10, steps)
+        IN_TIME[name](10, steps)
 
 
 # ---- rules that space the levels of noise
 
 
-@pytest.mark.parametrize("name", LEVEL_SPACINGS)
+@pytest.mark.parametrize("name", IN_LEVEL)
 @given(schedule=any_schedule(max_T=400), data=st.data())
 def test_a_rule_of_levels_gives_times_that_fall_strictly_from_where_there_is_signal_to_0(
     name, schedule, data
 ):
     T = schedule.T
     steps = data.draw(st.one_of(st.integers(1, T), st.integers(max(1, T - 3), T)))
-    times = LEVEL_SPACINGS[name](schedule, steps)
+    times = IN_LEVEL[name](schedule, steps)
     assert len(times) == steps + 1
     if schedule.log_snr[T] >= -10.2 or schedule.snr[T] == 0:
         assert times[0] == T
@@ -115,12 +115,12 @@ def test_a_rule_of_levels_gives_times_that_fall_strictly_from_where_there_is_sig
         assert times == tuple(range(T, -1, -1))
 
 
-@pytest.mark.parametrize("name", LEVEL_SPACINGS)
+@pytest.mark.parametrize("name", IN_LEVEL)
 @pytest.mark.parametrize("schedule", [PAPER, schedules.sigmoid(), schedules.linear(50, 0.001, 0.4)], ids=str)
 def test_a_rule_of_levels_is_even_in_its_level_up_to_whole_times(name, schedule):
     """Each gap of the level differs from its share by no more than rounding to whole times makes of it."""
     level = schedule.log_snr if name == "logsnr" else np.exp(-schedule.log_snr / 2) ** (1 / 7)
-    times = LEVEL_SPACINGS[name](schedule, 8)
+    times = IN_LEVEL[name](schedule, 8)
     wanted = np.linspace(level[times[0]], level[1], 8)
     for t, here in zip(times[1:-2], wanted[1:-1], strict=True):
         between = sorted((level[t - 1], level[t + 1]))
@@ -128,22 +128,22 @@ def test_a_rule_of_levels_is_even_in_its_level_up_to_whole_times(name, schedule)
         assert abs(level[t] - here) <= max(abs(level[t] - level[t + 1]), abs(level[t] - level[t - 1])) * 0.75
 
 
-@pytest.mark.parametrize("name", LEVEL_SPACINGS)
+@pytest.mark.parametrize("name", IN_LEVEL)
 def test_a_rule_of_levels_begins_at_pure_noise_where_the_schedule_does(name):
     ended = schedules.zero_terminal_snr(PAPER)
     for steps in (1, 2, 3, 10, 999, 1000):
-        times = LEVEL_SPACINGS[name](ended, steps)
+        times = IN_LEVEL[name](ended, steps)
         assert times[0] == 1000 and times == explicit(1000, times) and len(times) == steps + 1
-    assert LEVEL_SPACINGS[name](schedules.from_betas([1.0]), 1) == (1, 0)
+    assert IN_LEVEL[name](schedules.from_betas([1.0]), 1) == (1, 0)
 
 
-@pytest.mark.parametrize("name", LEVEL_SPACINGS)
+@pytest.mark.parametrize("name", IN_LEVEL)
 def test_levels_without_signal_are_left_out(name):
     """Of the cosine schedule T has a log SNR of −20, and the last four times less than −10.2."""
     cosine = schedules.cosine(1000)
     assert cosine.log_snr[997] < -10.2 <= cosine.log_snr[996]
     for steps in (1, 2, 10, 100, 900, 996):
-        assert LEVEL_SPACINGS[name](cosine, steps)[0] == 996
+        assert IN_LEVEL[name](cosine, steps)[0] == 996
     assert log_snr(cosine, 3)[1] == round(float(cosine.time_of(np.exp(cosine.log_snr[[996, 1]].mean()))))
 
 
@@ -153,7 +153,7 @@ def test_where_a_schedule_ends_in_pure_noise_the_levels_are_even_from_the_last_t
     for steps in (3, 6):
         levels = np.linspace(first, ended.log_snr[1], steps)
         inner = np.rint(ended.time_of(np.exp(levels[1:])))
-        assert LEVEL_SPACINGS["logsnr"](ended, steps) == (1000, *inner, 0)
+        assert IN_LEVEL["logsnr"](ended, steps) == (1000, *inner, 0)
 
 
 def test_the_rules_of_levels_by_example():
@@ -166,17 +166,17 @@ def test_every_rule_by_its_name():
     assert spaced(PAPER, "quadratic", 20) == quadratic(1000, 20)
     assert spaced(PAPER, "karras", 20) == karras(PAPER, 20)
     cosine = schedules.cosine(1000)
-    for name, rule in SPACINGS.items():
+    for name, rule in IN_TIME.items():
         assert spaced(cosine, name, 20) == rule(996, 20)
         assert spaced(cosine, name, 996) == rule(996, 996) and spaced(cosine, name, 997) == rule(1000, 997)
         assert spaced(cosine, name, 1000) == tuple(range(1000, -1, -1))
         assert spaced(schedules.zero_terminal_snr(PAPER), name, 20) == rule(1000, 20)
-    assert set(SPACING_NAMES) == {"trailing", "leading", "linspace", "quadratic", "logsnr", "karras"}
+    assert set(SPACINGS) == {"trailing", "leading", "linspace", "quadratic", "logsnr", "karras"}
     with pytest.raises(ValueError) as raised:
         spaced(PAPER, "even", 20)
     names = "trailing, leading, linspace, quadratic, logsnr, karras"
     assert str(raised.value) == f"expected a spacing of {names}; got 'even'"
-    for name in SPACING_NAMES:
+    for name in SPACINGS:
         for steps in (0, -1, 1001, 2.5):
             with pytest.raises(ValueError, match="expected"):
                 spaced(PAPER, name, steps)

@@ -26,7 +26,7 @@ def random(rng, *shape):
 
 
 def test_linear_is_x_w_plus_b(rng):
-    layer = Linear(3, 5, rng)
+    layer = Linear(rng, 3, 5)
     layer.b.data[...] = random(rng, 5)
     x = random(rng, 2, 4, 3)
     np.testing.assert_allclose(layer(Tensor(x)).data, x @ layer.w.data + layer.b.data, rtol=1e-5, atol=1e-6)
@@ -34,15 +34,15 @@ def test_linear_is_x_w_plus_b(rng):
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
 def test_conv2d_keeps_the_size_at_stride_one_unless_told_otherwise(kernel, rng):
-    assert Conv2d(2, 3, kernel, rng)(Tensor(random(rng, 1, 6, 7, 2))).shape == (1, 6, 7, 3)
-    bare = Conv2d(2, 3, kernel, rng, stride=2, padding=((0, 0), (0, 1)))
+    assert Conv2d(rng, 2, 3, kernel)(Tensor(random(rng, 1, 6, 7, 2))).shape == (1, 6, 7, 3)
+    bare = Conv2d(rng, 2, 3, kernel, stride=2, padding=((0, 0), (0, 1)))
     x = Tensor(random(rng, 1, 6, 7, 2))
     expected = ag.conv2d(x, bare.w, bare.b, stride=2, padding=((0, 0), (0, 1)))
     np.testing.assert_array_equal(bare(x).data, expected.data)
 
 
 def test_embedding_gives_the_rows_asked_for(rng):
-    layer = Embedding(4, 3, rng)
+    layer = Embedding(rng, 4, 3)
     np.testing.assert_array_equal(layer(np.array([2, 0, 2])).data, layer.table.data[[2, 0, 2]])
 
 
@@ -64,7 +64,7 @@ def test_group_norm_starts_as_the_plain_norm_and_applies_its_scale_shift_and_sil
 
 
 def test_weights_start_uniform_with_the_variance_of_the_mean_fan_and_biases_at_zero(rng):
-    for layer, fan_in, fan_out in ((Linear(200, 100, rng), 200, 100), (Conv2d(40, 20, 3, rng), 360, 180)):
+    for layer, fan_in, fan_out in ((Linear(rng, 200, 100), 200, 100), (Conv2d(rng, 40, 20, 3), 360, 180)):
         limit = math.sqrt(3 / ((fan_in + fan_out) / 2))
         w = layer.w.data.astype(np.float64)
         assert np.abs(w).max() <= limit * (1 + 1e-6)
@@ -76,29 +76,29 @@ def test_weights_start_uniform_with_the_variance_of_the_mean_fan_and_biases_at_z
 
 @given(scale=st.sampled_from([0.25, 1.0, 4.0]))
 def test_scale_is_of_the_variance(scale):
-    wide = Linear(8, 8, np.random.default_rng(0), scale=scale).w.data
+    wide = Linear(np.random.default_rng(0), 8, 8, scale=scale).w.data
     np.testing.assert_allclose(
-        wide, math.sqrt(scale) * Linear(8, 8, np.random.default_rng(0)).w.data, rtol=1e-6
+        wide, math.sqrt(scale) * Linear(np.random.default_rng(0), 8, 8).w.data, rtol=1e-6
     )
 
 
 def test_scale_zero_starts_as_the_zero_map(rng):
-    assert not Conv2d(3, 4, 3, rng, scale=0).w.data.any()
-    assert not Linear(3, 4, rng, scale=0).w.data.any()
+    assert not Conv2d(rng, 3, 4, 3, scale=0).w.data.any()
+    assert not Linear(rng, 3, 4, scale=0).w.data.any()
 
 
 def test_embedding_starts_normal_with_the_deviation_asked_for(rng):
-    np.testing.assert_allclose(Embedding(300, 100, rng, deviation=0.5).table.data.std(), 0.5, rtol=0.05)
+    np.testing.assert_allclose(Embedding(rng, 300, 100, std=0.5).table.data.std(), 0.5, rtol=0.05)
 
 
 def test_every_layer_starts_in_float32_with_all_its_parameters_learned(rng):
-    for layer in (Linear(2, 3, rng), Conv2d(2, 3, 3, rng), Embedding(2, 3, rng), GroupNorm(4, 2)):
+    for layer in (Linear(rng, 2, 3), Conv2d(rng, 2, 3, 3), Embedding(rng, 2, 3), GroupNorm(4, 2)):
         assert all(p.dtype == np.float32 and p.requires_grad for p in layer.named_parameters().values())
-    assert sorted(Linear(2, 3, rng).named_parameters()) == ["b", "w"]
+    assert sorted(Linear(rng, 2, 3).named_parameters()) == ["b", "w"]
 
 
 def test_the_same_seed_gives_the_same_start():
-    first, second = (Conv2d(2, 3, 3, np.random.default_rng(9)).w.data for _ in range(2))
+    first, second = (Conv2d(np.random.default_rng(9), 2, 3, 3).w.data for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from minidiff import nn
 from minidiff.autograd import Tensor
-from minidiff.nn import Module, ParameterVector, aligned_zeros, frozen, twin
+from minidiff.nn import Module, ParameterVector, aligned_zeros, frozen, ema_copy
 from minidiff.nn.optim import EMA, Adam
 
 
@@ -41,8 +41,8 @@ NAMES = ["first", "branches.0.w", "branches.1.0.w", "branches.1.1.0"]
 def gaps(packed):
     """Whether each number of the vector belongs to no parameter."""
     outside = np.ones(packed.values.size, bool)
-    for place, _ in packed.places.values():
-        outside[place] = False
+    for entries, _ in packed.layout.values():
+        outside[entries] = False
     return outside
 
 
@@ -80,20 +80,20 @@ def test_every_parameter_starts_on_64_bytes_and_the_gaps_are_zero(dtype):
     assert gaps(packed).any() and not packed.values[gaps(packed)].any()
 
 
-def test_places_follow_each_other_without_overlap():
+def test_parameters_follow_each_other_without_overlap():
     packed = ParameterVector(Tree())
     ends = 0
-    for place, shape in packed.places.values():
-        assert ends <= place.start < ends + 16
-        assert place.stop - place.start == np.prod(shape, dtype=int)
-        ends = place.stop
+    for entries, shape in packed.layout.values():
+        assert ends <= entries.start < ends + 16
+        assert entries.stop - entries.start == np.prod(shape, dtype=int)
+        ends = entries.stop
     assert packed.values.size == packed.gradients.size >= ends
 
 
 def test_a_shared_parameter_is_packed_once_and_gathers_both_gradients():
     tree = Tree()
     packed = ParameterVector(tree)
-    assert list(packed.places) == NAMES
+    assert list(packed.layout) == NAMES
     assert tree.shared.w is tree.also_shared and tree.shared.w is tree.branches[0].w
     tree().backward()
     views = packed.views(packed.gradients)
@@ -174,11 +174,11 @@ def test_aligned_zeros_are_zero_and_begin_on_64_bytes(size, dtype):
 # ---- the second module
 
 
-def test_a_twin_sees_its_vector_live_and_leaves_the_original_alone():
+def test_an_ema_copy_views_its_vector_and_leaves_the_original_alone():
     net = nn.MLP(np.random.default_rng(0), dim=2, width=8, depth=2, T=10, classes=3)
     packed = ParameterVector(net)
     average = EMA(packed.values)
-    other = twin(net, packed, average.values)
+    other = ema_copy(net, packed, average.values)
     x, t = np.ones((3, 2), np.float32), np.array([1, 5, 10])
     own = net(x, t)
     np.testing.assert_array_equal(other(x, t), own)
@@ -193,25 +193,25 @@ def test_a_twin_sees_its_vector_live_and_leaves_the_original_alone():
     assert np.abs(net(x, t) - own).max() > 0.1
 
 
-def test_a_twin_has_the_same_names_and_its_gradients_do_not_reach_the_original():
+def test_an_ema_copy_has_the_same_names_and_its_gradients_do_not_reach_the_original():
     net = nn.MLP(np.random.default_rng(0), dim=2, width=8, depth=1, T=10)
     packed = ParameterVector(net)
-    other = twin(net, packed, packed.values.copy())
+    other = ema_copy(net, packed, packed.values.copy())
     assert list(other.named_parameters()) == list(net.named_parameters())
     assert not {*map(id, other.named_parameters().values())} & {*map(id, net.named_parameters().values())}
     other(Tensor(np.ones((1, 2), np.float32)), np.array([1])).sum().backward()
     assert not packed.gradients.any() and other.last.b.grad.any()
 
 
-def test_a_twin_keeps_shared_parameters_shared():
+def test_an_ema_copy_keeps_shared_parameters_shared():
     tree = Tree()
     packed = ParameterVector(tree)
-    other = twin(tree, packed, packed.values.copy())
+    other = ema_copy(tree, packed, packed.values.copy())
     assert other.shared is other.branches[0] and other.shared.w is other.also_shared
     assert other.shared.w is not tree.shared.w
 
 
-def test_a_frozen_copy_answers_the_same_bits_and_never_changes_again():
+def test_a_frozen_copy_gives_the_same_bits_and_never_changes_again():
     rng = np.random.default_rng(0)
     net = nn.UNet(rng, size=8, channels=1, width=32, multipliers=(1, 2), depth=1, attention=(4,), groups=8)
     net.last.w.data[...] = rng.standard_normal(net.last.w.shape)  # it starts at zero, which would hide all

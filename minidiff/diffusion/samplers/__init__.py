@@ -1,44 +1,52 @@
-"""From noise to data: one file a family, each a generator `sampler(denoiser, x_T, rng, timesteps=None, …)`.
+"""From noise to data: one file for each family, each a generator `sampler(denoiser, x_T, rng, timesteps=None, …)`.
 
 A sampler yields `State(t, x, x0)` after each step and ends at t = 0:
 
     x_T = initial_noise(rng, (64, 8, 8, 1))
-    for state in ddim(denoiser, x_T, rng, trailing(1000, 50)):
+    for state in ddim(denoiser, x_T, rng, spaced(denoiser.schedule, "trailing", 50)):
         ...                       # a progress bar, a picture, an early stop
     images = final(ddim(denoiser, x_T, rng))
 
-`invert` goes the other way, from data to the noise that DDIM makes it of.
+`invert` integrates the other way, from data to the noise that DDIM maps to it. For a sampler of your own:
+`AffineStep`, the coefficients of a step; `explicit`, which checks a list of times; `NoiseSource`, noise that does not
+depend on the batch size; and `Sampler`, the record under which `SAMPLERS` lists it by name.
 """
 
-from minidiff.diffusion.samplers.ancestral import ddpm
-from minidiff.diffusion.samplers.ddim import ddim, invert
-from minidiff.diffusion.samplers.dpm_solver import dpmpp_2m
-from minidiff.diffusion.samplers.heun import heun
-from minidiff.diffusion.samplers.langevin import predictor_corrector
-from minidiff.diffusion.samplers.plms import plms
-from minidiff.diffusion.samplers.randomness import initial_noise
+from minidiff.diffusion.noising import AffineStep
+from minidiff.diffusion.samplers.ancestral import DDPM, ddpm
+from minidiff.diffusion.samplers.ddim import DDIM, ddim, invert
+from minidiff.diffusion.samplers.dpm_solver import DPMPP_2M, dpmpp_2m
+from minidiff.diffusion.samplers.heun import HEUN, heun
+from minidiff.diffusion.samplers.langevin import PREDICTOR_CORRECTOR, predictor_corrector
+from minidiff.diffusion.samplers.plms import PLMS, plms
+from minidiff.diffusion.samplers.randomness import NoiseSource, initial_noise
+from minidiff.diffusion.samplers.registry import Option, Sampler
 from minidiff.diffusion.samplers.state import State, final
-from minidiff.diffusion.samplers.timesteps import SPACING_NAMES, SPACINGS, spaced
-from minidiff.diffusion.samplers.unipc import unipc
+from minidiff.diffusion.samplers.timesteps import SPACINGS, explicit, spaced
+from minidiff.diffusion.samplers.unipc import UNIPC, unipc
 
-SAMPLERS = {
-    "ddpm": ddpm,
-    "ddim": ddim,
-    "plms": plms,
-    "dpmpp_2m": dpmpp_2m,
-    "heun": heun,
-    "unipc": unipc,
-    "pc": predictor_corrector,
+SAMPLERS: dict[str, Sampler] = {
+    "ddpm": DDPM,
+    "ddim": DDIM,
+    "plms": PLMS,
+    "dpmpp_2m": DPMPP_2M,
+    "heun": HEUN,
+    "unipc": UNIPC,
+    "pc": PREDICTOR_CORRECTOR,
 }
 
 __all__ = [
     "SAMPLERS",
     "SPACINGS",
-    "SPACING_NAMES",
+    "AffineStep",
+    "NoiseSource",
+    "Option",
+    "Sampler",
     "State",
     "ddim",
     "ddpm",
     "dpmpp_2m",
+    "explicit",
     "final",
     "heun",
     "initial_noise",

@@ -1,18 +1,18 @@
-"""DDIM (S3): jump from any t to any s < t, with as much fresh noise as one likes and the same marginals.
+"""DDIM (Song et al. 2021; S3): from any t to any s < t, with any amount of fresh noise and the same marginals.
 
     x_s = √(ᾱ_s/ᾱ_t) x_t + (√(1−ᾱ_s−σ²) − √(ᾱ_s(1−ᾱ_t)/ᾱ_t)) ε̂ + σ z,    σ = η √((1−ᾱ_s)/(1−ᾱ_t)) √(1−ᾱ_t/ᾱ_s)
 
-which, with x̂_0 = (x_t − √(1−ᾱ_t) ε̂)/√ᾱ_t (R5), is the more telling
+which, with x̂_0 = (x_t − √(1−ᾱ_t) ε̂)/√ᾱ_t (R5), reads more simply
 
     x_s = √ᾱ_s x̂_0 + √(1−ᾱ_s−σ²) ε̂ + σ z:
 
-the data as it is guessed, noised to the level of s, partly with the noise that x_t already has and partly
-with new. This form needs no division by ᾱ_t, which may be 0. η = 0 draws nothing at all; η = 1 is DDPM with
-variance β̃ (S4). The paper's σ̂ = √(1−ᾱ_t/ᾱ_s), with ε̂ weighted as for η = 1, is DDPM with variance β: more
-noise than belongs there. Where steps are long it does not stay by the marginals.
+the estimate of the data, noised to the level of s, partly with the noise already in x_t and partly with fresh
+noise. This form needs no division by ᾱ_t, which may be 0. η = 0 draws nothing; η = 1 is DDPM with variance β̃ (S4).
+The paper's σ̂ = √(1−ᾱ_t/ᾱ_s), with ε̂ weighted as for η = 1, is DDPM with variance β: too much noise, so that long
+steps leave the marginals.
 
-η = 0 is Euler's step, in σ̃ = √(1−ᾱ)/√ᾱ, of the ODE dx̃ = ε̂ dσ̃ for x̃ = x/√ᾱ: it can be walked up as well
-as down.
+η = 0 is Euler's step, in σ̃ = √(1−ᾱ)/√ᾱ, of the ODE dx̃ = ε̂ dσ̃ for x̃ = x/√ᾱ, which can be integrated in both
+directions (`invert`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ import numpy as np
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.noising import AffineStep
 from minidiff.diffusion.samplers.randomness import NoiseSource
+from minidiff.diffusion.samplers.registry import Sampler
 from minidiff.diffusion.samplers.state import State
 from minidiff.diffusion.samplers.timesteps import explicit
 from minidiff.diffusion.schedules import Schedule
@@ -34,13 +35,13 @@ def steps(
 ) -> list[AffineStep]:
     """The coefficients of each step of `ddim`, in float64.
 
-    Raises ValueError for bad times, for an η that is negative or so large that σ² > 1−ᾱ_s at some step, and
-    for σ̂ with another η than 1.
+    Raises ValueError for invalid times, for an η that is negative or so large that σ² > 1−ᾱ_s at some step, and
+    for σ̂ with an η other than 1.
     """
     if not eta >= 0:
         raise ValueError(f"expected eta of 0 (deterministic) or more (1: as DDPM), got {eta}")
     if sigma_hat and eta != 1:
-        raise ValueError(f"sigma_hat goes with eta = 1, got eta = {eta}")
+        raise ValueError(f"sigma_hat requires eta = 1, got eta = {eta}")
     return [
         _step(schedule, t, s, eta, sigma_hat)
         for t, s in pairwise(explicit(schedule.T, timesteps, whole=False))
@@ -50,16 +51,13 @@ def steps(
 def _step(schedule: Schedule, t: float, s: float, eta: float, sigma_hat: bool) -> AffineStep:
     alpha, beta = schedule.kernel(s, t)
     noise_s, noise_t = schedule.at([s, t]).one_minus_alpha_bar.tolist()
-    # σ² = η² · renewed · (1−ᾱ_s), and 1−ᾱ_s−σ² is what is kept. Since renewed + kept = 1 at η = 1, the
-    # difference is taken without cancellation: near ᾱ_t = 0 a plain subtraction would leave the root with
-    # half of its digits.
+    # σ² = η² · renewed · (1−ᾱ_s), and 1−ᾱ_s−σ² = kept · (1−ᾱ_s). At η = 1 both fractions are computed without a
+    # subtraction: near ᾱ_t = 0 it would cancel half of the root's digits.
     renewed, kept = beta / noise_t, alpha * noise_s / noise_t
     kept += (1 - eta**2) * renewed
     if s > 0 and kept < 0:
         limit = sqrt(noise_t / beta)
-        raise ValueError(
-            f"eta = {eta} asks for more noise than there is in the step {t} → {s}: at most {limit:.4g}"
-        )
+        raise ValueError(f"eta = {eta} is too large for the step {t} → {s}: expected at most {limit:.4g}")
     sigma = sqrt(beta) if sigma_hat and s > 0 else eta * sqrt(noise_s * renewed)
     signal = sqrt(schedule.at(s).alpha_bar)
     return AffineStep(t, s, x=0.0, x0=signal, eps=sqrt(noise_s * max(kept, 0.0)), sigma=sigma)
@@ -75,10 +73,10 @@ def ddim(
 ) -> Iterator[State]:
     """DDIM from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
 
-    timesteps: real ones too. eta: η, 0 or more. sigma_hat: with η = 1, σ̂ in the place of σ.
+    timesteps: may be real. eta: η ≥ 0. sigma_hat: with η = 1, σ̂ instead of σ.
 
-    Yields a State after each step, whose arrays are the receiver's own. Takes one child of `rng`, and draws
-    from it only where η > 0. Raises ValueError (at the first step) for bad times or an η out of range.
+    Yields a State after each step, whose arrays the caller may keep or change. Spawns one child of `rng`, and draws
+    from it only if η > 0. Raises ValueError (at the first step) for invalid times or an η out of range.
     """
     plan = steps(denoiser.schedule, timesteps, eta, sigma_hat)
     noise = NoiseSource(rng, x_T.shape, x_T.dtype)
@@ -92,15 +90,17 @@ def ddim(
 
 
 def invert(denoiser: Denoiser, x_0: np.ndarray, timesteps: Sequence[float] | None = None) -> Iterator[State]:
-    """From data to the noise that η = 0 makes it of: the same ODE walked up from x_0 (B, …) (Song et al. 2021, 4.3).
+    """DDIM inversion, from data to the noise that η = 0 maps to it: the ODE integrated from x_0 (B, …) up.
 
-    x_t = √ᾱ_t x̂_0 + √(1−ᾱ_t) ε̂ with x̂_0 and ε̂ as they are at s < t. At s = 0 x_0 is known, and ε̂ is what
-    the denoiser says of x_0 at t. Sampling comes back to x_0 but for errors of first order in the steps.
+    Song et al. 2021, section 4.3.
 
-    timesteps: those of the sampler, which fall strictly to 0 (None: all); real ones too.
+    x_t = √ᾱ_t x̂_0 + √(1−ᾱ_t) ε̂ with x̂_0 and ε̂ evaluated at s < t. At s = 0 x_0 is known, and ε̂ is the
+    denoiser's for x_0 at t. Sampling returns to x_0 up to errors of first order in the step sizes.
 
-    Yields a State after each step up, whose arrays are the receiver's own. Draws nothing. Raises ValueError
-    (at the first step) for bad times.
+    timesteps: those of the sampler, falling strictly to 0 (None: all); may be real.
+
+    Yields a State after each step, whose arrays the caller may keep or change. Draws nothing. Raises ValueError
+    (at the first step) for invalid times.
     """
     schedule = denoiser.schedule
     x = x_0
@@ -109,3 +109,14 @@ def invert(denoiser: Denoiser, x_0: np.ndarray, timesteps: Sequence[float] | Non
         level = schedule.at(t)
         x = sqrt(level.alpha_bar) * x0 + sqrt(level.one_minus_alpha_bar) * eps
         yield State(t, x.copy(), x0.copy())
+
+
+DDIM = Sampler(
+    ddim,
+    steps=50,
+    spacing="quadratic",
+    help={
+        "eta": "fraction η of fresh noise: 0 deterministic, 1 as DDPM",
+        "sigma_hat": "with --eta 1: the larger noise σ̂, as DDPM with --variance large",
+    },
+)

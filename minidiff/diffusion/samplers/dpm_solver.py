@@ -1,14 +1,14 @@
 """DPM-Solver++(2M) (Lu et al. 2022): the ODE, or the SDE, in λ = ½ log SNR, its linear part solved exactly.
 
-With h = λ_s − λ_t the exact step from t to s is an average of x̂_0 along the way. Taken as constant it is
-DDIM; taken as a line through the last two x̂_0, with h' = λ_t − λ_r of the step before (from r),
+With h = λ_s − λ_t the exact step from t to s is a weighted average of x̂_0 over it. With x̂_0 constant it is DDIM;
+with a line through the last two x̂_0, where h' = λ_t − λ_r is the previous step (from r),
 
     D = x̂_0 + h/2h' (x̂_0 − x̂_0')
     x_s = √((1−ᾱ_s)/(1−ᾱ_t)) x_t + √ᾱ_s (1−e^(−h)) D                                    the ODE
     x_s = √((1−ᾱ_s)/(1−ᾱ_t)) e^(−h) x_t + √ᾱ_s (1−e^(−2h)) D + √(1−ᾱ_s) √(1−e^(−2h)) z     the SDE
 
-at one evaluation a step; the ODE's is of second order in h. At the first step, and at the last, to λ = ∞,
-D = x̂_0, which for the SDE is DDPM's step with variance β̃.
+at one evaluation of the network a step; for the ODE of second order in h. At the first step, and at the last, to
+λ = ∞, D = x̂_0, which for the SDE is DDPM's step with variance β̃.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ import numpy as np
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.noising import AffineStep
 from minidiff.diffusion.samplers.randomness import NoiseSource
+from minidiff.diffusion.samplers.registry import Sampler
 from minidiff.diffusion.samplers.state import State
 from minidiff.diffusion.samplers.timesteps import explicit
 from minidiff.diffusion.schedules import Schedule
@@ -28,11 +29,12 @@ from minidiff.diffusion.schedules import Schedule
 def steps(
     schedule: Schedule, timesteps: Sequence[float] | None = None, sde: bool = False
 ) -> list[tuple[AffineStep, float]]:
-    """Each step, with D in the place of x̂_0, and the slope h/2h' of D (0 where D = x̂_0), in float64.
+    """Each step, with D in the place of x̂_0, and the weight h/2h' of x̂_0 − x̂_0' in D (0 where D = x̂_0), in float64.
 
-    Raises ValueError for bad times.
+    Raises ValueError for invalid times.
     """
-    plan, h_before = [], inf
+    plan: list[tuple[AffineStep, float]] = []
+    h_before = inf
     for t, s in pairwise(explicit(schedule.T, timesteps, whole=False)):
         at = schedule.at([t, s])
         (sigma_t, sigma_s), signal_s = np.sqrt(at.one_minus_alpha_bar).tolist(), sqrt(at.alpha_bar[1])
@@ -60,19 +62,24 @@ def dpmpp_2m(
 ) -> Iterator[State]:
     """DPM-Solver++(2M) from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
 
-    timesteps: real ones too. sde: with fresh noise at each step.
+    timesteps: may be real. sde: solve the SDE, with fresh noise at each step, instead of the ODE.
 
-    Yields a State after each step, whose arrays are the receiver's own. Takes one child of `rng`, and draws
-    from it only for the SDE. Raises ValueError (at the first step) for bad times.
+    Yields a State after each step, whose arrays the caller may keep or change. Spawns one child of `rng`, and draws
+    from it only for the SDE. Raises ValueError (at the first step) for invalid times.
     """
     plan = steps(denoiser.schedule, timesteps, sde)
     noise = NoiseSource(rng, x_T.shape, x_T.dtype)
-    x, before = x_T, None
-    for step, slope in plan:
+    x = before = x_T
+    for step, weight in plan:
         x0 = denoiser(x, step.t).x0
-        D = x0 + slope * (x0 - before) if slope > 0 else x0
+        D = x0 + weight * (x0 - before) if weight > 0 else x0
         x = step.x * x + step.x0 * D
         if step.sigma > 0:
             x += step.sigma * noise()
         yield State(step.s, x.copy(), x0.copy())
         before = x0
+
+
+DPMPP_2M = Sampler(
+    dpmpp_2m, steps=25, spacing="logsnr", help={"sde": "solve the SDE, with fresh noise at each step"}
+)

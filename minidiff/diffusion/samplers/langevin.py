@@ -1,14 +1,14 @@
-"""Predictor and corrector (Song et al. 2021b): a step of DDPM down to s, then Langevin's steps at s.
+"""Predictor–corrector sampling (Song et al. 2021b): a step of DDPM down to s, then Langevin steps at s.
 
-The predictor is DDPM with variance β, which is its authors' ancestral sampling. A Langevin step follows the
-score and adds noise,
+The predictor is DDPM with variance β, its authors' ancestral sampling. A Langevin step follows the score and adds
+noise,
 
     x ← x + δ ∇log q_s(x) + √(2δ) z = x − δ/√(1−ᾱ_s) ε̂ + √(2δ) z,        δ = 2 r² (1−ᾱ_s)
 
-and keeps q_s, up to the length of the step, while it undoes the predictor's error. The paper has δ = 2 (r
-‖z‖/‖score‖)² with norms that are means over the batch. A sample must not depend on its batch, so the norms
-are taken as what they are of a good denoiser, √D and √D/√(1−ᾱ_s). r, the paper's signal-to-noise ratio of a
-step, is 0.16 there.
+and leaves q_s invariant up to the step size δ, while it reduces the predictor's error. The paper has δ = 2 (r
+‖z‖/‖score‖)² with norms that are means over the batch. A sample must not depend on its batch, so the norms are
+replaced by their values for a good denoiser, √D and √D/√(1−ᾱ_s). r = `snr` is the paper's signal-to-noise ratio of a
+step, 0.16 there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,27 +20,28 @@ from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.noising import AffineStep
 from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
 from minidiff.diffusion.samplers.randomness import NoiseSource
+from minidiff.diffusion.samplers.registry import Sampler
 from minidiff.diffusion.samplers.state import State
 from minidiff.diffusion.schedules import Schedule
 
 
 def steps(
-    schedule: Schedule, timesteps: Sequence[int] | None = None, corrections: int = 1, r: float = 0.16
+    schedule: Schedule, timesteps: Sequence[int] | None = None, corrections: int = 1, snr: float = 0.16
 ) -> list[list[AffineStep]]:
     """For each time the predictor's step to it and the corrector's at it (none at 0), in float64.
 
-    Raises ValueError for bad times, fewer than 0 corrections or an r that is not positive.
+    Raises ValueError for invalid times, fewer than 0 corrections or an snr that is not positive.
     """
-    if not (corrections >= 0 and 0 < r < inf):
-        raise ValueError(f"expected corrections ≥ 0 and r > 0, got {corrections} and {r}")
+    if not (corrections >= 0 and 0 < snr < inf):
+        raise ValueError(f"expected corrections ≥ 0 and snr > 0, got {corrections} and {snr}")
     return [
-        [predict] + [_langevin(schedule, predict.s, r)] * (corrections if predict.s > 0 else 0)
+        [predict] + [_langevin(schedule, predict.s, snr)] * (corrections if predict.s > 0 else 0)
         for predict in ddpm_steps(schedule, timesteps, "large")
     ]
 
 
-def _langevin(schedule: Schedule, s: int, r: float) -> AffineStep:
-    sigma = sqrt(schedule.one_minus_alpha_bar[s])
+def _langevin(schedule: Schedule, s: float, r: float) -> AffineStep:
+    sigma = sqrt(schedule.at(s).one_minus_alpha_bar)
     return AffineStep(s, s, x=1.0, x0=0.0, eps=-2 * r**2 * sigma, sigma=2 * r * sigma)
 
 
@@ -50,17 +51,17 @@ def predictor_corrector(
     rng: np.random.Generator,
     timesteps: Sequence[int] | None = None,
     corrections: int = 1,
-    r: float = 0.16,
+    snr: float = 0.16,
 ) -> Iterator[State]:
     """Predictor–corrector from x_T (B, …), float32 or float64, over `timesteps` that fall strictly to 0 (None: all).
 
-    corrections: how many at each time. r: how long they are.
+    corrections: Langevin steps at each time. snr: r, the signal-to-noise ratio of each.
 
-    Yields a State at each time, whose arrays are the receiver's own; x̂_0 is the predictor's. Takes one child
-    of `rng`. Raises ValueError (at the first step) for bad times, fewer than 0 corrections or an r that is
-    not positive.
+    Yields a State at each time, whose arrays the caller may keep or change; x̂_0 is the predictor's. Spawns one child
+    of `rng`. Raises ValueError (at the first step) for invalid times, fewer than 0 corrections or an snr that is not
+    positive.
     """
-    plan = steps(denoiser.schedule, timesteps, corrections, r)
+    plan = steps(denoiser.schedule, timesteps, corrections, snr)
     noise = NoiseSource(rng, x_T.shape, x_T.dtype)
     x = x_T
     for predict, *correct in plan:
@@ -71,3 +72,9 @@ def predictor_corrector(
         for step in correct:
             x = x + step.eps * denoiser(x, step.t).eps + step.sigma * noise()
         yield State(predict.s, x.copy(), x0)
+
+
+PREDICTOR_CORRECTOR = Sampler(
+    predictor_corrector,
+    help={"corrections": "Langevin steps at each time", "snr": "signal-to-noise ratio of the corrector"},
+)

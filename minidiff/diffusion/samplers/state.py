@@ -16,13 +16,11 @@ class State(NamedTuple):
 
 
 def final(states: Iterable[State]) -> np.ndarray:
-    """The samples: x of the last state, once the sampler has run to its end.
+    """The samples: x of the last state of a sampler, run to its end.
 
     Raises ValueError if it yields nothing.
     """
     last = deque(states, maxlen=1)
     if not last:
-        raise ValueError(
-            "expected a sampler that has steps left, got one that is already at its end: make a new one"
-        )
+        raise ValueError("expected a sampler with steps left, got one that is exhausted: call it again")
     return last[0].x

@@ -1,0 +1,130 @@
+"""`minidiff evaluate`: a run's samples beside real data, or samplers beside each other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+
+from minidiff import files
+from minidiff.cli.arguments import (
+    Subparsers,
+    UsageError,
+    add_command,
+    add_conditioning,
+    add_recipe,
+    checked_conditioning,
+    natural,
+    recipe_of,
+    whole,
+)
+from minidiff.cli.output import progress
+from minidiff.diffusion import generation
+from minidiff.diffusion.generation import Recipe
+from minidiff.diffusion.guidance import Conditioning
+from minidiff.diffusion.samplers import SAMPLERS
+from minidiff.evaluation import reports
+from minidiff.runs import Run
+
+
+def add_commands(commands: Subparsers) -> None:
+    """Add it to the parser."""
+    parser = add_command(commands, evaluate, run=True)
+    add_recipe(parser)
+    add_conditioning(parser, "measure this class alone, counted from 0 (all, as often as in the data)")
+    parser.add_argument("--count", type=whole, default=1000, help="number of samples (1000)")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of everything random (0)")
+    parser.add_argument(
+        "--compare",
+        choices=SAMPLERS,
+        nargs="*",
+        metavar="SAMPLER",
+        help="distance against 5, 10, 20, 50, 100 and T evaluations of the network, of these samplers (all)",
+    )
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measure a run's samples beside real data; with --compare, samplers beside each other."""
+    run = Run.open(options.run)
+    recipe = recipe_of(options, run)
+    conditioning = _conditioning(options, run)
+    if options.compare is None:
+        return evaluate_run(run, recipe, conditioning, options.count, options.seed)
+    if recipe != Recipe():
+        raise UsageError(
+            "evaluate --compare takes each sampler with its defaults: leave out --steps and the like"
+        )
+    names = options.compare or list(SAMPLERS)
+    return compare_samplers(run, names, conditioning, options.count, options.seed)
+
+
+def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: int, seed: int) -> int:
+    """Print the figures, write them to evaluation.json and draw the rate–distortion curve."""
+    data = run.data()
+    labels = _labels(conditioning, count)
+    with progress(f"{recipe.sampler} step", f"{count} samples") as report_progress:
+        samples = generation.generate(
+            run.denoiser(conditioning), run.shape, count, np.random.default_rng(seed), recipe, report_progress
+        )
+    report = reports.evaluate(samples, data, seed, labels)
+    bits, rate, rmse = reports.compression(run.denoiser(), data, run.variance, seed, labels)
+    report |= bits
+    print(f"{count} samples{_of(conditioning)} of {run.folder} after {run.step} steps, beside held-out data:")
+    print(reports.table(report))
+    path, picture = run.folder / "evaluation.json", run.folder / "rate_distortion.png"
+    figures = {"step": run.step, "count": count, **vars(recipe), **_facts(conditioning), **report}
+    files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
+    from minidiff.evaluation import plots
+
+    plots.rate_distortion(rate, rmse, picture)
+    print(f"wrote {path}\nwrote {picture}")
+    return 0
+
+
+def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, count: int, seed: int) -> int:
+    """Print distances by sampler and number of evaluations, write them to comparison.json and draw them."""
+    from minidiff.evaluation import plots
+
+    labels = _labels(conditioning, count)
+    with progress("measurement") as report:
+        found = reports.compare(run.denoiser(conditioning), run.data(), names, count, seed, labels, report)
+    print(
+        f"{found.distance} of {count} samples{_of(conditioning)} by each sampler, "
+        "against evaluations of the network:"
+    )
+    print(reports.comparison_table(found))
+    path, picture = run.folder / "comparison.json", run.folder / "comparison.png"
+    figures = {"step": run.step, "count": count, **found._asdict()}
+    files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
+    plots.distances(found.samplers, found.errors, found.floor, found.distance, picture)
+    print(f"wrote {path}\nwrote {picture}")
+    return 0
+
+
+def _conditioning(options: argparse.Namespace, run: Run) -> Conditioning:
+    """The class that was given; else, of a run with classes, those of the data; with guidance 0, any."""
+    label: int | np.ndarray | None = options.label
+    if label is None and run.net.classes and options.guidance != 0:
+        label = reports.labels_like(run.data(), options.count, options.seed)
+    if label is None and options.guidance not in (None, 0):
+        raise UsageError("--guidance needs a class to guide towards: give one with --class")
+    return checked_conditioning(label, options.guidance, run)
+
+
+def _labels(conditioning: Conditioning, count: int) -> np.ndarray | None:
+    """The class of each sample."""
+    return None if conditioning.label is None else np.broadcast_to(conditioning.label, count)
+
+
+def _of(conditioning: Conditioning) -> str:
+    if conditioning.label is None:
+        return ""
+    return f" of class {conditioning.label}" if np.ndim(conditioning.label) == 0 else " of the data's classes"
+
+
+def _facts(conditioning: Conditioning) -> dict[str, object]:
+    if conditioning.label is None:
+        return {}
+    label = conditioning.label if np.ndim(conditioning.label) == 0 else None
+    return {"class": label, "guidance": conditioning.guidance}

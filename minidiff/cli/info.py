@@ -1,0 +1,47 @@
+"""`minidiff info` and `minidiff data`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from minidiff import datasets
+from minidiff.cli.arguments import Subparsers, add_command
+from minidiff.runs import Run
+
+
+def add_commands(commands: Subparsers) -> None:
+    """Add both to the parser."""
+    add_command(commands, info, run=True)
+    add_command(commands, data)
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print what a run is and how far it has come."""
+    run = Run.open(options.run)
+    settings, rows = run.settings, run.metrics()
+    print(f"{run.folder}: {run.step} steps on {settings.data}, samples of shape {run.shape}")
+    print(f"network   {run.net.count_parameters():,} parameters  {_line(settings.net)}")
+    print(f"schedule  {_line(asdict(settings.schedule))}")
+    print(f"training  {_line(asdict(settings.training))}  seed {settings.seed}")
+    if rows:
+        losses = [row["loss"] for row in rows[-10:]]
+        print(f"loss      {np.mean(losses):.4f}, mean of the last {len(losses)} lines of metrics")
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    """List the built-in data sets."""
+    for name, what in datasets.NAMES.items():
+        print(f"{name:14} {what}")
+    print(
+        "or a path: IDX files as MNIST's (gz or not) or their folder, .npy, .npz, a folder of PNG or JPEG images"
+    )
+    return 0
+
+
+def _line(settings: Mapping[str, object]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in settings.items() if value is not None)

@@ -1,0 +1,62 @@
+"""Where the commands write to, and how."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from minidiff import files
+from minidiff.cli.arguments import UsageError
+from minidiff.progress import Progress
+from minidiff.runs import Run
+
+
+def output_path(options: argparse.Namespace, run: Run, default: str, *suffixes: str) -> Path:
+    """--out, by default in the run's folder; UsageError for another suffix, FileNotFoundError for no such folder."""
+    out: Path = options.out or run.folder / default
+    if out.suffix not in suffixes:
+        endings = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        raise UsageError(f"{options.command.__name__}: --out must end in {endings}, got {out}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into")
+    return out
+
+
+def write_npz(out: Path, **arrays: np.ndarray) -> None:
+    """Write arrays by name, whole or not at all."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    files.replace(out, content.getvalue())
+
+
+def write_rows(out: Path, rows: dict[str, np.ndarray], **arrays: np.ndarray) -> int:
+    """A picture with the images of each row side by side, or the arrays, as the suffix says."""
+    if out.suffix == ".npz":
+        write_npz(out, **arrays)
+        print(f"wrote {out}: {', '.join(arrays)}")
+        return 0
+    from minidiff.evaluation import plots
+
+    images = list(rows.values())
+    plots.save(plots.image_grid(np.concatenate(images), columns=len(images[0]), side=960), out)
+    print(f"wrote {out}: {', '.join(rows)}, row by row" if len(rows) > 1 else f"wrote {out}")
+    return 0
+
+
+@contextmanager
+def progress(unit: str, last: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A report(done, total) that shows a bar on stderr, which `last` completes."""
+    bar = Progress(unit, sys.stderr)
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done)
+
+    yield report
+    bar.finish(last)

@@ -1,0 +1,33 @@
+"""All that decides what a run learns, as it is stored in its checkpoint and in settings.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from minidiff.training.options import Options, ScheduleOptions, TrainingOptions, setting
+
+
+@dataclass(frozen=True)
+class Settings(Options):
+    """The settings of a run, whose initial weights, order of the data, times and noise all follow from `seed`.
+
+    data: a name of `datasets.NAMES`, a path, or the name of a `Dataset` made in Python. net: a description as
+    `nn.build` takes it. A network with classes is conditioned on the labels of the data.
+    """
+
+    data: str
+    net: Mapping[str, Any]
+    schedule: ScheduleOptions
+    training: TrainingOptions
+    seed: int = setting(0, "seed of everything random", at_least=0)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Settings:
+        """The settings whose `dataclasses.asdict` this is. Raises TypeError for names that there are not."""
+        nested = {
+            "schedule": ScheduleOptions(**facts["schedule"]),
+            "training": TrainingOptions(**facts["training"]),
+        }
+        return cls(**{**facts, **nested})

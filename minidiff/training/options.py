@@ -1,0 +1,160 @@
+"""Every setting of training, spelled once: its default, its range and its help.
+
+`setting` declares a field of a frozen dataclass. The trainer, a run's `Settings` and the command line's `train` read
+the fields from here, so that a new setting is one line.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from minidiff.diffusion import schedules
+from minidiff.diffusion.denoiser import PREDICTIONS
+from minidiff.nn import NETWORKS
+from minidiff.training.objectives import TIMES, WEIGHTINGS
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    type: type | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    choices: Iterable[str] = (),
+    flag: str | None = None,
+) -> Any:
+    """A field of a dataclass of options: its default, its help, the range or the choices of its values.
+
+    type: that of the default, if that is not None. flag: its name on the command line, if that is another.
+    """
+    limits = {"≥": at_least, ">": above, "<": below, "≤": at_most}
+    metadata = {
+        "help": help,
+        "type": type or default.__class__,
+        "limits": {sign: limit for sign, limit in limits.items() if limit is not None},
+        "choices": tuple(choices),
+        "flag": flag,
+    }
+    return field(default=default, metadata=metadata)
+
+
+class OptionError(ValueError):
+    """A setting outside its range, or settings that do not fit each other or the data."""
+
+
+def check(name: str, value: object, about: Field[Any]) -> None:
+    """Raises OptionError, naming the setting, for a value of another type or outside its range or choices."""
+    kind, limits, choices = (about.metadata[key] for key in ("type", "limits", "choices"))
+    if value is None and about.default is None:
+        return
+    if choices:
+        if value not in choices:
+            raise OptionError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
+        return
+    right = isinstance(value, bool) if kind is bool else _is_number(value, kind)
+    if not right or not all(_INSIDE[sign](value, limit) for sign, limit in limits.items()):
+        words = {bool: "True or False", int: "an integer", float: "a number"}[kind]
+        range_ = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items())
+        raise OptionError(f"{name}: expected {words} {range_}".rstrip() + f", got {value!r}")
+
+
+_INSIDE: dict[str, Any] = {
+    "≥": lambda value, limit: value >= limit,
+    ">": lambda value, limit: value > limit,
+    "<": lambda value, limit: value < limit,
+    "≤": lambda value, limit: value <= limit,
+}
+
+
+def _is_number(value: object, kind: type) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or (kind is float and isinstance(value, float) and math.isfinite(value))
+
+
+class Options:
+    """A dataclass of settings, whose values are checked as they are set."""
+
+    def __post_init__(self) -> None:
+        for about in fields(self):  # type: ignore[arg-type]
+            if about.metadata:
+                check(about.name, getattr(self, about.name), about)
+
+
+@dataclass(frozen=True)
+class TrainingOptions(Options):
+    """How a network is trained (Algorithm 1); nothing here depends on how long the training will be.
+
+    Raises OptionError, a ValueError that names the setting, for a value outside its range.
+    """
+
+    batch: int = setting(128, "samples per step", at_least=1)
+    lr: float = setting(1e-3, "learning rate of Adam", above=0)
+    warmup: int = setting(200, "steps over which the learning rate rises to its value", at_least=0)
+    clip: float = setting(1.0, "largest norm of the gradient", above=0)
+    ema_decay: float = setting(0.9999, "decay of the EMA of the weights", at_least=0, below=1)
+    times: str = setting("antithetic", "how the time of each sample is drawn", choices=TIMES)
+    prediction: str = setting("eps", "what the network predicts", choices=PREDICTIONS)
+    weighting: str = setting("simple", "weight of the loss at each time", choices=WEIGHTINGS)
+    label_drop: float = setting(
+        0.0, "probability of dropping a label, for classifier-free guidance", at_least=0, at_most=1
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleOptions(Options):
+    """Which noise schedule. Raises OptionError for a value outside its range, or that the schedule does not have."""
+
+    schedule: str = setting("linear", "the noise schedule", choices=schedules.SCHEDULES)
+    T: int = setting(1000, "number of times", at_least=1)
+    beta_start: float | None = setting(
+        None, "first β, of a schedule that has one", type=float, above=0, below=1
+    )
+    beta_end: float | None = setting(
+        None, "last β, of a schedule that has one", type=float, above=0, at_most=1
+    )
+    beta: float | None = setting(None, "the β of a constant schedule", type=float, above=0, below=1)
+    zero_terminal_snr: bool = setting(
+        False, "rescale the schedule so that ᾱ_T = 0; needs a prediction other than eps"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parameters = inspect.signature(_function(self.schedule)).parameters
+        for name in self._given():
+            if name not in parameters:
+                raise OptionError(f"{name}: the {self.schedule} schedule has none")
+
+    def build(self) -> schedules.Schedule:
+        """The schedule itself."""
+        schedule = _function(self.schedule)(T=self.T, **self._given())
+        return schedules.zero_terminal_snr(schedule) if self.zero_terminal_snr else schedule
+
+    def _given(self) -> dict[str, float]:
+        betas = {"beta_start": self.beta_start, "beta_end": self.beta_end, "beta": self.beta}
+        return {name: value for name, value in betas.items() if value is not None}
+
+
+def _function(schedule: str) -> Callable[..., schedules.Schedule]:
+    return schedules.SCHEDULES[schedule]
+
+
+@dataclass(frozen=True)
+class NetworkOptions(Options):
+    """What is chosen of a network; the rest follows from the data (`presets.network`)."""
+
+    net: str | None = setting(
+        None, "kind of network; by default the one that fits the data", type=str, choices=NETWORKS
+    )
+    width: int | None = setting(
+        None, "channels; by default 128 for the MLP, 32 for the U-Net", type=int, at_least=1
+    )
+    classes: bool = setting(False, "condition the network on the labels, for sampling by class and guidance")
+    learn_variance: bool = setting(False, "learn the variance of the reverse step too")
