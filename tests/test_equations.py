@@ -42,17 +42,17 @@ def defined_in(path: Path) -> set[str]:
     return names
 
 
-def test_every_id_of_the_ledger_has_its_entry_and_no_other():
+def test_every_id_has_exactly_one_entry():
     assert sorted(ENTRIES) == sorted(IDS)
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_an_entry_names_the_code_that_is_the_equation_and_a_test_that_holds_it(name):
+def test_every_entry_names_its_code_and_a_test(name):
     assert CODE.search(ENTRIES[name]), f"{name} names no code"
     assert TEST.search(ENTRIES[name]), f"{name} names no test"
 
 
-def test_every_slip_has_its_entry_with_what_is_printed_and_its_test_and_is_marked_above():
+def test_every_erratum_is_described_in_full_and_its_equation_is_marked():
     assert list(SLIP_ENTRIES) == WITH_SLIPS
     for name, entry in SLIP_ENTRIES.items():
         assert "- printed: " in entry and TEST.search(entry), f"the slip {name} is not told in full"
@@ -61,16 +61,16 @@ def test_every_slip_has_its_entry_with_what_is_printed_and_its_test_and_is_marke
 
 
 @pytest.mark.parametrize(("file", "names"), sorted(set(CODE.findall(TEXT))))
-def test_code_that_is_named_exists(file, names):
+def test_named_code_exists(file, names):
     assert set(names.split(", ")) <= defined_in(ROOT / file)
 
 
 @pytest.mark.parametrize(("file", "name"), sorted(set(TEST.findall(TEXT))))
-def test_a_test_that_is_named_exists(file, name):
+def test_named_tests_exist(file, name):
     assert name.startswith("test_") and name in defined_in(ROOT / file)
 
 
-def test_every_line_that_claims_code_or_a_test_is_one_that_is_checked_here():
+def test_every_code_and_test_line_is_checked():
     for line in TEXT.splitlines():
         if line.startswith("- code "):
             assert CODE.fullmatch(line.removeprefix("- code ")), line
@@ -78,7 +78,7 @@ def test_every_line_that_claims_code_or_a_test_is_one_that_is_checked_here():
             assert TEST.fullmatch(line.removeprefix("- test ")), line
 
 
-def test_every_property_test_that_bears_an_id_is_told_of_an_id_that_there_is():
+def test_every_property_test_with_an_id_has_an_entry():
     for path in (ROOT / "tests" / "properties").glob("test_*.py"):
         for name in defined_in(path):
             family = re.match(r"test_([A-Za-z]\d+)_", name)

@@ -34,14 +34,14 @@ def exact(law, prediction="eps", schedule=SCHEDULE):
 
 
 @pytest.mark.parametrize("prediction", PREDICTED)
-def test_on_gaussian_data_it_is_the_true_likelihood_whatever_is_predicted(prediction):
+def test_on_gaussian_data_the_likelihood_is_exact_for_every_prediction(prediction):
     x0 = LAW.sample(np.random.default_rng(0), 20)
     denoiser, vjp = exact(LAW, prediction)
     got = probability_flow.log_likelihood(denoiser, x0, vjp)
     np.testing.assert_allclose(got, LAW.log_density(SCHEDULE, x0, 0), atol=2e-3)
 
 
-def test_of_one_sample_as_of_many_over_every_time_where_nothing_is_said():
+def test_the_likelihood_is_per_sample_and_over_every_time_by_default():
     x0, schedule = LAW.sample(np.random.default_rng(0), 3), schedules.linear(20, 0.01, 0.5)
     denoiser, vjp = exact(LAW, schedule=schedule)
     together = probability_flow.log_likelihood(denoiser, x0, vjp, range(20, -1, -1))
@@ -49,14 +49,14 @@ def test_of_one_sample_as_of_many_over_every_time_where_nothing_is_said():
     np.testing.assert_allclose(alone, together, rtol=1e-12)
 
 
-def test_on_a_mixture_it_is_the_true_likelihood():
+def test_on_a_mixture_the_likelihood_is_exact():
     x0 = PEAKS.sample(np.random.default_rng(0), 30)
     denoiser, vjp = exact(PEAKS)
     got = probability_flow.log_likelihood(denoiser, x0, vjp)
     np.testing.assert_allclose(got, PEAKS.log_density(SCHEDULE, x0, 0), atol=5e-3)
 
 
-def test_between_two_noise_levels_the_error_of_steps_of_half_the_length_is_a_quarter():
+def test_between_two_noise_levels_the_error_is_of_second_order():
     """The step from clean data to the lowest level is the same in all, and leaves the differences."""
     law = Gaussian([0.3], [[0.5]])
     sigma_bar = np.geomspace(0.02, 20, 257)
@@ -71,7 +71,7 @@ def test_between_two_noise_levels_the_error_of_steps_of_half_the_length_is_a_qua
     assert np.abs(first).mean() / np.abs(second).mean() == pytest.approx(4, rel=0.25)
 
 
-def test_a_first_step_that_matters_is_summed_as_the_noise_grows_from_nothing():
+def test_a_large_first_step_is_integrated_from_zero_noise():
     """From clean data to σ̄ = 0.2 the volume grows by ½ log(1 + 0.2²/0.5) = 0.038 nats."""
     law, sigma_bar = Gaussian([0.3], [[0.5]]), np.geomspace(0.2, 2000, 400)
     schedule = schedules.from_alpha_bar(1 / (1 + sigma_bar**2))
@@ -81,7 +81,7 @@ def test_a_first_step_that_matters_is_summed_as_the_noise_grows_from_nothing():
     np.testing.assert_allclose(got, law.log_density(schedule, x0, 0), atol=0.01)
 
 
-def test_the_estimate_has_the_exact_one_for_its_mean():
+def test_the_mean_of_the_estimate_is_the_exact_likelihood():
     """The trace over signs of a full 2 × 2 Jacobian takes two values, each half the time; all four signs average it."""
     x0 = LAW.sample(np.random.default_rng(0), 3)
     denoiser, vjp = exact(LAW)
@@ -95,7 +95,7 @@ def test_the_estimate_has_the_exact_one_for_its_mean():
     assert np.all(error > 0) and np.all(np.abs(np.mean(got, axis=0) - exactly) < 4 * error)
 
 
-def test_one_probe_will_do_and_is_what_is_taken_where_nothing_is_said():
+def test_the_default_is_one_probe():
     x0 = LAW.sample(np.random.default_rng(0), 3)
 
     def estimate(*probes):
@@ -107,7 +107,7 @@ def test_one_probe_will_do_and_is_what_is_taken_where_nothing_is_said():
     assert np.any(estimate() != estimate(2))
 
 
-def test_of_images_every_pixel_counts():
+def test_the_likelihood_of_an_image_is_that_of_its_pixels():
     line = Gaussian(np.zeros(4), np.diag([0.2, 0.5, 1.0, 2.0]))
     schedule = schedules.linear(40, 1e-3, 0.4)
     net = line.network(schedule)
@@ -120,7 +120,7 @@ def test_of_images_every_pixel_counts():
     np.testing.assert_allclose(image, flat, rtol=1e-9)
 
 
-def test_what_has_no_likelihood_is_refused():
+def test_denoisers_and_times_without_a_likelihood_are_refused():
     net, x0 = LAW.network(SCHEDULE), np.zeros((2, 2))
     for denoiser, times, said in [
         (

@@ -116,7 +116,7 @@ def test_golden_variances_of_ddim_at_eta_1(t, s, variance):
     assert step.sigma**2 == pytest.approx(variance, abs=1e-5)
 
 
-def test_clipping_with_eps_derived_again_by_a_case_of_our_own():
+def test_clipping_derives_eps_again():
     """One step by hand in which clipping bites: x̂_0 = 0.8/√0.25 → 1, and ε̂ = (1 − √0.25·1)/√0.75."""
     schedule = schedules.from_alpha_bar([0.64, 0.25])
     denoiser = Denoiser(lambda x, t: np.full_like(x, 0.2 / 0.75**0.5), schedule, clip=(-1, 1))
@@ -127,7 +127,7 @@ def test_clipping_with_eps_derived_again_by_a_case_of_our_own():
 
 @every_sampler
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_states_name_the_time_reached_and_end_at_0_in_the_dtype_of_x(sampler, options, dtype):
+def test_states_hold_the_time_reached_end_at_0_and_have_the_dtype_of_x(sampler, options, dtype):
     denoiser = SAYING_ALL
     x_T = initial_noise(np.random.default_rng(0), (3, 2, 2, 1), dtype)
     states = list(sampler(denoiser, x_T, np.random.default_rng(1), (20, 11, 4, 0), **options))
@@ -139,7 +139,7 @@ def test_states_name_the_time_reached_and_end_at_0_in_the_dtype_of_x(sampler, op
 
 
 @every_sampler
-def test_without_a_list_every_time_is_visited(sampler, options):
+def test_by_default_every_time_is_visited(sampler, options):
     states = sampler(SAYING_ALL, np.ones((2, 1)), np.random.default_rng(0), **options)
     assert [state.t for state in states] == list(range(19, -1, -1))
 
@@ -147,7 +147,7 @@ def test_without_a_list_every_time_is_visited(sampler, options):
 @pytest.mark.parametrize(
     "plan", [ddpm_steps, lambda *a: ddpm_steps(*a, "large"), lambda *a: ddim_steps(*a, 0.7)]
 )
-def test_a_sub_sequence_of_a_schedule_is_the_respaced_schedule(plan):
+def test_a_subsequence_of_times_is_the_respaced_schedule(plan):
     times = quadratic(1000, 23)
     respaced = schedules.respaced(PAPER, times)
     for here, there in zip(plan(PAPER, times), plan(respaced, None), strict=True):
@@ -156,7 +156,7 @@ def test_a_sub_sequence_of_a_schedule_is_the_respaced_schedule(plan):
 
 
 @pytest.mark.parametrize(("sampler", "options"), [one for one in EVERY if "churn" not in one[1]])
-def test_the_respaced_schedule_asks_the_network_the_same(sampler, options):
+def test_a_respaced_schedule_gives_the_same_samples(sampler, options):
     """Churn apart: it goes to times between those of the list, which a respaced schedule does not have."""
     times, data = trailing(1000, 10), mixture1d()
     x_T = initial_noise(np.random.default_rng(0), (4, 1), np.float64)
@@ -180,7 +180,7 @@ def test_a_schedule_respaced_to_all_of_its_times_is_sampled_the_same(sampler, op
 
 @every_sampler
 @pytest.mark.parametrize("shape", [(1,), (2,), (8, 8, 1), (70, 70)])
-def test_three_samples_drawn_alone_are_the_first_three_of_a_thousand_at_every_step(sampler, options, shape):
+def test_a_sample_does_not_depend_on_the_size_of_the_batch(sampler, options, shape):
     count = 1000 if len(shape) < 2 else 80
 
     def run(n):
@@ -195,7 +195,7 @@ def test_three_samples_drawn_alone_are_the_first_three_of_a_thousand_at_every_st
 
 
 @pytest.mark.parametrize("oracle", [mixture1d(), Gaussian([0.1, 0.2], np.eye(2) / 9), FiniteData(np.eye(3))])
-def test_the_same_with_an_oracle_for_a_network_up_to_its_rounding(oracle):
+def test_a_sample_of_an_oracle_depends_on_the_batch_only_by_rounding(oracle):
     def run(n):
         rng = np.random.default_rng(3)
         x_T = initial_noise(rng, (n, oracle.dim), np.float64)
@@ -205,7 +205,7 @@ def test_the_same_with_an_oracle_for_a_network_up_to_its_rounding(oracle):
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([(), (1,), (500,), (5000,), (64, 8)]))
-def test_noise_of_a_smaller_batch_is_the_start_of_that_of_a_larger(few, many, shape):
+def test_the_noise_of_a_smaller_batch_begins_that_of_a_larger_one(few, many, shape):
     few, many = sorted((few * 100, many * 100)) if shape in ((), (1,)) else sorted((few, many))
     a = NoiseSource(np.random.default_rng(5), (few, *shape), np.float32)
     b = NoiseSource(np.random.default_rng(5), (many, *shape), np.float32)
@@ -217,7 +217,7 @@ def test_noise_of_a_smaller_batch_is_the_start_of_that_of_a_larger(few, many, sh
     ("shape", "block"),
     [((3, 5000), 1), ((10, 3000), 1), ((5000,), 4096), ((4097, 1), 4096), ((7, 2, 700), 2), ((2, 0), 4096)],
 )
-def test_a_block_of_samples_has_a_stream_of_its_own_from_the_one_child_that_is_taken(shape, block):
+def test_each_block_of_samples_has_its_own_stream_of_one_child(shape, block):
     rng, again = np.random.default_rng(3), np.random.default_rng(3)
     got = NoiseSource(rng, shape, np.float32)()
     streams = again.spawn(1)[0].spawn(-(-shape[0] // block))
@@ -226,12 +226,12 @@ def test_a_block_of_samples_has_a_stream_of_its_own_from_the_one_child_that_is_t
     assert rng.spawn(1)[0].random() == again.spawn(1)[0].random()
 
 
-def test_noise_for_no_batch_is_refused():
+def test_noise_without_a_batch_axis_is_refused():
     with pytest.raises(ValueError, match=r"^expected a shape \(B, …\), a batch of samples, got \(\)$"):
         initial_noise(np.random.default_rng(0), ())
 
 
-def test_noise_is_standard_normal_and_new_at_each_call_and_in_each_block():
+def test_noise_is_standard_normal_and_independent_across_calls_and_blocks():
     """400 000 numbers: five standard errors, a false alarm in about 1 of 600 000 seeds."""
     source = NoiseSource(np.random.default_rng(0), (50_000, 4), np.float64)
     first, second = source(), source()
@@ -242,7 +242,7 @@ def test_noise_is_standard_normal_and_new_at_each_call_and_in_each_block():
     assert len(np.unique(both)) == both.size
 
 
-def test_noise_does_not_depend_on_what_else_is_drawn_from_the_generator():
+def test_noise_is_independent_of_other_draws_from_the_generator():
     quiet, busy = np.random.default_rng(0), np.random.default_rng(0)
     busy.standard_normal(1000)
     before = busy.bit_generator.state
@@ -250,7 +250,7 @@ def test_noise_does_not_depend_on_what_else_is_drawn_from_the_generator():
     assert busy.bit_generator.state == before
 
 
-def test_each_use_of_a_generator_is_new_and_how_much_the_one_before_drew_changes_nothing():
+def test_successive_noises_differ_and_do_not_depend_on_earlier_sizes():
     one, other = np.random.default_rng(0), np.random.default_rng(0)
     a, b = initial_noise(one, (3, 1)), initial_noise(other, (9000, 1))
     after_a, after_b = initial_noise(one, (3, 1)), initial_noise(other, (3, 1))
@@ -265,7 +265,7 @@ def test_an_empty_batch_stays_empty(sampler, options):
 
 
 @every_sampler
-def test_what_was_yielded_is_the_receivers_to_keep_and_to_change(sampler, options):
+def test_yielded_arrays_may_be_kept_and_modified(sampler, options):
     x_T = initial_noise(np.random.default_rng(0), (4, 2))
     x_T.setflags(write=False)
     kept = list(sampler(SAYING_ALL, x_T, np.random.default_rng(1), **options))
@@ -280,7 +280,7 @@ def test_what_was_yielded_is_the_receivers_to_keep_and_to_change(sampler, option
 
 
 @every_sampler
-def test_two_samplers_in_turns_or_in_two_threads_do_not_disturb_each_other(sampler, options):
+def test_interleaved_and_threaded_samplers_are_independent(sampler, options):
     denoiser = Saying(Denoiser(mixture1d().network(SHORT), SHORT))
     x_T = {seed: initial_noise(np.random.default_rng(seed), (6, 1)) for seed in (1, 2)}
 
@@ -302,7 +302,7 @@ def test_two_samplers_in_turns_or_in_two_threads_do_not_disturb_each_other(sampl
     assert np.array_equal([results[1], results[2]], alone)
 
 
-def test_a_schedule_that_ends_in_pure_noise_is_sampled_by_v_and_by_x0():
+def test_at_zero_terminal_snr_v_and_x0_prediction_can_be_sampled():
     ended, data = schedules.zero_terminal_snr(PAPER), Gaussian([0.4], [[0.3]])
     x_T = initial_noise(np.random.default_rng(0), (5, 1), np.float64)
     for said in ("x0", "v"):
@@ -315,7 +315,7 @@ def test_a_schedule_that_ends_in_pure_noise_is_sampled_by_v_and_by_x0():
 
 
 @every_sampler
-def test_noise_is_drawn_once_for_each_step_that_has_any(sampler, options, monkeypatch):
+def test_noise_is_drawn_once_for_each_stochastic_step(sampler, options, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         NoiseSource, "__call__", lambda self: drawn.append(1) or np.zeros(self.shape, self.dtype)
@@ -331,7 +331,7 @@ def test_final_is_x_of_the_last_state():
     assert np.array_equal(final(iter(states)), [1, 1])
 
 
-def test_final_wants_a_sampler_that_has_steps_left():
+def test_final_refuses_an_exhausted_sampler():
     states = ddim(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0))
     final(states)
     expected = "^expected a sampler that has steps left, got one that is already at its end: make a new one$"
@@ -352,7 +352,7 @@ def test_a_negative_eta_is_refused(eta):
         next(ddim(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), eta=eta))
 
 
-def test_an_eta_that_asks_for_more_noise_than_there_is_is_refused_with_the_largest_there_may_be():
+def test_an_eta_that_needs_too_much_noise_is_refused_with_the_largest_possible():
     times = (20, 10, 0)
     limit = np.sqrt(SHORT.one_minus_alpha_bar[20] / SHORT.kernel(10, 20)[1])
     at_the_limit = ddim_steps(SHORT, times, limit * (1 - 1e-12))[0]
@@ -365,7 +365,7 @@ def test_an_eta_that_asks_for_more_noise_than_there_is_is_refused_with_the_large
     assert ddim_steps(SHORT, (20, 0), 1e6)[0].sigma == 0  # to clean data there is no noise to ask for
 
 
-def test_a_variance_that_there_is_not_is_refused():
+def test_an_unknown_variance_is_refused():
     with pytest.raises(ValueError, match="expected variance to be"):
         next(ddpm(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), variance="fixed"))
 
@@ -396,7 +396,7 @@ def test_bad_times_are_refused(sampler, options, times):
 
 
 @every_sampler
-def test_times_between_the_whole_ones_are_for_those_that_solve_the_ode(sampler, options):
+def test_real_times_are_accepted_by_ode_solvers_only(sampler, options):
     def run(times):
         return list(sampler(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), times, **options))
 
@@ -410,7 +410,7 @@ def test_times_between_the_whole_ones_are_for_those_that_solve_the_ode(sampler, 
 
 
 @pytest.mark.parametrize(("sampler", "options"), QUIET)
-def test_a_network_with_a_vector_for_each_time_refuses_one_between_them(sampler, options):
+def test_a_network_with_an_embedding_table_refuses_real_times(sampler, options):
     net = nn.MLP(np.random.default_rng(0), dim=1, width=8, depth=1, T=20)
     with pytest.raises(ValueError, match="only the integer times"):
         next(
@@ -449,7 +449,7 @@ def test_a_variance_that_was_not_learned_is_refused():
 
 
 @pytest.mark.parametrize(("sampler", "options"), NOISY)
-def test_only_a_generator_and_float_data_are_taken(sampler, options):
+def test_only_a_generator_and_float_data_are_accepted(sampler, options):
     denoiser = SAYING_ALL
     with pytest.raises(TypeError, match=r"numpy.random.Generator, got RandomState"):
         next(sampler(denoiser, np.ones((1, 1)), np.random.RandomState(0), **options))
@@ -493,7 +493,7 @@ def test_a_learned_variance_lies_between_small_and_large(share, times, monkeypat
         x = state.x.item()
 
 
-def test_dpm_solvers_sde_with_x0_taken_as_constant_is_ddpm_with_the_small_variance():
+def test_dpm_solvers_sde_with_constant_x0_is_ddpm_with_the_small_variance():
     """The coefficients of each step, whose first and last have nothing but them."""
     for times in (trailing(1000, 10), quadratic(1000, 30), None):
         for (step, _), of_ddpm in zip(
@@ -508,7 +508,7 @@ def test_dpm_solvers_sde_with_x0_taken_as_constant_is_ddpm_with_the_small_varian
     assert one == pytest.approx(other, rel=1e-9)
 
 
-def test_the_plan_of_dpm_solver_is_that_of_the_ode_where_nothing_is_said():
+def test_dpm_solver_solves_the_ode_by_default():
     assert dpm_steps(PAPER, (900, 400, 0)) == dpm_steps(PAPER, (900, 400, 0), sde=False)
     assert all(step.sigma == 0 for step, _ in dpm_steps(PAPER, (900, 400, 0)))
 
@@ -533,14 +533,14 @@ def test_a_step_from_pure_noise_is_that_of_ddim(sampler):
     ("sampler", "evaluations"),
     [(ddpm, 6), (ddim, 6), (plms, 6), (dpmpp_2m, 6), (unipc, 6), (heun, 11), (predictor_corrector, 11)],
 )
-def test_six_steps_ask_the_network_so_often(sampler, evaluations):
+def test_the_nfe_of_six_steps(sampler, evaluations):
     asked = []
     denoiser = Denoiser(lambda x, t: asked.append(1) or x / 3, SHORT)
     final(sampler(denoiser, np.ones((1, 1)), np.random.default_rng(0), (20, 15, 10, 6, 3, 1, 0)))
     assert len(asked) == evaluations
 
 
-def test_plms_takes_the_mean_over_the_next_step_of_the_polynomial_through_the_last_eps_up_to_four():
+def test_plms_integrates_the_polynomial_through_up_to_four_previous_eps():
     times, cubic = trailing(1000, 8), np.polynomial.Polynomial([0.3, -0.2, 0.05, 0.02])
     denoiser = Denoiser(lambda x, t: np.full_like(x, cubic(times.index(t[0]))), PAPER)
     x = np.ones((1, 1))
@@ -563,7 +563,7 @@ def test_unip_1_is_ddim_and_unip_2_is_dpm_solver_2m():
     assert np.array_equal(told(unipc, 0, times), told(unipc, 0, times, order=2))
 
 
-def test_no_corrections_leave_the_predictor_which_is_ddpm():
+def test_without_corrections_the_predictor_is_ddpm():
     assert np.array_equal(
         told(predictor_corrector, 1, (900, 200, 0), corrections=0),
         told(ddpm, 1, (900, 200, 0), variance="large"),
@@ -582,7 +582,7 @@ def test_a_correction_follows_the_score_and_adds_noise(monkeypatch):
     assert first.x.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_plan_of_predictor_and_corrector_stays_at_a_time_to_correct_once_where_nothing_is_said():
+def test_the_default_is_one_correction_at_each_time():
     plan = [[(step.t, step.s) for step in at_a_time] for at_a_time in pc_steps(PAPER, (900, 400, 0))]
     assert plan == [[(900, 400), (400, 400)], [(400, 0)]]
 
@@ -598,7 +598,7 @@ def test_churn_adds_noise(monkeypatch):
     assert first.x.item() == pytest.approx(np.sqrt(kept * added), rel=1e-12)
 
 
-def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_goes_to_a_whole_time(monkeypatch):
+def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_integer_times(monkeypatch):
     asked = []
 
     class Listening(Saying):
@@ -642,7 +642,7 @@ def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_goes_to_a_whole_time(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_inversion_names_the_times_it_reaches_from_below_and_keeps_to_the_contract(dtype):
+def test_inversion_yields_the_times_reached_and_shares_no_memory(dtype):
     x_0 = np.random.default_rng(0).standard_normal((3, 2)).astype(dtype)
     x_0.setflags(write=False)
     kept = list(invert(SAYING_ALL, x_0, (20, 7, 1, 0)))
@@ -655,7 +655,7 @@ def test_inversion_names_the_times_it_reaches_from_below_and_keeps_to_the_contra
     assert np.array_equal(final(invert(SAYING_ALL, x_0[:1])), final(invert(SAYING_ALL, x_0))[:1])
 
 
-def test_inversion_asks_at_each_time_that_it_leaves_and_at_the_first_for_clean_data():
+def test_inversion_evaluates_at_the_start_of_each_step_and_first_on_clean_data():
     asked = []
 
     class Listening(Saying):
@@ -669,7 +669,7 @@ def test_inversion_asks_at_each_time_that_it_leaves_and_at_the_first_for_clean_d
     assert np.array_equal(asked[0][1], x_0) and np.array_equal(asked[1][1], states[0].x)
 
 
-def test_the_first_step_of_inversion_noises_the_data_itself_with_what_is_seen_in_it():
+def test_the_first_step_of_inversion_adds_the_predicted_noise_to_the_data():
     x_0 = np.array([[0.7], [-2.0]])
     first = next(invert(SAYING_ALL, x_0, (20, 7, 0)))
     expected = np.sqrt(SHORT.alpha_bar[7]) * x_0 + np.sqrt(SHORT.one_minus_alpha_bar[7]) * shrink(x_0, 7)

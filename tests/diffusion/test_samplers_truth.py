@@ -99,7 +99,7 @@ def error_between(sampler, options, oracle, steps, first=-1.5, last=1.5):
 
 @pytest.mark.parametrize("oracle", [NORMAL, HILLS], ids=["normal", "hills"])
 @pytest.mark.parametrize("case", ORDERS, ids=named)
-def test_the_error_falls_with_the_power_of_the_steps_that_the_method_is_known_for(case, oracle):
+def test_the_order_of_convergence_is_the_published_one(case, oracle):
     sampler, options, order = case
     errors = [error_between(sampler, options, oracle, steps) for steps in (80, 160, 320)]
     measured = [np.log2(coarse / fine) for coarse, fine in pairwise(errors)]
@@ -107,7 +107,7 @@ def test_the_error_falls_with_the_power_of_the_steps_that_the_method_is_known_fo
     assert errors[-1] < {1: 1e-2, 2: 3e-4, 3: 1e-6}[order]
 
 
-def test_ddim_is_eulers_step_of_the_ode_in_sigma_over_signal():
+def test_ddim_is_an_euler_step_of_the_ode_in_sigma_over_signal():
     t, s = 700.5, 341.2
     (signal_t, signal_s), (sigma_t, sigma_s) = (
         np.sqrt(a) for a in (PAPER.at([t, s]).alpha_bar, PAPER.at([t, s]).one_minus_alpha_bar)
@@ -132,7 +132,7 @@ def distance_to_the_law(sampler, options, oracle, times):
 
 
 @pytest.mark.parametrize("case", [*NOISY, *QUIET], ids=named)
-def test_at_every_time_the_law_is_that_of_the_data_noised_and_the_closer_the_more_steps(case):
+def test_the_moments_at_every_time_converge_to_the_noised_data(case):
     few, more, many = (
         distance_to_the_law(*case, NORMAL, spaced(PAPER, "logsnr", steps)) for steps in (10, 30, 90)
     )
@@ -141,7 +141,7 @@ def test_at_every_time_the_law_is_that_of_the_data_noised_and_the_closer_the_mor
     assert many < more < few or langevin
 
 
-def test_langevins_steps_alone_keep_a_normal_law_but_for_their_length():
+def test_langevin_steps_keep_a_normal_distribution_up_to_the_step_size():
     """The variance that x' = x − δ/C x + √(2δ) z comes to is C/(1 − δ/2C): exactly what is found."""
     for r in (0.05, 0.16, 0.3):
         _, step = langevin_steps(PAPER, (600, 300, 0), 1, r)[0]
@@ -153,7 +153,7 @@ def test_langevins_steps_alone_keep_a_normal_law_but_for_their_length():
 
 
 @pytest.mark.parametrize("case", [*NOISY, *QUIET], ids=named)
-def test_on_a_mixture_the_samples_are_the_data_and_half_of_the_steps_are_worse(case):
+def test_on_a_mixture_many_steps_reach_the_data_and_few_are_worse(case):
     """2000 samples. Two such sets of true data lie 0.03 apart; the data's own deviation is 0.9."""
     sampler, options = case
     denoiser = Denoiser(HILLS.network(PAPER), PAPER)
@@ -171,7 +171,7 @@ def test_on_a_mixture_the_samples_are_the_data_and_half_of_the_steps_are_worse(c
 
 
 @pytest.mark.parametrize("oracle", [NORMAL, HILLS], ids=["normal", "hills"])
-def test_invert_then_sample_returns_with_an_error_of_first_order(oracle):
+def test_inversion_then_sampling_has_an_error_of_first_order(oracle):
     denoiser = Denoiser(oracle.network(PAPER), PAPER)
     x_0 = np.array([[-1.1], [0.3], [0.9]])
 
@@ -185,7 +185,7 @@ def test_invert_then_sample_returns_with_an_error_of_first_order(oracle):
     assert fine < 0.05
 
 
-def test_inversion_comes_to_the_noise_that_the_ode_leads_to():
+def test_inversion_converges_to_the_noise_of_the_exact_ode():
     denoiser = Denoiser(HILLS.network(PAPER), PAPER)
     x_0 = np.array([[-1.1], [0.3], [0.9]])
     exact = carried(HILLS, 0, 1000, x_0)
@@ -198,9 +198,7 @@ def test_inversion_comes_to_the_noise_that_the_ode_leads_to():
 
 @pytest.mark.parametrize("h", [0.3, 2.35])
 @pytest.mark.parametrize(("order", "corrector", "degree"), [(3, False, 2), (2, True, 2), (3, True, 3)])
-def test_unipc_is_exact_where_x0_is_a_polynomial_of_lambda_however_long_the_steps(
-    order, corrector, degree, h
-):
+def test_unipc_is_exact_where_x0_is_a_polynomial_in_lambda(order, corrector, degree, h):
     """x_s/√(1−ᾱ_s) − x_t/√(1−ᾱ_t) = ∫ e^λ x̂_0 dλ, from the step on that knows as many x̂_0 as the order says."""
     x0 = np.polynomial.Polynomial([0.5, -0.3, 0.2, 0.1][: degree + 1])
     of_integral = sum((-1) ** k * x0.deriv(k) for k in range(degree + 1))  # ∫ e^λ p = e^λ (p − p′ + p″ − …)
@@ -215,7 +213,7 @@ def test_unipc_is_exact_where_x0_is_a_polynomial_of_lambda_however_long_the_step
 
 
 @pytest.mark.parametrize("weights", ADAMS_BASHFORTH, ids=len)
-def test_the_weights_of_plms_give_the_mean_over_the_next_step_of_any_polynomial_through_the_last_values(
+def test_the_weights_of_plms_are_exact_for_polynomials(
     weights,
 ):
     """Of u^k, known at u = 0, −1, −2, …, the mean over [0, 1] is 1/(k+1)."""

@@ -35,7 +35,7 @@ def any_schedule(draw, max_T):
 
 @every_rule
 @given(T=st.integers(1, 5000), data=st.data())
-def test_a_rule_gives_times_that_fall_strictly_to_0(name, T, data):
+def test_a_spacing_gives_times_that_fall_strictly_to_0(name, T, data):
     steps = data.draw(st.one_of(st.integers(1, T), st.integers(max(1, T - 3), T)))
     times = SPACINGS[name](T, steps)
     assert len(times) == steps + 1
@@ -45,19 +45,19 @@ def test_a_rule_gives_times_that_fall_strictly_to_0(name, T, data):
 
 
 @every_rule
-def test_every_rule_falls_strictly_for_every_number_of_steps(name):
+def test_every_spacing_falls_strictly_for_every_number_of_steps(name):
     for T in (1, 2, 3, 7, 50, 97):
         for steps in range(1, T + 1):
             assert explicit(T, SPACINGS[name](T, steps)) == SPACINGS[name](T, steps)
 
 
 @every_rule
-def test_with_T_steps_every_rule_takes_every_time(name):
+def test_with_T_steps_every_spacing_takes_every_time(name):
     assert SPACINGS[name](100, 100) == tuple(range(100, -1, -1))
     assert SPACINGS[name](1, 1) == (1, 0)
 
 
-def test_the_rules_by_example():
+def test_the_spacings_by_example():
     assert trailing(1000, 4) == (1000, 750, 500, 250, 0)
     assert leading(1000, 4) == (751, 501, 251, 1, 0)
     assert linspace(1000, 4) == (1000, 667, 334, 1, 0)
@@ -70,7 +70,7 @@ def test_the_rules_by_example():
     assert leading(1000, 1) == (1, 0)
 
 
-def test_a_list_of_ones_own_is_checked_and_none_is_every_time():
+def test_an_explicit_list_is_checked_and_none_means_every_time():
     assert explicit(10, [7, 3, 0]) == (7, 3, 0)
     assert explicit(3) == (3, 2, 1, 0)
     for bad in ([7, 7, 0], [3, 7, 0], [11, 0], [7, 3], [0], [], [1.5, 0]):
@@ -80,14 +80,14 @@ def test_a_list_of_ones_own_is_checked_and_none_is_every_time():
 
 @every_rule
 @pytest.mark.parametrize("steps", [0, -1, 11])
-def test_more_steps_than_there_are_times_or_none_are_refused(name, steps):
+def test_more_steps_than_times_or_no_steps_are_refused(name, steps):
     with pytest.raises(ValueError, match=f"expected between 1 and T = 10 sampling steps, got {steps}"):
         SPACINGS[name](10, steps)
 
 
 @every_rule
 @pytest.mark.parametrize("steps", [2.5, "3", None])
-def test_steps_are_a_whole_number(name, steps):
+def test_the_number_of_steps_is_an_integer(name, steps):
     with pytest.raises(ValueError, match="expected T and the number of steps as integers"):
         SPACINGS[name](10, steps)
 
@@ -97,9 +97,7 @@ def test_steps_are_a_whole_number(name, steps):
 
 @pytest.mark.parametrize("name", LEVEL_SPACINGS)
 @given(schedule=any_schedule(max_T=400), data=st.data())
-def test_a_rule_of_levels_gives_times_that_fall_strictly_from_where_there_is_signal_to_0(
-    name, schedule, data
-):
+def test_noise_level_spacings_fall_strictly_from_the_last_time_with_signal_to_0(name, schedule, data):
     T = schedule.T
     steps = data.draw(st.one_of(st.integers(1, T), st.integers(max(1, T - 3), T)))
     times = LEVEL_SPACINGS[name](schedule, steps)
@@ -117,7 +115,7 @@ def test_a_rule_of_levels_gives_times_that_fall_strictly_from_where_there_is_sig
 
 @pytest.mark.parametrize("name", LEVEL_SPACINGS)
 @pytest.mark.parametrize("schedule", [PAPER, schedules.sigmoid(), schedules.linear(50, 0.001, 0.4)], ids=str)
-def test_a_rule_of_levels_is_even_in_its_level_up_to_whole_times(name, schedule):
+def test_noise_level_spacings_are_even_up_to_rounding(name, schedule):
     """Each gap of the level differs from its share by no more than rounding to whole times makes of it."""
     level = schedule.log_snr if name == "logsnr" else np.exp(-schedule.log_snr / 2) ** (1 / 7)
     times = LEVEL_SPACINGS[name](schedule, 8)
@@ -129,7 +127,7 @@ def test_a_rule_of_levels_is_even_in_its_level_up_to_whole_times(name, schedule)
 
 
 @pytest.mark.parametrize("name", LEVEL_SPACINGS)
-def test_a_rule_of_levels_begins_at_pure_noise_where_the_schedule_does(name):
+def test_noise_level_spacings_start_at_pure_noise_where_the_schedule_does(name):
     ended = schedules.zero_terminal_snr(PAPER)
     for steps in (1, 2, 3, 10, 999, 1000):
         times = LEVEL_SPACINGS[name](ended, steps)
@@ -147,7 +145,7 @@ def test_levels_without_signal_are_left_out(name):
     assert log_snr(cosine, 3)[1] == round(float(cosine.time_of(np.exp(cosine.log_snr[[996, 1]].mean()))))
 
 
-def test_where_a_schedule_ends_in_pure_noise_the_levels_are_even_from_the_last_time_with_signal():
+def test_at_zero_terminal_snr_levels_are_even_from_the_last_time_with_signal():
     ended = schedules.zero_terminal_snr(PAPER)
     (first,) = ended.log_snr[:-1][(ended.log_snr[:-1] >= -10.2) & (ended.log_snr[1:] < -10.2)]
     for steps in (3, 6):
@@ -156,13 +154,13 @@ def test_where_a_schedule_ends_in_pure_noise_the_levels_are_even_from_the_last_t
         assert LEVEL_SPACINGS["logsnr"](ended, steps) == (1000, *inner, 0)
 
 
-def test_the_rules_of_levels_by_example():
+def test_the_noise_level_spacings_by_example():
     assert log_snr(PAPER, 10) == (1000, 887, 758, 604, 411, 203, 74, 23, 6, 1, 0)
     assert karras(PAPER, 10) == (1000, 938, 865, 776, 664, 512, 302, 103, 19, 1, 0)
     assert log_snr(PAPER, 1) == karras(PAPER, 1) == (1000, 0)
 
 
-def test_every_rule_by_its_name():
+def test_every_spacing_by_name():
     assert spaced(PAPER, "quadratic", 20) == quadratic(1000, 20)
     assert spaced(PAPER, "karras", 20) == karras(PAPER, 20)
     cosine = schedules.cosine(1000)
@@ -185,7 +183,7 @@ def test_every_rule_by_its_name():
 # ---- times between the whole ones
 
 
-def test_a_list_may_have_times_between_the_whole_ones_where_it_is_said():
+def test_an_explicit_list_may_have_real_times_on_request():
     assert explicit(10, [7.5, 3, 2.0, 0], whole=False) == (7.5, 3, 2, 0)
     assert explicit(10, np.array([10.0, 1.0, 0.0]), whole=False) == (10, 1, 0)
     assert [type(t) for t in explicit(10, np.array([7.5, 2, 0]), whole=False)] == [float, int, int]

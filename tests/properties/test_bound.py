@@ -68,7 +68,7 @@ def with_first(schedule, variance, first):
 
 
 @given(gentle_schedule(min_T=2, max_T=6), st.floats(0.1, 2), st.floats(-1, 1), st.floats(-2, 2), variances)
-def test_V1_the_bound_is_the_nll_plus_the_kl_between_the_paths(schedule, spread, mean, x0, variance):
+def test_V1_the_bound_is_the_nll_plus_the_kl_between_paths(schedule, spread, mean, x0, variance):
     """Both sides by different ways: the sum of terms, and the joint Gaussians of all x_1…x_T."""
     law, T = Gaussian([mean], [[spread**2]]), schedule.T
     sigma2 = likelihood.step_variances(schedule, variance)
@@ -112,7 +112,7 @@ def test_V1_with_the_exact_eps_the_bound_is_above_the_entropy_of_the_data(schedu
     assert gap(law, schedule, likelihood.step_variances(schedule, variance)) > 0
 
 
-def test_V1_with_beta_for_variance_the_bound_closes_as_T_grows_and_with_beta_tilde_it_stays_at_half_gamma():
+def test_V1_the_bound_closes_with_beta_and_keeps_a_gap_of_half_gamma_with_beta_tilde():
     law = Gaussian([0.3], [[0.25]])
     large, small = {}, {}
     for T in (400, 3200, 25_600):
@@ -128,7 +128,7 @@ def test_V1_with_beta_for_variance_the_bound_closes_as_T_grows_and_with_beta_til
     assert named - large[25_600] == pytest.approx((1 - np.log(2)) / 2, abs=0.01)
 
 
-def test_V1_a_run_of_the_bound_has_that_expectation():
+def test_V1_the_sampled_bound_has_that_expectation():
     """20 000 draws; the allowance is five standard errors of what they average."""
     law, schedule = Gaussian([0.3, -0.2], [[0.5, 0.2], [0.2, 0.3]]), schedules.linear(8, 0.05, 0.6)
     x0 = np.tile([[0.7, -0.4]], (20_000, 1))
@@ -140,7 +140,7 @@ def test_V1_a_run_of_the_bound_has_that_expectation():
         assert_close(got.total, got.prior + got.steps + got.data)
 
 
-def test_V1_slip_with_q_dropped_from_the_average_the_kl_may_be_negative():
+def test_V1_erratum_with_an_extra_factor_q_the_kl_may_be_negative():
     x = np.linspace(-12, 12, 100_001)
     q, log_ratio = np.exp(log_normal(x, 0, 1)), log_normal(x, 0, 1) - log_normal(x, 0, 0.5)
     h = x[1] - x[0]
@@ -182,7 +182,7 @@ def paths(schedule, rng, n=3):
 
 
 @given(any_schedule(min_T=2, max_T=60, extreme=6.0), seeds)
-def test_V3_the_path_taken_forwards_is_the_path_taken_backwards(schedule, seed):
+def test_V3_the_forward_and_backward_factorisations_of_q_agree(schedule, seed):
     x = paths(schedule, np.random.default_rng(seed))
     forwards = backwards = ratios = largest = 0.0
     for t in range(1, schedule.T + 1):
@@ -216,7 +216,7 @@ def log_ratios(schedule, x, x0_of):
 
 
 @given(gentle_schedule(min_T=2, max_T=40), seeds)
-def test_V3_the_log_ratio_of_a_path_is_prior_steps_and_data_and_the_slip_loses_the_data(schedule, seed):
+def test_V3_the_log_ratio_of_a_path_is_the_sum_of_prior_step_and_data_terms(schedule, seed):
     x = paths(schedule, np.random.default_rng(seed))
     whole, prior, steps, data = log_ratios(schedule, x, lambda x_t, t: np.tanh(x_t) + 0.01 * t)
     largest = np.abs(whole) + np.abs(prior) + np.abs(steps) + np.abs(data)
@@ -226,7 +226,7 @@ def test_V3_the_log_ratio_of_a_path_is_prior_steps_and_data_and_the_slip_loses_t
     assert np.all(np.abs(data) > 1e-6)
 
 
-def test_V3_slip_without_the_data_term_the_sum_is_no_bound():
+def test_V3_erratum_without_the_data_term_the_sum_is_no_bound():
     """Wide data and few, large steps: the bits that L_0 pays for are most of them."""
     law, schedule = Gaussian([0.0], [[9.0]]), schedules.constant(20, 0.4)
     prior, steps, data = expected_terms(law, schedule, "large", data_points(law))
@@ -239,7 +239,7 @@ def test_V3_slip_without_the_data_term_the_sum_is_no_bound():
 
 
 @given(st.floats(-2, 2), st.floats(0.05, 3), st.floats(-2, 2), st.floats(0.05, 3))
-def test_V4_the_kl_of_two_gaussians_is_the_integral(mean, sigma, other_mean, other_sigma):
+def test_V4_the_kl_of_two_gaussians_equals_the_integral(mean, sigma, other_mean, other_sigma):
     x, h = np.linspace(mean - 12 * sigma, mean + 12 * sigma, 4001, retstep=True)
     log_q, log_p = log_normal(x, mean, sigma**2), log_normal(x, other_mean, other_sigma**2)
     integral = np.sum(np.exp(log_q) * (log_q - log_p)) * h
@@ -248,9 +248,7 @@ def test_V4_the_kl_of_two_gaussians_is_the_integral(mean, sigma, other_mean, oth
 
 
 @given(any_schedule(min_T=2), st.data(), variances, seeds)
-def test_V4_is_the_squared_distance_of_the_means_plus_what_does_not_depend_on_theta(
-    schedule, data, variance, seed
-):
+def test_V4_is_the_squared_distance_of_the_means_plus_a_constant_in_theta(schedule, data, variance, seed):
     t = data.draw(st.integers(2, schedule.T))
     rng = np.random.default_rng(seed)
     x0, x_t, guess = rng.standard_normal((3, 4, 2, 3))
@@ -266,7 +264,7 @@ def test_V4_is_the_squared_distance_of_the_means_plus_what_does_not_depend_on_th
 
 
 @given(any_schedule(min_T=2), st.data(), variances, seeds)
-def test_V5_in_eps_it_is_the_same_with_the_weight_of_the_paper(schedule, data, variance, seed):
+def test_V5_in_eps_the_step_term_has_the_weight_of_the_paper(schedule, data, variance, seed):
     t = data.draw(st.integers(2, schedule.T))
     assume(schedule.alpha_bar[t] > 1e-12)
     x0, eps, guess = np.random.default_rng(seed).standard_normal((3, 4, 2, 3))
@@ -293,7 +291,7 @@ def test_V6_the_masses_of_the_256_levels_sum_to_1(mean, log_sigma):
 
 
 @given(st.integers(1, 254), st.floats(-4, 4), st.floats(np.log(0.003), np.log(5.0)))
-def test_V6_a_mass_is_the_integral_over_its_bin_however_far_away(level, mean, log_sigma):
+def test_V6_a_mass_is_the_integral_over_its_bin_even_in_the_far_tails(level, mean, log_sigma):
     sigma, x = np.exp(log_sigma), LEVELS[level]
     low, high = sorted(((x - 1 / 255 - mean) / sigma, (x + 1 / 255 - mean) / sigma), key=abs)  # near, far
     if low * high > 0:  # the mean is outside: what is more than 40/|z| beyond the near edge has no weight
@@ -307,7 +305,7 @@ def test_V6_a_mass_is_the_integral_over_its_bin_however_far_away(level, mean, lo
     assert_close(got, expected, 1 + sigma + abs(low) * (1 + abs(mean)) / sigma)
 
 
-def test_V6_the_end_bins_are_open_and_the_far_tails_keep_their_logarithm():
+def test_V6_the_end_bins_are_open_and_the_far_tails_have_a_finite_logarithm():
     ends = np.array([-1.0, 1.0])
     beyond = likelihood.log_level_mass(ends, np.array([-50.0, 50.0]), 0.01)
     assert np.array_equal(beyond, [0.0, 0.0])
@@ -320,7 +318,7 @@ def test_V6_the_end_bins_are_open_and_the_far_tails_keep_their_logarithm():
     )
 
 
-def test_V6_nothing_is_lost_where_one_formula_takes_over_from_another():
+def test_V6_no_digits_are_lost_where_one_formula_replaces_another():
     for z in (29.9, 30.1, 31.0, 35.0):  # an open bin is one Φ, and erfc still holds it
         got = likelihood.log_level_mass(np.array([-1.0]), np.array([-1 + 1 / 255 + z * 0.1]), 0.01)
         assert got.item() == pytest.approx(math.log(math.erfc(z / math.sqrt(2)) / 2), abs=1e-10)
@@ -357,7 +355,7 @@ def test_V7_the_data_term_is_V5_at_t_1_up_to_a_constant(schedule, variance, seed
     assert_close(got, weight * ((eps - guess) ** 2).sum(axis=1) + constant, scale + abs(constant))
 
 
-def test_V7_slip_x_t_shown_as_x_1_is_paid_for_with_thousands_of_nats():
+def test_V7_erratum_x_t_in_place_of_x_1_costs_thousands_of_nats():
     """ε_θ(√ᾱ_t x_0 + √(1−ᾱ_t) ε, 1) as printed, by the exact network for a peak as narrow as the documents' (S5)."""
     law, schedule = Gaussian([0.0], [[0.01**2]]), schedules.linear()
     denoiser, x0 = exact_denoiser(law, schedule), data_points(law)
@@ -374,7 +372,7 @@ def test_V7_slip_x_t_shown_as_x_1_is_paid_for_with_thousands_of_nats():
 # ---- Slips in what the bound is made of
 
 
-def test_R1_slip_without_x0_the_step_back_is_another_law_twice_as_wide_at_t_2():
+def test_R1_erratum_without_x0_the_posterior_is_twice_as_wide_at_t_2():
     """q(x_{t−1}|x_t) of N(0, ½²) data beside q(x_{t−1}|x_t, x_0): they agree only where nothing is left to know."""
     schedule = schedules.linear()
     marginal = schedule.alpha_bar * 0.25 + schedule.one_minus_alpha_bar
@@ -383,7 +381,7 @@ def test_R1_slip_without_x0_the_step_back_is_another_law_twice_as_wide_at_t_2():
     assert np.all(wider > 1) and wider[500 - 2] < 1.001
 
 
-def test_V8_slips_of_the_input_a_minus_before_the_noise_or_alpha_for_alpha_bar_ruin_the_samples():
+def test_V8_errata_a_wrong_sign_or_alpha_for_alpha_bar_in_the_input_ruin_the_samples():
     """What a perfect learner of the printed input does to N(0, ½²) data, by the recursion of the chain (O3)."""
     schedule = schedules.linear()
 
@@ -407,7 +405,7 @@ def test_V8_slips_of_the_input_a_minus_before_the_noise_or_alpha_for_alpha_bar_r
 # ---- S8
 
 
-def test_S8_along_the_chain_the_rate_rises_the_distortion_falls_and_shannon_is_met_from_above():
+def test_S8_the_rate_rises_the_distortion_falls_and_shannons_bound_holds():
     """Of N(0, s²) no code reaches a distortion D below ½ log(s²/D) nats; with σ_t² = β_t the chain comes near it."""
     law, T = Gaussian([0.0], [[0.25]]), 1000
     schedule = schedules.linear(T)

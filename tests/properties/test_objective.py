@@ -40,7 +40,7 @@ def chance_of_counts(counts):
 
 
 @given(any_schedule(max_T=50), st.integers(1, 6), st.integers(1, 4), seeds)
-def test_v8_gradient_of_l_simple_for_a_linear_eps_theta_is_the_analytic_one(schedule, batch, dim, seed):
+def test_V8_the_gradient_of_l_simple_for_a_linear_eps_theta_is_the_analytic_one(schedule, batch, dim, seed):
     rng = np.random.default_rng(seed)
     x0, noise = rng.standard_normal((2, batch, dim))
     t = rng.integers(1, schedule.T + 1, batch)
@@ -58,7 +58,7 @@ def test_v8_gradient_of_l_simple_for_a_linear_eps_theta_is_the_analytic_one(sche
 
 
 @given(any_schedule(max_T=50), st.integers(1, 5), seeds)
-def test_v8_l_simple_is_the_formula_number_by_number(schedule, batch, seed):
+def test_V8_l_simple_is_its_formula_entry_by_entry(schedule, batch, seed):
     rng = np.random.default_rng(seed)
     x0, noise = rng.standard_normal((2, batch, 3, 3, 2))
     t = rng.integers(1, schedule.T + 1, batch)
@@ -71,7 +71,7 @@ def test_v8_l_simple_is_the_formula_number_by_number(schedule, batch, seed):
     assert_close(loss.item(), sum(squares) / len(squares))
 
 
-def test_v8_the_exact_eps_has_the_lowest_loss_and_the_conditional_variance_is_what_is_left():
+def test_V8_the_exact_eps_has_the_lowest_loss_which_is_the_conditional_variance():
     """For N(0, s²) data E(ε − ε*)² = ᾱ s² / (ᾱ s² + 1 − ᾱ); 200 000 draws leave 0.3 % of error (1σ)."""
     schedule, spread, t = schedules.linear(20, 0.01, 0.4), 0.5, 6
     rng = np.random.default_rng(0)
@@ -87,7 +87,7 @@ def test_v8_the_exact_eps_has_the_lowest_loss_and_the_conditional_variance_is_wh
     assert loss(1.0) < min(loss(0.9), loss(1.1))
 
 
-def test_v8_the_noise_of_one_step_learned_for_that_of_the_jump_ruins_the_samples():
+def test_V8_erratum_learning_the_noise_of_one_step_ruins_the_samples():
     """E[z_t|x_t] = √(β_t/(1−ᾱ_t)) E[ε|x_t]: taken for ε̂ it leaves most of the noise where it is."""
     schedule = schedules.linear(100, 1e-3, 0.1)
     law = Gaussian(np.zeros(1), 0.01 * np.eye(1))
@@ -115,7 +115,7 @@ def test_v8_the_noise_of_one_step_learned_for_that_of_the_jump_ruins_the_samples
 
 
 @given(st.integers(1, 2000), st.integers(1, 65), seeds)
-def test_v9_antithetic_times_fill_any_batch_and_pair_up_to_T_plus_1(T, batch, seed):
+def test_V9_antithetic_times_fit_any_batch_size_and_pairs_sum_to_T_plus_1(T, batch, seed):
     t = antithetic_times(np.random.default_rng(seed), T, batch)
     half = batch // 2
     assert t.shape == (batch,) and t.dtype.kind == "i"
@@ -125,7 +125,7 @@ def test_v9_antithetic_times_fill_any_batch_and_pair_up_to_T_plus_1(T, batch, se
 
 @pytest.mark.parametrize("draw", [uniform_times, antithetic_times])
 @pytest.mark.parametrize("batch", [1, 4, 5])
-def test_v9_each_place_of_a_batch_has_a_uniform_time(draw, batch):
+def test_V9_the_time_at_each_index_of_a_batch_is_uniform(draw, batch):
     T, rng = 7, np.random.default_rng(0)
     drawn = np.array([draw(rng, T, batch) for _ in range(4000)])
     for place in drawn.T:
@@ -133,7 +133,7 @@ def test_v9_each_place_of_a_batch_has_a_uniform_time(draw, batch):
 
 
 @pytest.mark.parametrize("draw", [uniform_times, antithetic_times])
-def test_v9_the_first_and_the_last_time_occur_as_often_as_any(draw):
+def test_V9_the_first_and_the_last_time_occur_as_often_as_any_other(draw):
     T, rng = 1001, np.random.default_rng(0)
     counts = np.bincount(draw(rng, T, 100_000), minlength=T + 1)
     assert counts[0] == 0 and len(counts) == T + 1
@@ -142,7 +142,7 @@ def test_v9_the_first_and_the_last_time_occur_as_often_as_any(draw):
     assert np.abs(ends[:2] - ends[2]).max() < 5 * np.sqrt(ends[2])
 
 
-def test_v9_antithetic_times_keep_the_mean_time_of_a_batch_in_the_middle():
+def test_V9_antithetic_times_have_a_constant_batch_mean():
     rng = np.random.default_rng(0)
     assert all(antithetic_times(rng, 1000, 64).mean() == 500.5 for _ in range(20))
     assert np.std([uniform_times(rng, 1000, 64).mean() for _ in range(200)]) > 20
@@ -151,7 +151,7 @@ def test_v9_antithetic_times_keep_the_mean_time_of_a_batch_in_the_middle():
 # ---- V11
 
 
-def test_v11_all_256_levels_go_to_minus_one_to_one_and_back_exactly():
+def test_V11_all_256_levels_map_to_minus_one_to_one_and_back_exactly():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 4, 4, 1)
     data = datasets.from_raw("levels", levels, held_out=levels, limits=(0, 255))
     assert data.x.dtype == np.float32 and data.x.min() == -1 and data.x.max() == 1
@@ -162,7 +162,7 @@ def test_v11_all_256_levels_go_to_minus_one_to_one_and_back_exactly():
 # ---- S1
 
 
-def test_s1_training_lowers_the_loss_and_brings_eps_theta_near_the_closed_form():
+def test_S1_training_lowers_the_loss_and_eps_theta_approaches_the_closed_form():
     schedule, law = schedules.linear(20, 0.01, 0.4), Gaussian(np.array([0.8]), np.array([[0.09]]))
     rng = np.random.default_rng(0)
     x = law.sample(rng, 4000).astype(np.float32)

@@ -24,20 +24,20 @@ def any_times(draw, T):
 
 
 @given(gentle_schedule(min_T=2), st.sampled_from(["small", "large"]))
-def test_S2_no_noise_at_the_last_step_which_lands_on_x0(schedule, variance):
+def test_S2_the_last_step_adds_no_noise_and_returns_the_predicted_x0(schedule, variance):
     last = ddpm_steps(schedule, variance=variance)[-1]
     assert last.s == 0 and last.sigma == 0 and last.x == 0
     assert_close(last.x0, 1.0)
 
 
 @given(gentle_schedule(min_T=2))
-def test_S2_the_noise_of_a_step_is_the_standard_deviation(schedule):
+def test_S2_the_noise_of_a_step_is_scaled_by_the_standard_deviation(schedule):
     for small, large in zip(ddpm_steps(schedule)[:-1], ddpm_steps(schedule, variance="large"), strict=False):
         assert_close(small.sigma**2, schedule.posterior_variance[small.t])
         assert_close(large.sigma**2, schedule.beta[large.t])
 
 
-def test_S2_slip_a_variance_in_place_of_the_standard_deviation_loses_the_variance_of_the_data():
+def test_S2_erratum_a_variance_for_the_standard_deviation_loses_the_data_variance():
     schedule, data = schedules.linear(), Gaussian([0.0], [[1.0]])
     right = ddpm_steps(schedule, variance="large")
     wrong = [step._replace(sigma=step.sigma**2) for step in right]
@@ -58,7 +58,7 @@ def test_S2_small_is_exact_for_a_single_point_and_large_for_standard_normal_data
 
 
 @given(any_schedule(min_T=2, extreme=8.0), st.data(), st.floats(0, 1))
-def test_S3_the_step_is_the_documents_equation(schedule, data, eta):
+def test_S3_the_step_is_the_published_equation(schedule, data, eta):
     t, s, *_ = data.draw(any_times(schedule.T).filter(lambda times: len(times) > 2))
     alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
     assume(alpha_bar_t > 1e-9)
@@ -83,7 +83,7 @@ def test_S3_the_step_keeps_the_marginal_of_every_x0_for_every_eta(schedule, data
 
 
 @given(gentle_schedule(min_T=2), st.data(), st.floats(0, 1), st.floats(-2, 2))
-def test_S3_marginals_are_kept_along_the_whole_way_when_x0_is_known(schedule, data, eta, mean):
+def test_S3_marginals_are_kept_along_the_whole_trajectory_when_x0_is_known(schedule, data, eta, mean):
     times = data.draw(any_times(schedule.T))
     point = Gaussian([mean], [[0.0]])
     plan = ddim_steps(schedule, times, eta)
@@ -95,7 +95,7 @@ def test_S3_marginals_are_kept_along_the_whole_way_when_x0_is_known(schedule, da
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_S3_on_gaussian_data_the_law_of_the_samples_tends_to_the_data_as_steps_grow_for_every_eta(eta):
+def test_S3_on_gaussian_data_the_samples_converge_to_the_data_for_every_eta(eta):
     data = Gaussian([0.3, -0.2], [[0.5, 0.2], [0.2, 0.1]])
 
     def error(T):
@@ -108,7 +108,7 @@ def test_S3_on_gaussian_data_the_law_of_the_samples_tends_to_the_data_as_steps_g
 
 
 @given(any_schedule())
-def test_S4_at_eta_1_the_coefficients_of_single_steps_are_those_of_ddpm_with_beta_tilde(schedule):
+def test_S4_at_eta_1_the_coefficients_of_single_steps_are_those_of_ddpm(schedule):
     kept = schedule.alpha_bar > 1e-12
     times = np.flatnonzero(kept)[::-1]
     for p, q in zip(ddim_steps(schedule, times, 1.0), ddpm_steps(schedule, times), strict=True):
@@ -132,7 +132,7 @@ def test_S4_at_eta_1_ddim_is_ddpm_sample_by_sample(schedule):
         assert_close(p.x, q.x, 1.0, tolerance=1e-8)
 
 
-def test_S4_at_eta_1_ddim_on_the_paper_schedule_is_ddpm_to_1e_12():
+def test_S4_at_eta_1_ddim_on_the_schedule_of_the_paper_is_ddpm_to_1e_12():
     schedule = schedules.linear()
     denoiser = Denoiser(Gaussian([0.1, 0.2], [[0.5, 0.1], [0.1, 0.2]]).network(schedule), schedule)
     x_T = initial_noise(np.random.default_rng(0), (5, 2), np.float64)
@@ -141,7 +141,7 @@ def test_S4_at_eta_1_ddim_on_the_paper_schedule_is_ddpm_to_1e_12():
         assert_close(p.x, q.x, 1.0)
 
 
-def test_S4_at_eta_0_ddim_draws_nothing_and_does_not_depend_on_the_generator():
+def test_S4_at_eta_0_ddim_draws_no_noise_and_is_independent_of_the_generator():
     schedule = schedules.linear(100)
     denoiser = Denoiser(mixture1d().network(schedule), schedule)
     x_T = initial_noise(np.random.default_rng(0), (5, 1))
@@ -152,7 +152,7 @@ def test_S4_at_eta_0_ddim_draws_nothing_and_does_not_depend_on_the_generator():
     assert np.array_equal(samples, final(ddim(denoiser, x_T, np.random.default_rng(2))))
 
 
-def test_S5_the_documents_mixture():
+def test_S5_the_1d_gaussian_mixture():
     data = mixture1d()
     x = data.sample(np.random.default_rng(0), 100_000)[:, 0]
     for share, mean, deviation in ((0.3, 0.5, 0.01), (0.4, 0.1, 0.03), (0.3, -0.4, 0.01)):
@@ -163,7 +163,7 @@ def test_S5_the_documents_mixture():
         assert mine.std() == pytest.approx(deviation, abs=5 * error)
 
 
-def test_S7_previous_times_are_the_next_entries_of_the_list_whatever_it_is():
+def test_S7_the_previous_time_is_the_next_entry_of_any_list_of_times():
     schedule = schedules.linear()
     times = (981, 700, 699, 3, 0)
     for plan in (ddpm_steps(schedule, times), ddim_steps(schedule, times)):

@@ -79,7 +79,7 @@ def test_O1_eps_x0_and_v_follow_from_the_score_at_every_t(oracle, schedule, data
     assert_close(oracle.v(schedule, x, t), noising.v_from(schedule, x0, eps, t), largest)
 
 
-def test_O1_x0_is_the_posterior_mean_by_integration_and_q_t_the_density_that_comes_with_it():
+def test_O1_x0_and_q_t_agree_with_numerical_integration_of_bayes_rule():
     data, x = mixture1d(), np.linspace(-1.5, 1.5, 7)[:, None]
     grid = np.linspace(-0.6, 0.7, 200_001)
     prior = np.exp(data.log_density(PAPER, grid[:, None], 0)) * (grid[1] - grid[0])
@@ -93,14 +93,14 @@ def test_O1_x0_is_the_posterior_mean_by_integration_and_q_t_the_density_that_com
 
 
 @pytest.mark.parametrize("t", [0, 1, 200, 1000])
-def test_O1_the_density_has_mass_one(t):
+def test_O1_the_density_integrates_to_one(t):
     x = np.linspace(-8, 8, 160_001)[:, None]
     mass = np.exp(mixture1d().log_density(PAPER, x, t)).sum() * (x[1] - x[0]).item()
     assert mass == pytest.approx(1.0, abs=1e-9)
 
 
 @given(any_oracle(), st.sampled_from([1e3, 1e6, 1e10]), st.sampled_from([1, 2, 500, 1000]))
-def test_O1_nothing_overflows_far_away_and_the_pull_is_towards_the_data(oracle, distance, t):
+def test_O1_nothing_overflows_far_away_and_the_score_points_towards_the_data(oracle, distance, t):
     x = np.full((1, oracle.dim), distance)
     answers = [f(PAPER, x, t) for f in (oracle.log_density, oracle.score, oracle.eps, oracle.x0, oracle.v)]
     assert all(np.all(np.isfinite(answer)) for answer in answers)
@@ -110,7 +110,7 @@ def test_O1_nothing_overflows_far_away_and_the_pull_is_towards_the_data(oracle, 
 
 
 @given(any_schedule(max_T=100), st.integers(0, 2**32 - 1))
-def test_O1_a_time_of_its_own_for_each_sample(schedule, seed):
+def test_O1_each_sample_may_have_its_own_time(schedule, seed):
     rng, oracle = np.random.default_rng(seed), mixture1d()
     x, t = rng.standard_normal((6, 1)), rng.integers(1, schedule.T + 1, 6)
     together = oracle.eps(schedule, x, t)
@@ -118,7 +118,7 @@ def test_O1_a_time_of_its_own_for_each_sample(schedule, seed):
 
 
 @given(any_gaussian(), gentle_schedule(), st.data(), st.sampled_from([1, 1e4, 1e8]))
-def test_O1_a_gaussian_is_the_formula_however_far_away(oracle, schedule, data, distance):
+def test_O1_a_gaussian_is_its_formula_even_far_away(oracle, schedule, data, distance):
     t = data.draw(st.integers(1, schedule.T))
     mean, covariance = oracle.marginal(schedule, t)
     assert_close(mean, np.sqrt(schedule.alpha_bar[t]) * oracle.mean)
@@ -132,7 +132,7 @@ def test_O1_a_gaussian_is_the_formula_however_far_away(oracle, schedule, data, d
 
 
 @given(gentle_schedule(), st.data(), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_O1_a_mixture_is_its_gaussians_each_as_likely_as_bayes_says(schedule, data, K, D, seed):
+def test_O1_a_mixture_averages_its_gaussians_by_their_posterior_probabilities(schedule, data, K, D, seed):
     t, rng = data.draw(st.integers(1, schedule.T)), np.random.default_rng(seed)
     weights, means = rng.dirichlet(np.ones(K)), rng.standard_normal((K, D))
     roots = rng.standard_normal((K, D, D)) * 10 ** rng.uniform(-2, 0, (K, 1, 1))
@@ -166,7 +166,7 @@ def test_O2_x0_of_a_finite_data_set_is_the_softmax_weighted_mean(schedule, data,
     assert_close(oracle.log_density(schedule, x, t)[0], log_density, 100 * (1 + 1 / noise))
 
 
-def test_O2_a_finite_data_set_is_a_mixture_without_width():
+def test_O2_a_finite_data_set_is_a_mixture_of_zero_covariance():
     points = np.random.default_rng(0).standard_normal((5, 2))
     finite, mixture = FiniteData(points), Mixture(np.full(5, 0.2), points, np.zeros((5, 2, 2)))
     x = np.random.default_rng(1).standard_normal((6, 2))
@@ -176,7 +176,7 @@ def test_O2_a_finite_data_set_is_a_mixture_without_width():
         assert_close(finite.log_density(PAPER, x, t), mixture.log_density(PAPER, x, t), 10, 1e-10)
 
 
-def test_O2_the_exact_sampler_gives_back_the_training_data():
+def test_O2_the_exact_sampler_reproduces_the_training_data():
     points = np.random.default_rng(0).uniform(-1, 1, (10, 4))
     denoiser = Denoiser(FiniteData(points).network(PAPER), PAPER)
     x_T = initial_noise(np.random.default_rng(1), (50, 4), np.float64)
@@ -186,7 +186,7 @@ def test_O2_the_exact_sampler_gives_back_the_training_data():
 
 
 @given(any_gaussian(), gentle_schedule(), st.data())
-def test_O3_the_affine_map_of_a_step_is_what_the_sampler_does(oracle, schedule, data):
+def test_O3_the_affine_map_of_a_step_is_the_step_of_the_sampler(oracle, schedule, data):
     t = data.draw(st.integers(1, schedule.T))
     x = np.random.default_rng(0).standard_normal((4, oracle.dim))
     denoiser = Denoiser(oracle.network(schedule, "v"), schedule, prediction="v")
@@ -227,7 +227,7 @@ def sampler_run(sampler, times, options, oracle=PLANE):
 
 @pytest.mark.parametrize(("sampler", "plan", "options"), WITHOUT_MEMORY)
 @pytest.mark.parametrize("start", [(None, None), (np.array([1.0, 2.0]), np.array([[2.0, 0.5], [0.5, 0.3]]))])
-def test_O3_what_a_run_tells_is_what_the_recursion_makes_of_the_coefficients(sampler, plan, options, start):
+def test_O3_the_moments_of_a_run_are_those_of_the_recursion(sampler, plan, options, start):
     times = trailing(1000, 20)
     told = list(outcome_of(sampler_run(sampler, times, options), 2, *start))
     assert [t for t, *_ in told] == list(times[1:])
@@ -240,7 +240,7 @@ def test_O3_what_a_run_tells_is_what_the_recursion_makes_of_the_coefficients(sam
 
 
 @pytest.mark.parametrize("sde", [False, True])
-def test_O3_what_a_run_of_dpm_solver_tells_is_the_recursion_of_x_and_the_last_x0_together(sde):
+def test_O3_the_moments_of_dpm_solver_follow_the_recursion_of_x_and_the_last_x0(sde):
     times, eye, none = trailing(1000, 12), np.eye(2), np.zeros((2, 2))
     mean, covariance = np.zeros(4), np.diag([1.0, 1.0, 0.0, 0.0])
     told = outcome_of(sampler_run(dpmpp_2m, times, {"sde": sde}), 2)
@@ -270,7 +270,7 @@ def test_O3_the_exact_mean_and_covariance_are_those_of_a_large_run(sampler, opti
     assert np.all(np.abs(np.cov(samples.T) - covariance) < 5 * error)
 
 
-def test_O3_of_many_samples_and_draws_none_is_lost():
+def test_O3_many_dimensions_and_many_draws_are_all_counted():
     """More than one block of a sampler's noise holds, which are 512 samples of 8 numbers."""
     oracle, times = Gaussian(np.linspace(-1, 1, 8), np.diag(np.geomspace(0.01, 2, 8))), trailing(1000, 200)
     *_, (_, mean, covariance) = outcome_of(sampler_run(ddpm, times, {}, oracle), 8)
@@ -279,7 +279,7 @@ def test_O3_of_many_samples_and_draws_none_is_lost():
     assert_close(covariance, expected_covariance, 1.0, 1e-10)
 
 
-def test_O3_data_of_any_size_will_do():
+def test_O3_data_of_any_scale_are_accepted():
     for size in (1e-4, 1e6):
         oracle = Gaussian([size], [[size**2]])
         *_, (_, mean, variance) = outcome_of(sampler_run(ddpm, trailing(1000, 10), {}, oracle), 1)
