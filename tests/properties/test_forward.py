@@ -1,4 +1,4 @@
-"""The forward process, ledger F1–F9."""
+"""The forward process (EQUATIONS.md F1–F9)."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_F4_errata_a_product_up_to_T_or_from_index_0_gives_another_marginal():
     schedule = schedules.linear()
     to_T = np.full(1001, np.prod(schedule.alpha[1:]))
     assert np.max(np.abs(to_T - schedule.alpha_bar)) > 0.99
-    # A product that takes in one α more on the left, as a list counted from 0 invites, is late by one step.
+    # A product with one more α at the left, a common mistake with lists counted from 0, is late by one step.
     late = np.cumprod(np.append(schedule.alpha[1], schedule.alpha[1:]))
     assert np.max(np.abs(np.log(late) - schedule.log_alpha_bar)) == pytest.approx(1e-4, rel=1e-3)
 
@@ -122,29 +122,28 @@ def test_F5_erratum_a_squared_alpha_bar_adds_up_to_a_quarter_of_variance():
 
 
 def test_F5_erratum_in_sampling_or_in_both_the_variance_is_more_than_doubled():
-    """What the document's `sample_ddpm` makes of data N(0.3, 0.05²), by recursion with the exact network (O3)."""
+    """Variance of DDPM samples, with the erratum, over that of N(0.3, 0.05²) data: the recursion of O3, exact ε."""
     schedule, mean, variance = schedules.linear(), 0.3, 0.05**2
     right = np.sqrt(schedule.one_minus_alpha_bar)
     wrong = np.sqrt(1 - schedule.alpha_bar**2)
 
-    def width(trained, sampled):
+    def variance_ratio(trained, sampled):
         samples = 1.0
         for step in ddpm_steps(schedule):
             alpha_bar, alpha, beta = (a[step.t] for a in (schedule.alpha_bar, schedule.alpha, schedule.beta))
-            learned = trained[step.t] / (
-                alpha_bar * variance + trained[step.t] ** 2
-            )  # E[ε | x_t] a unit of x_t
+            # E[ε | x_t] per unit of x_t
+            learned = trained[step.t] / (alpha_bar * variance + trained[step.t] ** 2)
             samples *= (1 - beta / sampled[step.t] * learned) ** 2 / alpha
             samples += step.sigma**2
         return samples / variance
 
-    assert width(right, right) == pytest.approx(0.857, abs=1e-3)  # the chain's own error at T = 1000
-    assert width(right, right) * variance == pytest.approx(
+    assert variance_ratio(right, right) == pytest.approx(0.857, abs=1e-3)  # the chain's own error at T = 1000
+    assert variance_ratio(right, right) * variance == pytest.approx(
         Gaussian([mean], [[variance]]).outcome(schedule, ddpm_steps(schedule))[1].item()
     )
-    assert width(right, wrong) == pytest.approx(2.107, abs=1e-3)
-    assert width(wrong, right) == pytest.approx(1.046, abs=1e-3)
-    assert width(wrong, wrong) == pytest.approx(3.700, abs=1e-3)
+    assert variance_ratio(right, wrong) == pytest.approx(2.107, abs=1e-3)
+    assert variance_ratio(wrong, right) == pytest.approx(1.046, abs=1e-3)
+    assert variance_ratio(wrong, wrong) == pytest.approx(3.700, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", schedules.SCHEDULES)
@@ -197,6 +196,6 @@ def test_F9_the_variance_of_x_t_lies_between_that_of_the_data_and_one(schedule, 
 
 
 def _nats_from_noise(schedule):
-    """KL(q(x_T | x_0) ‖ N(0, 1)) a dimension at x_0 = 1, the end of the range of an image."""
+    """KL(q(x_T | x_0) ‖ N(0, 1)) per dimension at x_0 = 1, the upper end of the range of an image."""
     noise = schedule.one_minus_alpha_bar[-1]
     return 0.5 * (schedule.alpha_bar[-1] + noise - 1 - np.log(noise))

@@ -1,4 +1,4 @@
-"""The posterior and the reverse step, ledger R0–R7."""
+"""The posterior and the reverse step (EQUATIONS.md R0–R7)."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ values = st.floats(-5, 5)
 
 
 def test_R0_the_recursion_is_the_integral_over_all_paths():
-    """∫ p(x_t) p_θ(x_{t−1}|x_t) dx_t on a grid, one x_t after another, with μ_θ as R3 makes it of the exact ε."""
+    """∫ p(x_t) p_θ(x_{t−1}|x_t) dx_t on a grid, one t after another, with μ_θ from the exact ε by R3."""
     schedule, data = schedules.linear(4, 0.1, 0.6), Gaussian([0.4], [[0.3]])
     x, width = np.linspace(-9, 9, 1801, retstep=True)
     density, plan = np.exp(log_normal(x, 0, 1)), ddpm_steps(schedule)
@@ -45,11 +45,20 @@ def test_R1_bayes_rule_holds_and_R6_its_constant_is_the_same_at_every_x(schedule
     product = log_normal(x_t, np.sqrt(alpha) * x_prev, beta) + log_normal(
         x_prev, before_mean, before_variance
     )
-    # Each exponent is a difference of x's, squared and divided by a variance: that is the largest term.
+    # The largest term is an exponent: a squared difference divided by a variance.
     scale = 100 * (1 / variance + 1 / beta + 1 / before_variance)
     assert_close(left, product - log_normal(x_t, marginal_mean, marginal_variance), scale)
     constant = product - left
     assert_close(constant, constant[0], scale)
+
+
+def test_R1_erratum_without_x0_the_posterior_is_twice_as_wide_at_t_2():
+    """The variance of q(x_{t−1}|x_t) over that of q(x_{t−1}|x_t, x_0), N(0, ½²) data: 1 only in the limit of noise."""
+    schedule = schedules.linear()
+    marginal = schedule.alpha_bar * 0.25 + schedule.one_minus_alpha_bar
+    ratio = schedule.beta[2:] * marginal[1:-1] / marginal[2:] / schedule.posterior_variance[2:]
+    assert ratio[0] == pytest.approx(2.198, abs=1e-3) and ratio[10 - 2] == pytest.approx(1.172, abs=1e-3)
+    assert np.all(ratio > 1) and ratio[500 - 2] < 1.001
 
 
 @given(any_schedule())

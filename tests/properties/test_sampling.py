@@ -1,4 +1,4 @@
-"""What the documents claim of the samplers, ledger S2–S5."""
+"""The samplers DDPM and DDIM, and the 1-D mixture (EQUATIONS.md S2–S5, S7)."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from minidiff.diffusion.samplers.ddim import steps as ddim_steps
 
 @st.composite
 def any_times(draw, T):
-    """Any list that falls strictly from some t ≤ T to 0."""
+    """Any list of times that falls strictly from some t ≤ T to 0."""
     chosen = draw(st.sets(st.integers(1, T), min_size=1, max_size=12))
     return (*sorted(chosen, reverse=True), 0)
 
@@ -66,10 +66,10 @@ def test_S3_the_step_is_the_published_equation(schedule, data, eta):
     sigma2 = eta**2 * noise_s / noise_t * schedule.kernel(s, t)[1]
     from_eps = np.sqrt(max(noise_s - sigma2, 0)) - np.sqrt(alpha_bar_s * noise_t / alpha_bar_t)
     step, _ = ddim_steps(schedule, (t, s, 0), eta)[:2]
-    # x̂_0 = (x_t − √(1−ᾱ_t) ε̂)/√ᾱ_t put in
+    # with x̂_0 = (x_t − √(1−ᾱ_t) ε̂)/√ᾱ_t substituted
     assert_close(step.x + step.x0 / np.sqrt(alpha_bar_t), np.sqrt(alpha_bar_s / alpha_bar_t))
     got = step.eps - step.x0 * np.sqrt(noise_t / alpha_bar_t)
-    # the equation as printed subtracts before it takes the root, which costs it half of its digits near η = 1
+    # the equation as printed subtracts under the root, which costs half of the digits near η = 1
     assert_close(got, from_eps, 1.0, tolerance=1e-12 if noise_s - sigma2 > 1e-3 * noise_s else 1e-7)
     assert_close(step.sigma**2, sigma2)
 
@@ -113,7 +113,7 @@ def test_S4_at_eta_1_the_coefficients_of_single_steps_are_those_of_ddpm(schedule
     times = np.flatnonzero(kept)[::-1]
     for p, q in zip(ddim_steps(schedule, times, 1.0), ddpm_steps(schedule, times), strict=True):
         signal, sigma = np.sqrt(schedule.alpha_bar[p.t]), np.sqrt(schedule.one_minus_alpha_bar[p.t])
-        # x_t = √ᾱ_t x̂_0 + √(1−ᾱ_t) ε̂ put into DDPM's step
+        # x_t = √ᾱ_t x̂_0 + √(1−ᾱ_t) ε̂ substituted into DDPM's step
         assert_close(q.x * signal + q.x0, p.x0)
         assert_close(q.x * sigma, p.eps)
         assert_close(q.sigma, p.sigma)
@@ -128,7 +128,7 @@ def test_S4_at_eta_1_ddim_is_ddpm_sample_by_sample(schedule):
     other = ddpm(denoiser, x_T, np.random.default_rng(7))
     for p, q in zip(one, other, strict=True):
         assert p.t == q.t
-        # later steps pull the roundings of earlier ones apart, the more so in a narrow mixture
+        # later steps amplify the rounding errors of earlier ones, the more so in a narrow mixture
         assert_close(p.x, q.x, 1.0, tolerance=1e-8)
 
 
@@ -155,12 +155,12 @@ def test_S4_at_eta_0_ddim_draws_no_noise_and_is_independent_of_the_generator():
 def test_S5_the_1d_gaussian_mixture():
     data = mixture1d()
     x = data.sample(np.random.default_rng(0), 100_000)[:, 0]
-    for share, mean, deviation in ((0.3, 0.5, 0.01), (0.4, 0.1, 0.03), (0.3, -0.4, 0.01)):
-        mine = x[np.abs(x - mean) < 0.15]
-        error = deviation / np.sqrt(len(mine))
-        assert len(mine) / len(x) == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / len(x)))
-        assert mine.mean() == pytest.approx(mean, abs=5 * error)
-        assert mine.std() == pytest.approx(deviation, abs=5 * error)
+    for weight, mean, sigma in ((0.3, 0.5, 0.01), (0.4, 0.1, 0.03), (0.3, -0.4, 0.01)):
+        peak = x[np.abs(x - mean) < 0.15]
+        error = sigma / np.sqrt(len(peak))
+        assert len(peak) / len(x) == pytest.approx(weight, abs=5 * np.sqrt(weight * (1 - weight) / len(x)))
+        assert peak.mean() == pytest.approx(mean, abs=5 * error)
+        assert peak.std() == pytest.approx(sigma, abs=5 * error)
 
 
 def test_S7_the_previous_time_is_the_next_entry_of_any_list_of_times():

@@ -1,4 +1,4 @@
-"""The closed forms that samplers and networks are held against, ledger O1–O3."""
+"""The closed forms with which samplers and networks are compared (EQUATIONS.md O1–O3)."""
 
 import numpy as np
 import pytest
@@ -102,11 +102,11 @@ def test_O1_the_density_integrates_to_one(t):
 @given(any_oracle(), st.sampled_from([1e3, 1e6, 1e10]), st.sampled_from([1, 2, 500, 1000]))
 def test_O1_nothing_overflows_far_away_and_the_score_points_towards_the_data(oracle, distance, t):
     x = np.full((1, oracle.dim), distance)
-    answers = [f(PAPER, x, t) for f in (oracle.log_density, oracle.score, oracle.eps, oracle.x0, oracle.v)]
-    assert all(np.all(np.isfinite(answer)) for answer in answers)
-    assert np.sum(answers[1] * x) < 0
-    # far beyond the data, x is nearly all noise in a direction of variance no more than that of q_t
-    assert np.linalg.norm(answers[1]) > 0.1 * distance / (1 + 40)
+    outputs = [f(PAPER, x, t) for f in (oracle.log_density, oracle.score, oracle.eps, oracle.x0, oracle.v)]
+    assert all(np.all(np.isfinite(output)) for output in outputs)
+    assert np.sum(outputs[1] * x) < 0
+    # far from the data the norm of the score is at least the distance over the largest variance of q_t
+    assert np.linalg.norm(outputs[1]) > 0.1 * distance / (1 + 40)
 
 
 @given(any_schedule(max_T=100), st.integers(0, 2**32 - 1))
@@ -138,17 +138,20 @@ def test_O1_a_mixture_averages_its_gaussians_by_their_posterior_probabilities(sc
     roots = rng.standard_normal((K, D, D)) * 10 ** rng.uniform(-2, 0, (K, 1, 1))
     covariances = roots @ roots.swapaxes(1, 2)
     mixture = Mixture(weights, means, covariances)
-    parts = [Gaussian(m, S) for m, S in zip(means, covariances, strict=True)]
+    components = [Gaussian(m, S) for m, S in zip(means, covariances, strict=True)]
     x = noising.diffuse(schedule, mixture.sample(rng, 4), t, rng.standard_normal((4, D)))
-    joint = np.stack([part.log_density(schedule, x, t) for part in parts]) + np.log(weights)[:, None]
+    joint = (
+        np.stack([component.log_density(schedule, x, t) for component in components])
+        + np.log(weights)[:, None]
+    )
     log_density = np.logaddexp.reduce(joint, axis=0)
-    digits = 1 + np.abs(joint).max()  # what an exponential loses of its digits
+    digits = 1 + np.abs(joint).max()  # the digits that an exponential loses
     assert_close(mixture.log_density(schedule, x, t), log_density, digits)
-    share = np.exp(joint - log_density)
-    for answer in ("score", "x0", "eps", "v"):
-        each = np.stack([getattr(part, answer)(schedule, x, t) for part in parts])
-        expected = np.einsum("kb,kbd->bd", share, each)
-        assert_close(getattr(mixture, answer)(schedule, x, t), expected, digits * np.abs(each).max())
+    posterior = np.exp(joint - log_density)
+    for output in ("score", "x0", "eps", "v"):
+        each = np.stack([getattr(component, output)(schedule, x, t) for component in components])
+        expected = np.einsum("kb,kbd->bd", posterior, each)
+        assert_close(getattr(mixture, output)(schedule, x, t), expected, digits * np.abs(each).max())
 
 
 @given(any_schedule(), st.data(), st.integers(1, 20), st.integers(0, 2**32 - 1))
@@ -193,11 +196,11 @@ def test_O3_the_affine_map_of_a_step_is_the_step_of_the_sampler(oracle, schedule
     prediction = denoiser(x, t)
     for step in (ddim_steps(schedule, (t, 0))[0], ddpm_steps(schedule, (t, 0))[0], *_between(schedule, t)):
         A, b = oracle.affine(schedule, step)
-        did = step.x * x + step.x0 * prediction.x0 + step.eps * prediction.eps
+        expected = step.x * x + step.x0 * prediction.x0 + step.eps * prediction.eps
         scale = np.linalg.cond(oracle.marginal(schedule, t)[1]) * (
             np.abs(x).max() + np.abs(oracle.mean).max()
         )
-        assert_close(x @ A.T + b, did, scale)
+        assert_close(x @ A.T + b, expected, scale)
 
 
 PLANE = Gaussian([0.4, -1.0], [[0.5, 0.3], [0.3, 0.4]])
@@ -209,7 +212,7 @@ WITHOUT_MEMORY = [
     (ddim, ddim_steps, {"eta": 1.0, "sigma_hat": True}),
     (predictor_corrector, pc_steps, {"corrections": 2}),
 ]
-WITH_MORE = [
+HIGHER_ORDER = [
     (plms, {}),
     (dpmpp_2m, {}),
     (dpmpp_2m, {"sde": True}),
@@ -229,10 +232,10 @@ def sampler_run(sampler, times, options, oracle=PLANE):
 @pytest.mark.parametrize("start", [(None, None), (np.array([1.0, 2.0]), np.array([[2.0, 0.5], [0.5, 0.3]]))])
 def test_O3_the_moments_of_a_run_are_those_of_the_recursion(sampler, plan, options, start):
     times = trailing(1000, 20)
-    told = list(outcome_of(sampler_run(sampler, times, options), 2, *start))
-    assert [t for t, *_ in told] == list(times[1:])
+    moments = list(outcome_of(sampler_run(sampler, times, options), 2, *start))
+    assert [t for t, *_ in moments] == list(times[1:])
     steps, done = plan(PAPER, times, **options), []
-    for (_, mean, covariance), step in zip(told, steps, strict=True):
+    for (_, mean, covariance), step in zip(moments, steps, strict=True):
         done += step if isinstance(step, list) else [step]
         expected_mean, expected_covariance = PLANE.outcome(PAPER, done, *start)
         assert_close(mean, expected_mean, 1.0, 1e-11)
@@ -243,20 +246,22 @@ def test_O3_the_moments_of_a_run_are_those_of_the_recursion(sampler, plan, optio
 def test_O3_the_moments_of_dpm_solver_follow_the_recursion_of_x_and_the_last_x0(sde):
     times, eye, none = trailing(1000, 12), np.eye(2), np.zeros((2, 2))
     mean, covariance = np.zeros(4), np.diag([1.0, 1.0, 0.0, 0.0])
-    told = outcome_of(sampler_run(dpmpp_2m, times, {"sde": sde}), 2)
-    for (step, slope), (_, got_mean, got_covariance) in zip(dpm_steps(PAPER, times, sde), told, strict=True):
+    moments = outcome_of(sampler_run(dpmpp_2m, times, {"sde": sde}), 2)
+    for (step, ratio), (_, got_mean, got_covariance) in zip(
+        dpm_steps(PAPER, times, sde), moments, strict=True
+    ):
         gain, offset = PLANE.affine(
             PAPER, AffineStep(step.t, step.s, x=0.0, x0=1.0, eps=0.0, sigma=0.0)
         )  # x̂_0 of x_t
-        A = np.block([[step.x * eye + step.x0 * (1 + slope) * gain, -step.x0 * slope * eye], [gain, none]])
-        mean = A @ mean + np.concatenate([step.x0 * (1 + slope) * offset, offset])
+        A = np.block([[step.x * eye + step.x0 * (1 + ratio) * gain, -step.x0 * ratio * eye], [gain, none]])
+        mean = A @ mean + np.concatenate([step.x0 * (1 + ratio) * offset, offset])
         covariance = A @ covariance @ A.T
         covariance[:2, :2] += step.sigma**2 * eye
         assert_close(got_mean, mean[:2], 1.0, 1e-11)
         assert_close(got_covariance, covariance[:2, :2], 1.0, 1e-11)
 
 
-@pytest.mark.parametrize(("sampler", "options"), [*((s, o) for s, _, o in WITHOUT_MEMORY), *WITH_MORE])
+@pytest.mark.parametrize(("sampler", "options"), [*((s, o) for s, _, o in WITHOUT_MEMORY), *HIGHER_ORDER])
 def test_O3_the_exact_mean_and_covariance_are_those_of_a_large_run(sampler, options):
     """50 000 samples: five standard errors on five numbers, a false alarm in about 1 of 300 000 seeds."""
     run, n = sampler_run(sampler, trailing(1000, 20), options), 50_000
@@ -271,7 +276,7 @@ def test_O3_the_exact_mean_and_covariance_are_those_of_a_large_run(sampler, opti
 
 
 def test_O3_many_dimensions_and_many_draws_are_all_counted():
-    """More than one block of a sampler's noise holds, which are 512 samples of 8 numbers."""
+    """More samples than the 512 of 8 numbers in one block of a sampler's noise."""
     oracle, times = Gaussian(np.linspace(-1, 1, 8), np.diag(np.geomspace(0.01, 2, 8))), trailing(1000, 200)
     *_, (_, mean, covariance) = outcome_of(sampler_run(ddpm, times, {}, oracle), 8)
     expected_mean, expected_covariance = oracle.outcome(PAPER, ddpm_steps(PAPER, times))
@@ -308,7 +313,7 @@ def test_O3_with_all_steps_the_recursion_stays_near_the_analytic_marginals(plan)
 
 
 def _between(schedule, t):
-    """Steps that end before clean data, where there is room for one."""
+    """Steps that end before clean data; none from t = 1."""
     if t == 1:
         return []
     return [ddim_steps(schedule, (t, t // 2, 0), 0.5)[0], ddpm_steps(schedule, (t, t // 2, 0), "large")[0]]
