@@ -1,4 +1,4 @@
-"""Many samples by a sampler's name, the same whatever the batches."""
+"""Sampling by name in batches: the samples do not depend on the batches."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,9 +11,9 @@ from minidiff.diffusion.generation import Recipe, generate, trajectory, within
 from minidiff.diffusion.oracles import Gaussian
 
 SCHEDULE = schedules.linear(8, 0.05, 0.6)
-LAW = Gaussian(np.array([1.0, -0.5]), np.array([[0.25, 0.1], [0.1, 0.16]]))
-DENOISER = Denoiser(LAW.network(SCHEDULE), SCHEDULE)
-PLAIN = Denoiser(lambda x, t: 0.4 * x, SCHEDULE)  # nothing in it could look at the size of a batch
+GAUSSIAN = Gaussian(np.array([1.0, -0.5]), np.array([[0.25, 0.1], [0.1, 0.16]]))
+DENOISER = Denoiser(GAUSSIAN.network(SCHEDULE), SCHEDULE)
+PLAIN = Denoiser(lambda x, t: 0.4 * x, SCHEDULE)  # its output cannot depend on the size of a batch
 RECIPES = [
     Recipe(),
     Recipe("ddim", 3, "trailing", {"eta": 1.0}),
@@ -51,10 +51,10 @@ def test_steps_and_spacing_are_the_requested_ones(sampler, spacing):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_the_nfe_of_a_recipe_are_known_beforehand(recipe):
-    asked = []
-    denoiser = Denoiser(lambda x, t: asked.append(1) or 0.4 * x, SCHEDULE)
+    calls = []
+    denoiser = Denoiser(lambda x, t: calls.append(1) or 0.4 * x, SCHEDULE)
     samplers.final(recipe.states(denoiser, np.ones((2, 1)), rng()))
-    assert recipe.evaluations(SCHEDULE) == len(asked)
+    assert recipe.evaluations(SCHEDULE) == len(calls)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
@@ -68,7 +68,7 @@ def test_a_recipe_for_given_nfe_has_the_most_steps_possible(name, evaluations):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"sampler": "euler"}, "ddpm, ddim.*'euler'"),
         ({"spacing": "even"}, "trailing.*'even'"),
@@ -79,8 +79,8 @@ def test_a_recipe_for_given_nfe_has_the_most_steps_possible(name, evaluations):
     ],
     ids=str,
 )
-def test_an_inconsistent_recipe_is_refused_at_construction(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_inconsistent_recipe_is_refused_at_construction(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Recipe(**arguments)
 
 
@@ -118,7 +118,7 @@ def test_a_recipe_that_fits_passes_the_check():
 
 
 def batches(shape, count):
-    """How many batches `count` samples are drawn in, as the reports tell."""
+    """The number of batches for `count` samples, from the progress reports."""
     totals = []
     generate(PLAIN, shape, count, rng(), Recipe(steps=1), lambda done, total: totals.append(total))
     return totals[-1]
@@ -137,7 +137,7 @@ def u_net(**more):
     weights = rng(3)
     size = {"size": 4, "channels": 1, "width": 8, "multipliers": (1, 1), "depth": 1, "attention": (4,)}
     net = nn.UNet(weights, groups=4, **size, **more)
-    for p in net.named_parameters().values():  # the last layers begin at zero and would hide everything
+    for p in net.named_parameters().values():  # the last layers are zero at first and would hide everything
         p.data[...] += 0.2 * weights.standard_normal(p.shape)
     return net
 
@@ -156,7 +156,7 @@ def test_the_first_n_samples_of_a_u_net_are_the_same_for_every_count(recipe):
 @pytest.mark.compiled
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_two_threads_may_sample_from_one_network(recipe):
-    """One guided, so that they ask for batches of different size; both with the memory that networks use again."""
+    """One is guided, so that their batch sizes differ; both reuse the memory of the network."""
     free = Denoiser(nn.frozen(u_net(classes=3)), SCHEDULE, clip=(-1, 1))
     denoisers = [free, guidance.classifier_free(free, 1, 3, 2.0)]
     alone = [generate(denoiser, (4, 4, 1), 5, rng(), recipe) for denoiser in denoisers]
@@ -182,10 +182,10 @@ def test_different_batches_and_different_seeds_give_different_samples():
 
 @pytest.mark.parametrize("recipe", [Recipe("ddpm"), Recipe(options={"eta": 1.0})], ids=str)
 def test_with_the_exact_eps_the_samples_have_the_mean_and_spread_of_the_data(recipe):
-    """4000 samples: mean and spread stray by about 1 % (1σ); 200 steps narrow the law by some 2 % more."""
+    """4000 samples: mean and spread have errors of about 1 % (1σ); 200 steps narrow the spread by another 2 %."""
     fine = schedules.linear(200, 5e-4, 0.06)
     recipe = Recipe(recipe.sampler, 200, "trailing", recipe.options)
-    samples = generate(Denoiser(LAW.network(fine), fine), (2,), 4000, rng(), recipe)
+    samples = generate(Denoiser(GAUSSIAN.network(fine), fine), (2,), 4000, rng(), recipe)
     np.testing.assert_allclose(samples.mean(axis=0), [1.0, -0.5], atol=0.04)
     np.testing.assert_allclose(samples.std(axis=0), [0.5, 0.4], rtol=0.08)
 
@@ -200,9 +200,9 @@ def test_every_step_of_every_batch_is_reported(count):
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
 def test_an_error_of_eps_where_there_is_no_signal_is_not_amplified(name):
-    """ε̂ off by 1 %, as a good network's is; at T of the cosine schedule that is 200 in x̂_0."""
+    """ε̂ has an error of 1 %, as of a good network; at T of the cosine schedule that is 200 in x̂_0."""
     schedule = schedules.cosine(1000)
-    exact = LAW.network(schedule)
+    exact = GAUSSIAN.network(schedule)
     denoiser = Denoiser(lambda x, t: exact(x, t) + 0.01, schedule)
     samples = generate(denoiser, (2,), 100, rng(), Recipe(name, 25))
     np.testing.assert_allclose(samples.mean(axis=0), [1.0, -0.5], atol=0.25)
@@ -212,7 +212,7 @@ def test_zero_samples_give_an_empty_array():
     assert generate(DENOISER, (2,), 0, rng(), Recipe()).shape == (0, 2)
 
 
-# ---- the way
+# ---- trajectories
 
 
 def test_a_trajectory_starts_with_noise_at_T_and_visits_the_times_of_the_recipe():

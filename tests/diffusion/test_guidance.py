@@ -1,4 +1,4 @@
-"""Guidance against closed-form truth: the class of a point of a mixture, by Bayes."""
+"""Guidance against closed forms: mixtures, whose class probabilities follow by Bayes' rule."""
 
 import numpy as np
 import pytest
@@ -24,12 +24,12 @@ def points(seed, n=5):
 
 
 def by_class(prediction="eps", schedule=SCHEDULE):
-    """The exact answers as a network that can be told the class, 0…2, or 3 for none."""
-    nets = [law.network(schedule, prediction) for law in (*EACH, ALL)]
+    """The exact predictions as a class-conditional network: labels 0…2, or 3 for none."""
+    nets = [oracle.network(schedule, prediction) for oracle in (*EACH, ALL)]
 
     def net(x, t, label):
-        answers = np.stack([ask(x, t) for ask in nets])
-        return answers[label, np.arange(len(x))]
+        outputs = np.stack([exact(x, t) for exact in nets])
+        return outputs[label, np.arange(len(x))]
 
     return net
 
@@ -56,21 +56,21 @@ def test_classifier_free_guidance_mixes_the_two_scores(prediction, t, scale, lab
 
 
 def test_scale_0_is_unconditional_and_scale_1_conditional_in_one_evaluation_each():
-    x, asked = points(0), []
+    x, calls = points(0), []
     net = by_class()
-    denoiser = Denoiser(lambda x, t, label: asked.append(len(x)) or net(x, t, label), SCHEDULE)
-    for scale, law in ((0, ALL), (1, EACH[2])):
+    denoiser = Denoiser(lambda x, t, label: calls.append(len(x)) or net(x, t, label), SCHEDULE)
+    for scale, oracle in ((0, ALL), (1, EACH[2])):
         eps = guidance.classifier_free(denoiser, 2, NO_CLASS, scale)(x, 9).eps
-        np.testing.assert_allclose(eps, law.eps(SCHEDULE, x, 9), rtol=1e-12)
-    assert asked == [5, 5]
+        np.testing.assert_allclose(eps, oracle.eps(SCHEDULE, x, 9), rtol=1e-12)
+    assert calls == [5, 5]
 
 
 def test_both_labels_are_evaluated_in_one_batch():
-    asked = []
+    calls = []
     net = by_class()
-    denoiser = Denoiser(lambda x, t, label: asked.append((len(x), list(label))) or net(x, t, label), SCHEDULE)
+    denoiser = Denoiser(lambda x, t, label: calls.append((len(x), list(label))) or net(x, t, label), SCHEDULE)
     guidance.classifier_free(denoiser, 1, NO_CLASS, 2.0)(points(0, 3), 9)
-    assert asked == [(6, [1, 1, 1, 3, 3, 3])]
+    assert calls == [(6, [1, 1, 1, 3, 3, 3])]
 
 
 def test_each_sample_may_have_its_own_class():
@@ -95,8 +95,8 @@ def test_the_guided_prediction_is_clipped_and_eps_derived_again():
 
 def test_a_learned_variance_is_that_of_the_class():
     def net(x, t, label):
-        place = np.where(label == NO_CLASS, -1.0, 1.0)[:, None] * np.ones_like(x)
-        return np.concatenate([by_class()(x, t, label), place], axis=1)
+        position = np.where(label == NO_CLASS, -1.0, 1.0)[:, None] * np.ones_like(x)
+        return np.concatenate([by_class()(x, t, label), position], axis=1)
 
     guided = guidance.classifier_free(Denoiser(net, SCHEDULE), 1, NO_CLASS, 2.0)(points(0), 9)
     np.testing.assert_allclose(guided.log_variance, np.log(SCHEDULE.beta[9]))
@@ -109,12 +109,12 @@ def test_a_learned_variance_is_that_of_the_class():
 def test_for_images_the_prediction_is_guided_and_the_variance_is_that_of_the_class():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, 4, 5, 2))
-    answers = rng.standard_normal((2, 4, 5, 4))  # of the class, and of none
-    net = lambda x, t, label: answers[label]  # noqa: E731
+    outputs = rng.standard_normal((2, 4, 5, 4))  # of the class, and unconditional
+    net = lambda x, t, label: outputs[label]  # noqa: E731
     guided = guidance.classifier_free(Denoiser(net, SCHEDULE), 0, 1, 2.5)(x, 9)
-    (given_y, place), (free, _) = (np.split(answer, 2, axis=-1) for answer in answers)
+    (given_y, position), (free, _) = (np.split(output, 2, axis=-1) for output in outputs)
     np.testing.assert_allclose(guided.eps, np.tile(free + 2.5 * (given_y - free), (3, 1, 1, 1)))
-    learned = learned_log_variance(SCHEDULE, np.tile(place, (3, 1, 1, 1)), 9)
+    learned = learned_log_variance(SCHEDULE, np.tile(position, (3, 1, 1, 1)), 9)
     np.testing.assert_allclose(guided.log_variance, learned)
 
 
@@ -137,10 +137,10 @@ def test_the_exact_classifier_at_scale_1_gives_the_distribution_of_the_class(pre
 def test_both_kinds_of_guidance_agree_where_both_are_exact(t, scale, seed):
     x = points(seed)
     free = guidance.classifier_free(Denoiser(by_class(), SCHEDULE), 1, NO_CLASS, scale)(x, t).eps
-    told = guidance.by_classifier(Denoiser(ALL.network(SCHEDULE), SCHEDULE), log_p_gradient(1), scale)(
+    by_gradient = guidance.by_classifier(Denoiser(ALL.network(SCHEDULE), SCHEDULE), log_p_gradient(1), scale)(
         x, t
     ).eps
-    np.testing.assert_allclose(told, free, rtol=1e-7, atol=1e-8 * (1 + np.abs(free).max()))
+    np.testing.assert_allclose(by_gradient, free, rtol=1e-7, atol=1e-8 * (1 + np.abs(free).max()))
 
 
 def test_guidance_can_be_applied_to_a_guided_denoiser():
@@ -152,11 +152,11 @@ def test_guidance_can_be_applied_to_a_guided_denoiser():
 
 
 def test_on_a_respaced_schedule_the_gradient_is_evaluated_at_the_original_times():
-    short, asked = schedules.respaced(SCHEDULE, (50, 20, 3, 0)), []
+    short, calls = schedules.respaced(SCHEDULE, (50, 20, 3, 0)), []
     free = Denoiser(lambda x, t: np.zeros_like(x), short)
-    guided = guidance.by_classifier(free, lambda x, t: asked.append(t) or np.ones_like(x), 2.0)
+    guided = guidance.by_classifier(free, lambda x, t: calls.append(t) or np.ones_like(x), 2.0)
     eps = guided(points(0, 3), np.array([1, 2, 3])).eps
-    np.testing.assert_array_equal(asked[0], [3, 20, 50])
+    np.testing.assert_array_equal(calls[0], [3, 20, 50])
     np.testing.assert_allclose(eps[:, 0], -2 * np.sqrt(SCHEDULE.one_minus_alpha_bar[[3, 20, 50]]))
 
 
@@ -217,7 +217,7 @@ def test_with_a_dynamic_threshold_x0_and_eps_combine_to_x():
     np.testing.assert_allclose(noising.diffuse(SCHEDULE, x0, 40, eps), x, rtol=1e-5, atol=1e-6)
 
 
-# ---- what is refused
+# ---- invalid arguments
 
 
 @pytest.mark.parametrize("scale", [np.nan, np.inf])

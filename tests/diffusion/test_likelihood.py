@@ -1,4 +1,4 @@
-"""The bound as a room: shapes, dtypes, draws, refusals. Its mathematics is in properties/test_bound.py."""
+"""Shapes, dtypes, draws and errors of the bound. Its mathematics is in properties/test_bound.py."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from minidiff import likelihood, noising, schedules
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.oracles import Gaussian
 
-# An infinite weight is meant where it comes, and nobody is warned of it.
+# Infinite weights are intended and give no warning.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 SCHEDULE = schedules.cosine(12)
@@ -15,7 +15,7 @@ SHAPES = [(3,), (4, 4, 1)]
 
 
 def shrinking(x, t):
-    """A network of no merit, for any shape."""
+    """An arbitrary network for any shape."""
     return x * (0.5 + 0.01 * t).reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -24,7 +24,7 @@ def denoiser(**options):
 
 
 def some(shape, dtype=np.float64, seed=0):
-    """Samples whose every number is one of the 256 levels, so that they are images too."""
+    """Samples on the 256 levels of images, so that they are valid for every data term."""
     levels = np.random.default_rng(seed).integers(0, 256, (5, *shape))
     return (levels / 127.5 - 1).astype(dtype)
 
@@ -44,14 +44,14 @@ def test_every_term_is_float64_per_sample_and_x0_is_not_modified(shape, dtype, l
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_sample_is_the_sum_of_its_coordinates(shape):
     x0, x_t = some(shape), some(shape, seed=1)
-    wide, line = denoiser(), lambda x: x.reshape(len(x), -1)
+    network, flat = denoiser(), lambda x: x.reshape(len(x), -1)
     for term in (
         lambda x, y: likelihood.prior_term(SCHEDULE, x),
-        lambda x, y: likelihood.step_term(wide, x, y, 5),
-        lambda x, y: likelihood.data_term(wide, x, y),
-        lambda x, y: likelihood.data_term(wide, x, y, levels=256),
+        lambda x, y: likelihood.step_term(network, x, y, 5),
+        lambda x, y: likelihood.data_term(network, x, y),
+        lambda x, y: likelihood.data_term(network, x, y, levels=256),
     ):
-        np.testing.assert_allclose(term(x0, x_t), term(line(x0), line(x_t)), rtol=1e-12)
+        np.testing.assert_allclose(term(x0, x_t), term(flat(x0), flat(x_t)), rtol=1e-12)
         one_by_one = [term(a.reshape(-1, 1), b.reshape(-1, 1)).sum() for a, b in zip(x0, x_t, strict=True)]
         np.testing.assert_allclose(term(x0, x_t), one_by_one, rtol=1e-12)
 
@@ -75,17 +75,17 @@ def test_the_same_seed_gives_the_same_bound_and_another_seed_another():
 
 @pytest.mark.parametrize("strata", [(12, 1), (12, 8, 2, 1), (12, 11, 10, 3, 1)])
 def test_one_time_per_stratum_estimates_the_whole_stratum(strata):
-    x0, law = np.tile(some((1,))[:1], (20_000, 1)), Gaussian([0.0], [[0.3]])
-    exact = Denoiser(law.network(SCHEDULE, "x0"), SCHEDULE, "x0")
+    x0, gaussian = np.tile(some((1,))[:1], (20_000, 1)), Gaussian([0.0], [[0.3]])
+    exact = Denoiser(gaussian.network(SCHEDULE, "x0"), SCHEDULE, "x0")
 
     def steps(strata):
         return likelihood.mean_and_error(
             likelihood.bound(exact, x0, np.random.default_rng(0), strata=strata).steps
         )
 
-    (whole, error), (some_of_it, its_error) = steps(None), steps(strata)
+    (whole, error), (estimate, its_error) = steps(None), steps(strata)
     assert 0 < error < its_error < 0.05 * whole
-    assert abs(some_of_it - whole) < 5 * np.hypot(error, its_error)
+    assert abs(estimate - whole) < 5 * np.hypot(error, its_error)
 
 
 def test_log_2_nats_per_coordinate_are_one_bit_per_dim():
@@ -112,8 +112,8 @@ def test_at_zero_terminal_snr_the_prior_term_is_0_and_the_bound_is_finite():
 def test_float32_images_are_rounded_to_their_levels():
     levels = (np.arange(256) / 127.5 - 1)[:, None]
     mean = np.full_like(levels, 0.2)
-    single = likelihood.log_level_mass(levels.astype(np.float32), mean, 1e-4)
-    np.testing.assert_array_equal(single, likelihood.log_level_mass(levels, mean, 1e-4))
+    from_float32 = likelihood.log_level_mass(levels.astype(np.float32), mean, 1e-4)
+    np.testing.assert_array_equal(from_float32, likelihood.log_level_mass(levels, mean, 1e-4))
 
 
 def test_the_bound_of_an_empty_batch_is_empty():
@@ -159,11 +159,11 @@ def test_the_distortion_is_the_mean_square_over_all_coordinates(shape):
 
 
 def test_the_default_variance_of_the_chain_is_small():
-    said, unsaid = (
+    explicit, default = (
         likelihood.chain(denoiser(), some((3,)), np.random.default_rng(0), *variance).step
         for variance in (["small"], [])
     )
-    np.testing.assert_array_equal(said, unsaid)
+    np.testing.assert_array_equal(explicit, default)
 
 
 def test_the_rate_at_a_stratum_counts_half_of_its_other_times():
@@ -176,10 +176,10 @@ def test_the_rate_at_a_stratum_counts_half_of_its_other_times():
 
 
 def test_rate_and_distortion_agree_with_their_closed_forms():
-    """One sample many times over, so that the means are those over draws."""
-    law, schedule = Gaussian([0.0], [[0.25]]), SCHEDULE
-    exact = Denoiser(law.network(schedule, "x0"), schedule, "x0")
-    x0 = law.sample(np.random.default_rng(0), 40_000)
+    """Rate and distortion of 40 000 samples against the closed forms of Gaussian data."""
+    gaussian, schedule = Gaussian([0.0], [[0.25]]), SCHEDULE
+    exact = Denoiser(gaussian.network(schedule, "x0"), schedule, "x0")
+    x0 = gaussian.sample(np.random.default_rng(0), 40_000)
     costs = likelihood.chain(exact, x0, np.random.default_rng(1), "large")
     rate, distortion = likelihood.rate_distortion(schedule, x0, costs)
     prior = likelihood.prior_term(schedule, x0).mean()

@@ -7,7 +7,7 @@ SCHEDULE = schedules.linear(100, 1e-3, 0.1)
 ENDS_IN_NOISE = schedules.zero_terminal_snr(SCHEDULE)
 rng = np.random.default_rng(0)
 
-# Each function as (x, other, t) → result, and its first time
+# Each function as (schedule, x, other, t) → result, and its first valid time
 FUNCTIONS = {
     "step": (lambda s, x, y, t: noising.step(s, x, t, y), 1),
     "diffuse": (lambda s, x, y, t: noising.diffuse(s, x, t, y), 0),
@@ -31,7 +31,7 @@ every_function = pytest.mark.parametrize("name", FUNCTIONS)
 def test_shape_and_dtype_are_those_of_x_for_one_time_or_many(name, shape, dtype):
     function, first = FUNCTIONS[name]
     x = rng.standard_normal((5, *shape)).astype(dtype)
-    other = rng.standard_normal((5, *shape))  # float64 noise beside float32 data is what people write
+    other = rng.standard_normal((5, *shape))  # float64 noise beside float32 data is common
     x.setflags(write=False)
     other.setflags(write=False)
     t = np.array([first, 1, 50, 99, 100])
@@ -60,8 +60,8 @@ def test_a_time_out_of_range_is_refused(name):
 @every_function
 @pytest.mark.parametrize("t", ["1", None, True])
 def test_a_time_that_is_not_a_number_is_refused(name, t):
-    x, single = np.ones((2, 3)), name in ("step", "posterior")
-    kind = "an integer or an array of integers" if single else "a number or an array of numbers"
+    x, integer_only = np.ones((2, 3)), name in ("step", "posterior")
+    kind = "an integer or an array of integers" if integer_only else "a number or an array of numbers"
     with pytest.raises(ValueError, match=f"expected t as {kind}, got"):
         FUNCTIONS[name][0](SCHEDULE, x, x, t)
 
@@ -76,13 +76,13 @@ def test_single_steps_require_integer_times(name, t):
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ("step", "posterior")])
 def test_at_a_real_time_alpha_bar_is_interpolated_by_the_schedule(name):
-    """The same as on a schedule that has a whole time at this ᾱ."""
+    """The same as on a schedule with an integer time at this ᾱ."""
     x, y = rng.standard_normal((2, 3, 2))
     finer = schedules.from_alpha_bar(SCHEDULE.at(np.arange(0.25, 100.01, 0.25)).alpha_bar)
     function = FUNCTIONS[name][0]
     for t in (37.25, np.array([1.5, 37.25, 99.0])):
-        at_whole = function(finer, x, y, np.asarray(4 * t).astype(int))
-        assert function(SCHEDULE, x, y, t) == pytest.approx(at_whole, rel=1e-9)
+        at_integer = function(finer, x, y, np.asarray(4 * t).astype(int))
+        assert function(SCHEDULE, x, y, t) == pytest.approx(at_integer, rel=1e-9)
     assert function(SCHEDULE, x, y, 50.0) == pytest.approx(function(SCHEDULE, x, y, 50), rel=1e-12)
 
 
@@ -138,7 +138,7 @@ def test_x0_from_eps_is_refused_where_alpha_bar_is_0():
             noising.x0_from_eps(ENDS_IN_NOISE, x, x, t)
     vanishing = schedules.from_betas([0.5, 1 - 1e-16] + [0.9999] * 20)
     assert np.all(np.isfinite(noising.x0_from_eps(vanishing, x, x, 22)))
-    with pytest.raises(ValueError, match="ᾱ_t = 0"):  # √ᾱ_t ≈ 1e-48 is none of the float32 numbers
+    with pytest.raises(ValueError, match="ᾱ_t = 0"):  # √ᾱ_t ≈ 1e-48 underflows in float32
         noising.x0_from_eps(vanishing, x.astype(np.float32), x, 22)
 
 

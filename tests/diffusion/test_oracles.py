@@ -12,7 +12,7 @@ ORACLES = {
     "mixture": Mixture([0.25, 0.75], [[0.0, 1.0], [1.0, 0.0]], [COVARIANCE, 0.1 * COVARIANCE]),
     "points": FiniteData([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.5]]),
 }
-ANSWERS = ("log_density", "score", "eps", "x0", "v")
+OUTPUTS = ("log_density", "score", "eps", "x0", "v")
 every_oracle = pytest.mark.parametrize("name", ORACLES)
 
 
@@ -22,9 +22,9 @@ def test_outputs_have_the_shape_and_dtype_of_x_which_is_not_modified(name, dtype
     x = np.random.default_rng(0).standard_normal((5, 2)).astype(dtype)
     x.setflags(write=False)
     for t in (7, np.array([1, 2, 50, 99, 100])):
-        for answer in ANSWERS:
-            got = getattr(ORACLES[name], answer)(SCHEDULE, x, t)
-            assert got.dtype == dtype and got.shape == ((5,) if answer == "log_density" else (5, 2))
+        for output in OUTPUTS:
+            got = getattr(ORACLES[name], output)(SCHEDULE, x, t)
+            assert got.dtype == dtype and got.shape == ((5,) if output == "log_density" else (5, 2))
 
 
 @every_oracle
@@ -44,7 +44,7 @@ def test_samples_have_the_mean_and_covariance_of_the_data(name):
     oracle, n = ORACLES[name], 200_000
     x = oracle.sample(np.random.default_rng(0), n)
     assert x.shape == (n, 2) and x.dtype == np.float64
-    # far out in time nothing of x_t is known, so that the guess at x_0 is the mean of the data
+    # with ᾱ_t = 0, x_t is independent of x_0, whose expectation is the mean of the data
     mean = oracle.x0(schedules.from_betas([1.0]), np.zeros((1, 2)), 1)[0]
     assert x.mean(axis=0) == pytest.approx(mean, abs=0.01)
     if name == "gaussian":
@@ -83,9 +83,9 @@ def test_the_density_at_time_0_where_it_exists():
 def test_at_a_real_time_an_oracle_is_that_of_the_interpolated_alpha_bar(name):
     x = np.random.default_rng(0).standard_normal((5, 2))
     only = schedules.from_alpha_bar([float(SCHEDULE.at(37.3).alpha_bar)])
-    for answer in ANSWERS:
-        ask = getattr(ORACLES[name], answer)
-        assert ask(SCHEDULE, x, 37.3) == pytest.approx(ask(only, x, 1), rel=1e-11)
+    for output in OUTPUTS:
+        exact = getattr(ORACLES[name], output)
+        assert exact(SCHEDULE, x, 37.3) == pytest.approx(exact(only, x, 1), rel=1e-11)
 
 
 def test_a_singular_covariance_is_noised_only_along_its_own_axes():
@@ -97,7 +97,7 @@ def test_a_singular_covariance_is_noised_only_along_its_own_axes():
 
 
 def test_between_far_modes_the_component_weights_do_not_underflow():
-    """exp(−½ (x−m)²/σ²) is 0 for both modes here; the share of each is not."""
+    """exp(−½ (x−m)²/σ²) underflows for both modes here; their posterior probabilities do not."""
     oracle = mixture1d()
     x0 = oracle.x0(schedules.linear(), np.array([[5.0], [-5.0]]), 1)
     assert np.all(np.isfinite(x0)) and x0[0] > 0.5 and x0[1] < -0.4
@@ -151,7 +151,7 @@ def test_an_invalid_mixture_is_refused(arguments, message):
 
 @pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
 def test_a_covariance_is_checked_relative_to_its_own_size(size):
-    """Beside a wide and a narrow component: not symmetric, or negative, by more than 1e-9 of it is no rounding."""
+    """Beside a wide and a narrow component: asymmetric or negative by more than 1e-9 of its size is invalid."""
 
     def first_time(*covariance):
         others = [1e9 * np.eye(2), 1e-9 * np.eye(2)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from minidiff import schedules
 from minidiff.diffusion.schedules import SCHEDULES, Schedule, falling_times
 
-# 0 and ∞ are meant where they come; whoever computes them says so, and nobody is warned.
+# 0 and ∞ are intended, and their computation gives no warning.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 betas = st.lists(st.floats(1e-9, 1 - 1e-9), min_size=1, max_size=60)

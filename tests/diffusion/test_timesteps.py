@@ -18,7 +18,7 @@ from minidiff.diffusion.samplers.timesteps import (
     trailing,
 )
 
-every_rule = pytest.mark.parametrize("name", SPACINGS)
+every_spacing = pytest.mark.parametrize("name", SPACINGS)
 PAPER = schedules.linear()
 
 
@@ -33,25 +33,25 @@ def any_schedule(draw, max_T):
     return schedules.from_betas(betas)
 
 
-@every_rule
+@every_spacing
 @given(T=st.integers(1, 5000), data=st.data())
 def test_a_spacing_gives_times_that_fall_strictly_to_0(name, T, data):
     steps = data.draw(st.one_of(st.integers(1, T), st.integers(max(1, T - 3), T)))
     times = SPACINGS[name](T, steps)
     assert len(times) == steps + 1
-    assert times == explicit(T, times)  # whole numbers from at most T, strictly falling, 0 at the end
+    assert times == explicit(T, times)  # integers from at most T, strictly falling, 0 at the end
     if name != "leading":
         assert times[0] == T
 
 
-@every_rule
+@every_spacing
 def test_every_spacing_falls_strictly_for_every_number_of_steps(name):
     for T in (1, 2, 3, 7, 50, 97):
         for steps in range(1, T + 1):
             assert explicit(T, SPACINGS[name](T, steps)) == SPACINGS[name](T, steps)
 
 
-@every_rule
+@every_spacing
 def test_with_T_steps_every_spacing_takes_every_time(name):
     assert SPACINGS[name](100, 100) == tuple(range(100, -1, -1))
     assert SPACINGS[name](1, 1) == (1, 0)
@@ -65,7 +65,7 @@ def test_the_spacings_by_example():
     assert trailing(10, 4) == (10, 8, 5, 3, 0)  # halves go up
     assert leading(10, 4) == (7, 5, 3, 1, 0)
     assert linspace(10, 3) == (10, 6, 1, 0)
-    assert quadratic(10, 8) == (10, 8, 6, 5, 4, 3, 2, 1, 0)  # (k/8)²·10 alone would stand still at 1 and 2
+    assert quadratic(10, 8) == (10, 8, 6, 5, 4, 3, 2, 1, 0)  # (k/8)²·10 alone would repeat 1 and 2
     assert [rule(1000, 1) for rule in (trailing, linspace, quadratic)] == [(1000, 0)] * 3
     assert leading(1000, 1) == (1, 0)
 
@@ -78,21 +78,21 @@ def test_an_explicit_list_is_checked_and_none_means_every_time():
             explicit(10, bad)
 
 
-@every_rule
+@every_spacing
 @pytest.mark.parametrize("steps", [0, -1, 11])
 def test_more_steps_than_times_or_no_steps_are_refused(name, steps):
     with pytest.raises(ValueError, match=f"expected between 1 and T = 10 sampling steps, got {steps}"):
         SPACINGS[name](10, steps)
 
 
-@every_rule
+@every_spacing
 @pytest.mark.parametrize("steps", [2.5, "3", None])
 def test_the_number_of_steps_is_an_integer(name, steps):
     with pytest.raises(ValueError, match="expected T and the number of steps as integers"):
         SPACINGS[name](10, steps)
 
 
-# ---- rules that space the levels of noise
+# ---- spacings of the noise levels
 
 
 @pytest.mark.parametrize("name", LEVEL_SPACINGS)
@@ -104,7 +104,7 @@ def test_noise_level_spacings_fall_strictly_from_the_last_time_with_signal_to_0(
     assert len(times) == steps + 1
     if schedule.log_snr[T] >= -10.2 or schedule.snr[T] == 0:
         assert times[0] == T
-    else:  # from there, but for more steps than lie below it
+    else:  # or from the number of steps, where more are requested than lie below it
         assert times[0] == steps or schedule.log_snr[times[0]] >= -10.2 > schedule.log_snr[times[0] + 1]
     assert times == explicit(T, times) and all(type(t) is int for t in times)
     if steps > 1:
@@ -116,14 +116,16 @@ def test_noise_level_spacings_fall_strictly_from_the_last_time_with_signal_to_0(
 @pytest.mark.parametrize("name", LEVEL_SPACINGS)
 @pytest.mark.parametrize("schedule", [PAPER, schedules.sigmoid(), schedules.linear(50, 0.001, 0.4)], ids=str)
 def test_noise_level_spacings_are_even_up_to_rounding(name, schedule):
-    """Each gap of the level differs from its share by no more than rounding to whole times makes of it."""
+    """Each level differs from the evenly spaced one by no more than the rounding to integer times."""
     level = schedule.log_snr if name == "logsnr" else np.exp(-schedule.log_snr / 2) ** (1 / 7)
     times = LEVEL_SPACINGS[name](schedule, 8)
-    wanted = np.linspace(level[times[0]], level[1], 8)
-    for t, here in zip(times[1:-2], wanted[1:-1], strict=True):
+    expected = np.linspace(level[times[0]], level[1], 8)
+    for t, target in zip(times[1:-2], expected[1:-1], strict=True):
         between = sorted((level[t - 1], level[t + 1]))
-        assert between[0] <= here <= between[1]
-        assert abs(level[t] - here) <= max(abs(level[t] - level[t + 1]), abs(level[t] - level[t - 1])) * 0.75
+        assert between[0] <= target <= between[1]
+        assert (
+            abs(level[t] - target) <= max(abs(level[t] - level[t + 1]), abs(level[t] - level[t - 1])) * 0.75
+        )
 
 
 @pytest.mark.parametrize("name", LEVEL_SPACINGS)
@@ -137,7 +139,7 @@ def test_noise_level_spacings_start_at_pure_noise_where_the_schedule_does(name):
 
 @pytest.mark.parametrize("name", LEVEL_SPACINGS)
 def test_levels_without_signal_are_left_out(name):
-    """Of the cosine schedule T has a log SNR of −20, and the last four times less than −10.2."""
+    """The cosine schedule has a log SNR of −20 at T, and below −10.2 at the last four times."""
     cosine = schedules.cosine(1000)
     assert cosine.log_snr[997] < -10.2 <= cosine.log_snr[996]
     for steps in (1, 2, 10, 100, 900, 996):
@@ -180,7 +182,7 @@ def test_every_spacing_by_name():
                 spaced(PAPER, name, steps)
 
 
-# ---- times between the whole ones
+# ---- real times
 
 
 def test_an_explicit_list_may_have_real_times_on_request():
