@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from minidiff import schedules
 from minidiff.diffusion.schedules import SCHEDULES, Schedule, falling_times
 
-# 0 and ∞ are intended, and their computation gives no warning.
-pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # 0 and ∞ are intended: no warning
 
 betas = st.lists(st.floats(1e-9, 1 - 1e-9), min_size=1, max_size=60)
 
