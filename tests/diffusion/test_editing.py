@@ -1,4 +1,4 @@
-"""Images changed: what is known stays, what is new fits, and ways lead from end to end."""
+"""Inpainting, inversion and interpolation, against closed forms where the data are Gaussian."""
 
 import numpy as np
 import pytest
@@ -13,15 +13,15 @@ from minidiff.diffusion.samplers.randomness import NoiseSource
 
 SCHEDULE = schedules.cosine(60)
 COVARIANCE = np.array([[1.0, 0.8], [0.8, 1.0]])
-LAW = Gaussian([0.5, -0.5], COVARIANCE)
+GAUSSIAN = Gaussian([0.5, -0.5], COVARIANCE)
 
 
-def exact(law=LAW, schedule=SCHEDULE, **options):
-    return Denoiser(law.network(schedule, "x0"), schedule, "x0", **options)
+def exact(gaussian=GAUSSIAN, schedule=SCHEDULE, **options):
+    return Denoiser(gaussian.network(schedule, "x0"), schedule, "x0", **options)
 
 
 def shrinking(x, t):
-    """A network of no merit, for any shape."""
+    """An arbitrary network for any shape."""
     return x * (0.3 + 0.005 * t).reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -30,7 +30,7 @@ def shrinking(x, t):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @given(st.integers(1, 3), st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 2**32 - 1))
-def test_known_pixels_come_out_exactly_as_they_were(dtype, resample, jump, eta, seed):
+def test_known_pixels_are_returned_unchanged(dtype, resample, jump, eta, seed):
     rng = np.random.default_rng(seed)
     known, x_T = rng.standard_normal((2, 3, 4, 4, 2)).astype(dtype)
     mask = rng.random((4, 4, 1)) < 0.5
@@ -41,17 +41,17 @@ def test_known_pixels_come_out_exactly_as_they_were(dtype, resample, jump, eta, 
     assert not np.any(x[~kept] == known[~kept])
 
 
-def test_where_nothing_is_known_it_is_ddim_but_for_what_is_drawn():
+def test_with_an_empty_mask_inpainting_is_ddim():
     x_T, nothing = np.random.default_rng(0).standard_normal((5, 2)), np.zeros((1, 2), bool)
     painted = final(editing.inpaint(exact(), x_T, np.random.default_rng(1), x_T, nothing, eta=0.0))
     np.testing.assert_array_equal(painted, final(ddim(exact(), x_T, np.random.default_rng(1))))
 
 
-def test_with_resampling_what_is_new_comes_nearer_to_its_law_given_what_is_known():
+def test_with_resampling_the_new_pixels_approach_their_conditional_distribution():
     """Of two coordinates with correlation 0.8 the first is known; the other then is N(m + 0.8 (x − m), 0.36)."""
     n, known = 4000, np.array([2.0, 0.0])
     right = -0.5 + 0.8 * (2.0 - 0.5)
-    away = []
+    error = []
     for resample in (1, 5, 20):
         rng = np.random.default_rng(0)
         x_T = samplers.initial_noise(rng, (n, 2), np.float64)
@@ -60,54 +60,54 @@ def test_with_resampling_what_is_new_comes_nearer_to_its_law_given_what_is_known
                 exact(), x_T, rng, np.tile(known, (n, 1)), np.array([True, False]), None, resample
             )
         )
-        away.append(abs(x[:, 1].mean() - right))
-    assert away[0] > 2 * away[1] > 4 * away[2] and away[2] < 0.06
-    assert x[:, 1].var() == pytest.approx(0.36, abs=0.1)  # 60 steps with β̃ are a little narrow
+        error.append(abs(x[:, 1].mean() - right))
+    assert error[0] > 2 * error[1] > 4 * error[2] and error[2] < 0.06
+    assert x[:, 1].var() == pytest.approx(0.36, abs=0.1)  # 60 steps with β̃ give a little too little
 
 
-def asked_by(resample, jump):
-    """The times at which the network is asked, and the states."""
-    asked, x_T = [], np.zeros((1, 2))
-    denoiser = Denoiser(lambda x, t: asked.append(t[0]) or x, SCHEDULE, "x0")
+def evaluation_times(resample, jump):
+    """The times at which the network is evaluated."""
+    times_evaluated, x_T = [], np.zeros((1, 2))
+    denoiser = Denoiser(lambda x, t: times_evaluated.append(t[0]) or x, SCHEDULE, "x0")
     mask, times = np.array([True, False]), (60, 50, 40, 30, 20, 0)
     states = list(editing.inpaint(denoiser, x_T, np.random.default_rng(0), x_T, mask, times, resample, jump))
     assert [state.t for state in states] == [50, 40, 30, 20, 0]
-    return asked
+    return times_evaluated
 
 
-def test_each_block_of_steps_is_gone_as_often_as_asked_and_the_last_step_once():
-    assert asked_by(1, 1) == asked_by(1, 3) == [60, 50, 40, 30, 20]
-    assert asked_by(2, 1) == [60, 60, 50, 50, 40, 40, 30, 30, 20]
-    assert asked_by(3, 2) == [60, 50] * 3 + [40, 30] * 3 + [20]
-    assert asked_by(2, 3) == [60, 50, 40] * 2 + [30] * 2 + [20]  # what is left over is a block too
-    assert asked_by(2, 99) == [60, 50, 40, 30] * 2 + [20]
+def test_each_block_of_steps_is_repeated_as_requested_and_the_last_step_once():
+    assert evaluation_times(1, 1) == evaluation_times(1, 3) == [60, 50, 40, 30, 20]
+    assert evaluation_times(2, 1) == [60, 60, 50, 50, 40, 40, 30, 30, 20]
+    assert evaluation_times(3, 2) == [60, 50] * 3 + [40, 30] * 3 + [20]
+    assert evaluation_times(2, 3) == [60, 50, 40] * 2 + [30] * 2 + [20]  # the remainder is a block too
+    assert evaluation_times(2, 99) == [60, 50, 40, 30] * 2 + [20]
 
 
-def test_the_way_back_up_is_the_process_q_over_all_of_the_jump(monkeypatch):
-    """Of a known 1 and no noise drawn, x at the top is √ᾱ_top again, from wherever the block ended."""
+def test_resampling_noises_again_by_the_forward_process_over_the_whole_jump(monkeypatch):
+    """With x_0 = 1 known and all noise 0, x at the top is √ᾱ_top again, wherever the block ended."""
     monkeypatch.setattr(NoiseSource, "__call__", lambda self: np.zeros(self.shape, self.dtype))
-    heard = []
-    denoiser = Denoiser(lambda x, t: heard.append((t[0], x.copy())) or x, SCHEDULE, "x0")
+    evaluations = []
+    denoiser = Denoiser(lambda x, t: evaluations.append((t[0], x.copy())) or x, SCHEDULE, "x0")
     one, all_known = np.ones((1, 2)), np.array([True, True])
     list(editing.inpaint(denoiser, one, np.random.default_rng(0), one, all_known, (60, 40, 20, 0), 2, 2))
-    assert [t for t, _ in heard] == [60, 40, 60, 40, 20]
-    assert heard[2][1] == pytest.approx(np.sqrt(SCHEDULE.alpha_bar[60]) * one, rel=1e-9)
+    assert [t for t, _ in evaluations] == [60, 40, 60, 40, 20]
+    assert evaluations[2][1] == pytest.approx(np.sqrt(SCHEDULE.alpha_bar[60]) * one, rel=1e-9)
 
 
-def test_with_the_same_number_of_evaluations_a_longer_jump_does_not_do_worse_than_steps_alone():
-    """As above, 10 times each: the mean of what is new given what is known, off by sampling's 0.01."""
+def test_at_equal_nfe_a_longer_jump_is_no_worse_than_single_steps():
+    """As above, with 10 repetitions: the conditional mean, whose sampling error is 0.01."""
     known, mask, right = np.tile([2.0, 0.0], (4000, 1)), np.array([True, False]), -0.5 + 0.8 * 1.5
 
-    def away(jump):
+    def error(jump):
         rng = np.random.default_rng(0)
         x_T = samplers.initial_noise(rng, known.shape, np.float64)
         x = final(editing.inpaint(exact(), x_T, rng, known, mask, None, 10, jump))
         return abs(x[:, 1].mean() - right)
 
-    assert away(10) < away(1) + 0.03
+    assert error(10) < error(1) + 0.03
 
 
-def test_a_sample_does_not_depend_on_how_many_are_painted():
+def test_a_sample_does_not_depend_on_the_number_of_samples():
     known = np.random.default_rng(0).standard_normal((2000, 2))
     mask = np.array([True, False])
 
@@ -119,7 +119,7 @@ def test_a_sample_does_not_depend_on_how_many_are_painted():
     np.testing.assert_array_equal(first(3), first(2000))
 
 
-def test_every_state_is_the_receivers_own_and_the_last_is_at_0():
+def test_states_share_no_memory_and_the_last_is_at_0():
     rng = np.random.default_rng(0)
     x_T = rng.standard_normal((2, 2))
     states = list(editing.inpaint(exact(), x_T, rng, x_T, np.array([True, False]), (60, 20, 5, 0), 3, 2))
@@ -128,7 +128,7 @@ def test_every_state_is_the_receivers_own_and_the_last_is_at_0():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"known": np.zeros((3, 2))}, "known images"),
         ({"mask": np.zeros((2, 3), bool)}, "mask|broadcast"),
@@ -141,18 +141,18 @@ def test_every_state_is_the_receivers_own_and_the_last_is_at_0():
     ],
     ids=str,
 )
-def test_what_cannot_be_painted_is_refused(changes, said):
+def test_invalid_inpainting_arguments_are_refused(changes, message):
     x_T = np.zeros((2, 2))
-    words = {"known": x_T, "mask": np.zeros(2, bool)} | changes
-    with pytest.raises(ValueError, match=said):
-        next(editing.inpaint(exact(), x_T, np.random.default_rng(0), **words))
+    arguments = {"known": x_T, "mask": np.zeros(2, bool)} | changes
+    with pytest.raises(ValueError, match=message):
+        next(editing.inpaint(exact(), x_T, np.random.default_rng(0), **arguments))
 
 
 # ---- inversion and interpolation
 
 
-def test_from_data_to_its_noise_and_back_it_is_off_by_the_order_of_the_steps():
-    x0 = LAW.sample(np.random.default_rng(0), 50)
+def test_the_error_of_inversion_and_sampling_falls_with_the_length_of_the_steps():
+    x0 = GAUSSIAN.sample(np.random.default_rng(0), 50)
     off = []
     for steps in (50, 200, 800):
         schedule = schedules.linear(800, 1e-4, 0.03)
@@ -164,32 +164,32 @@ def test_from_data_to_its_noise_and_back_it_is_off_by_the_order_of_the_steps():
     assert off[0] > 2 * off[1] > 4 * off[2] and off[2] < 0.02
 
 
-def test_the_noise_of_data_is_normal():
-    noise = final(samplers.invert(exact(), LAW.sample(np.random.default_rng(0), 20_000)))
+def test_inverted_data_are_normal():
+    noise = final(samplers.invert(exact(), GAUSSIAN.sample(np.random.default_rng(0), 20_000)))
     np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=0.12)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.05)
 
 
-def test_a_way_by_noises_begins_and_ends_at_its_ends():
+def test_an_interpolation_of_noises_starts_and_ends_at_its_ends():
     first, second = np.array([1.0, 0.5]), np.array([-0.5, -1.5])
-    way = editing.interpolate(exact(schedule=schedules.cosine(1000)), first, second, np.linspace(0, 1, 5))
-    assert way.shape == (5, 2)
-    np.testing.assert_allclose(way[[0, -1]], [first, second], atol=0.02)
-    np.testing.assert_allclose(np.diff(way, axis=0).min(axis=0) < 0, True)
+    path = editing.interpolate(exact(schedule=schedules.cosine(1000)), first, second, np.linspace(0, 1, 5))
+    assert path.shape == (5, 2)
+    np.testing.assert_allclose(path[[0, -1]], [first, second], atol=0.02)
+    np.testing.assert_allclose(np.diff(path, axis=0).min(axis=0) < 0, True)
 
 
-def test_a_way_by_noising_a_little_is_the_straight_one_and_by_much_the_law_again():
-    first, second, shares = np.array([1.0, 0.5]), np.array([-0.5, -1.5]), np.linspace(0, 1, 4000)
-    line = first + shares[:, None] * (second - first)
-    near = editing.interpolate_by_noising(exact(), first, second, shares, np.random.default_rng(0), (1, 0))
+def test_interpolation_by_little_noise_is_linear_and_by_much_noise_gives_the_data():
+    first, second, fractions = np.array([1.0, 0.5]), np.array([-0.5, -1.5]), np.linspace(0, 1, 4000)
+    line = first + fractions[:, None] * (second - first)
+    near = editing.interpolate_by_noising(exact(), first, second, fractions, np.random.default_rng(0), (1, 0))
     np.testing.assert_allclose(near, line, atol=0.1)
     far = editing.interpolate_by_noising(
-        exact(), first, second, shares, np.random.default_rng(0), range(60, -1, -1)
+        exact(), first, second, fractions, np.random.default_rng(0), range(60, -1, -1)
     )
     np.testing.assert_allclose(np.cov(far.T), COVARIANCE, atol=0.15)
 
 
-def test_an_arc_has_its_ends_and_keeps_its_length():
+def test_slerp_has_its_ends_and_keeps_the_norm():
     a, b = np.random.default_rng(0).standard_normal((2, 3, 4))
     np.testing.assert_allclose(editing.slerp(a, b, 0.0), a)
     np.testing.assert_allclose(editing.slerp(a, b, 1.0), b)
@@ -201,6 +201,6 @@ def test_an_arc_has_its_ends_and_keeps_its_length():
 
 
 @pytest.mark.parametrize("other", [1.0, 2.0, -1.0, 0.0])
-def test_where_there_is_no_arc_it_is_a_straight_line(other):
+def test_slerp_of_parallel_vectors_is_linear(other):
     a = np.array([1.0, 2.0])
     np.testing.assert_allclose(editing.slerp(a, other * a, 0.25), 0.75 * a + 0.25 * other * a)

@@ -1,4 +1,4 @@
-"""Many samples by a sampler's name, the same whatever the batches."""
+"""Sampling by name in batches: the samples do not depend on the batches."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,9 +11,9 @@ from minidiff.diffusion.generation import Recipe, generate, trajectory, within
 from minidiff.diffusion.oracles import Gaussian
 
 SCHEDULE = schedules.linear(8, 0.05, 0.6)
-LAW = Gaussian(np.array([1.0, -0.5]), np.array([[0.25, 0.1], [0.1, 0.16]]))
-DENOISER = Denoiser(LAW.network(SCHEDULE), SCHEDULE)
-PLAIN = Denoiser(lambda x, t: 0.4 * x, SCHEDULE)  # nothing in it could look at the size of a batch
+GAUSSIAN = Gaussian(np.array([1.0, -0.5]), np.array([[0.25, 0.1], [0.1, 0.16]]))
+DENOISER = Denoiser(GAUSSIAN.network(SCHEDULE), SCHEDULE)
+PLAIN = Denoiser(lambda x, t: 0.4 * x, SCHEDULE)  # its output cannot depend on the size of a batch
 RECIPES = [
     Recipe(),
     Recipe("ddim", 3, "trailing", {"eta": 1.0}),
@@ -34,7 +34,7 @@ def rng(seed=0):
 # ---- recipes
 
 
-def test_what_is_left_out_is_all_times_for_ddpm_and_50_quadratic_ones_for_ddim():
+def test_the_defaults_are_all_times_for_ddpm_and_50_quadratic_ones_for_ddim():
     paper, short = schedules.linear(), schedules.linear(20)
     assert Recipe("ddpm").times(paper) == tuple(range(1000, -1, -1))
     assert Recipe().times(paper) == Recipe("ddim").times(paper) == samplers.SPACINGS["quadratic"](1000, 50)
@@ -44,22 +44,22 @@ def test_what_is_left_out_is_all_times_for_ddpm_and_50_quadratic_ones_for_ddim()
 
 @pytest.mark.parametrize("spacing", samplers.SPACING_NAMES)
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
-def test_steps_and_spacing_are_what_is_asked_for(sampler, spacing):
+def test_steps_and_spacing_are_the_requested_ones(sampler, spacing):
     schedule = schedules.linear(90, 1e-3, 0.2)
     assert Recipe(sampler, 7, spacing).times(schedule) == samplers.spaced(schedule, spacing, 7)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_how_often_the_network_is_asked_is_told_beforehand(recipe):
-    asked = []
-    denoiser = Denoiser(lambda x, t: asked.append(1) or 0.4 * x, SCHEDULE)
+def test_the_nfe_of_a_recipe_are_known_beforehand(recipe):
+    calls = []
+    denoiser = Denoiser(lambda x, t: calls.append(1) or 0.4 * x, SCHEDULE)
     samplers.final(recipe.states(denoiser, np.ones((2, 1)), rng()))
-    assert recipe.evaluations(SCHEDULE) == len(asked)
+    assert recipe.evaluations(SCHEDULE) == len(calls)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
 @pytest.mark.parametrize("evaluations", [1, 2, 5, 8, 30])
-def test_within_a_number_of_evaluations_are_the_most_steps_that_there_may_be(name, evaluations):
+def test_a_recipe_for_given_nfe_has_the_most_steps_possible(name, evaluations):
     recipe = within(evaluations, SCHEDULE, name, spacing="trailing")
     assert (recipe.sampler, recipe.spacing) == (name, "trailing")
     assert recipe.evaluations(SCHEDULE) <= evaluations
@@ -68,7 +68,7 @@ def test_within_a_number_of_evaluations_are_the_most_steps_that_there_may_be(nam
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"sampler": "euler"}, "ddpm, ddim.*'euler'"),
         ({"spacing": "even"}, "trailing.*'even'"),
@@ -79,8 +79,8 @@ def test_within_a_number_of_evaluations_are_the_most_steps_that_there_may_be(nam
     ],
     ids=str,
 )
-def test_what_makes_no_sense_is_refused_when_it_is_written_down(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_inconsistent_recipe_is_refused_at_construction(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Recipe(**arguments)
 
 
@@ -103,13 +103,13 @@ def test_what_makes_no_sense_is_refused_when_it_is_written_down(arguments, said)
     ],
     ids=str,
 )
-def test_what_does_not_fit_the_schedule_is_refused_before_anything_is_drawn(recipe):
+def test_a_recipe_that_does_not_fit_the_schedule_is_refused_before_sampling(recipe):
     with pytest.raises(ValueError) as caught:
         recipe.check(SCHEDULE)
     assert "\n" not in str(caught.value)
 
 
-def test_a_recipe_that_fits_is_not_complained_of():
+def test_a_recipe_that_fits_passes_the_check():
     for recipe in RECIPES:
         recipe.check(SCHEDULE)
 
@@ -118,14 +118,14 @@ def test_a_recipe_that_fits_is_not_complained_of():
 
 
 def batches(shape, count):
-    """How many batches `count` samples are drawn in, as the reports tell."""
+    """The number of batches for `count` samples, from the progress reports."""
     totals = []
     generate(PLAIN, shape, count, rng(), Recipe(steps=1), lambda done, total: totals.append(total))
     return totals[-1]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_the_first_n_are_the_same_whatever_the_count(recipe):
+def test_the_first_n_samples_are_the_same_for_every_count(recipe):
     assert batches((2,), 4500) >= 3
     most = generate(PLAIN, (2,), 4500, rng(), recipe)
     assert most.shape == (4500, 2) and most.dtype == np.float32
@@ -137,14 +137,14 @@ def u_net(**more):
     weights = rng(3)
     size = {"size": 4, "channels": 1, "width": 8, "multipliers": (1, 1), "depth": 1, "attention": (4,)}
     net = nn.UNet(weights, groups=4, **size, **more)
-    for p in net.named_parameters().values():  # the last layers begin at zero and would hide everything
+    for p in net.named_parameters().values():  # the last layers are zero at first and would hide everything
         p.data[...] += 0.2 * weights.standard_normal(p.shape)
     return net
 
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("recipe", [Recipe(steps=2), Recipe("ddpm", 2)], ids=str)
-def test_the_first_n_are_the_same_through_a_u_net_too(recipe):
+def test_the_first_n_samples_of_a_u_net_are_the_same_for_every_count(recipe):
     denoiser = Denoiser(u_net(), SCHEDULE, clip=(-1, 1))
     assert batches((4, 4, 1), 258) > 1
     most = generate(denoiser, (4, 4, 1), 258, rng(), recipe)
@@ -155,8 +155,8 @@ def test_the_first_n_are_the_same_through_a_u_net_too(recipe):
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_two_samplers_in_two_threads_do_not_disturb_each_other_in_one_network(recipe):
-    """One guided, so that they ask for batches of different size; both with the memory that networks use again."""
+def test_two_threads_may_sample_from_one_network(recipe):
+    """One is guided, so that their batch sizes differ; both reuse the memory of the network."""
     free = Denoiser(nn.frozen(u_net(classes=3)), SCHEDULE, clip=(-1, 1))
     denoisers = [free, guidance.classifier_free(free, 1, 3, 2.0)]
     alone = [generate(denoiser, (4, 4, 1), 5, rng(), recipe) for denoiser in denoisers]
@@ -167,25 +167,25 @@ def test_two_samplers_in_two_threads_do_not_disturb_each_other_in_one_network(re
             np.testing.assert_array_equal(list(both), alone)
 
 
-def test_each_sample_may_have_a_class_of_its_own_in_whichever_batch_it_is():
+def test_each_sample_may_have_its_own_class_in_any_batch():
     labels = np.arange(4500) % 7
     by_class = Denoiser(lambda x, t, label: label[:, None] + 0 * x, SCHEDULE, "x0", label=labels)
     assert batches((2,), 4500) >= 3
     assert np.array_equal(generate(by_class, (2,), 4500, rng(), Recipe()), np.stack([labels] * 2, axis=1))
 
 
-def test_no_two_batches_and_no_two_seeds_give_the_same():
+def test_different_batches_and_different_seeds_give_different_samples():
     samples = generate(PLAIN, (2,), 4500, rng(), Recipe())
     assert len(np.unique(samples, axis=0)) == len(samples)
     assert (samples[:5] != generate(PLAIN, (2,), 5, rng(1), Recipe())).all()
 
 
 @pytest.mark.parametrize("recipe", [Recipe("ddpm"), Recipe(options={"eta": 1.0})], ids=str)
-def test_with_the_exact_eps_the_samples_have_the_law_s_mean_and_spread(recipe):
-    """4000 samples: mean and spread stray by about 1 % (1σ); 200 steps narrow the law by some 2 % more."""
+def test_with_the_exact_eps_the_samples_have_the_mean_and_spread_of_the_data(recipe):
+    """4000 samples: mean and spread have errors of about 1 % (1σ); 200 steps narrow the spread by another 2 %."""
     fine = schedules.linear(200, 5e-4, 0.06)
     recipe = Recipe(recipe.sampler, 200, "trailing", recipe.options)
-    samples = generate(Denoiser(LAW.network(fine), fine), (2,), 4000, rng(), recipe)
+    samples = generate(Denoiser(GAUSSIAN.network(fine), fine), (2,), 4000, rng(), recipe)
     np.testing.assert_allclose(samples.mean(axis=0), [1.0, -0.5], atol=0.04)
     np.testing.assert_allclose(samples.std(axis=0), [0.5, 0.4], rtol=0.08)
 
@@ -199,23 +199,23 @@ def test_every_step_of_every_batch_is_reported(count):
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
-def test_an_error_of_eps_where_there_is_no_signal_does_not_blow_up_the_samples(name):
-    """ε̂ off by 1 %, as a good network's is; at T of the cosine schedule that is 200 in x̂_0."""
+def test_an_error_of_eps_where_there_is_no_signal_is_not_amplified(name):
+    """ε̂ has an error of 1 %, as of a good network; at T of the cosine schedule that is 200 in x̂_0."""
     schedule = schedules.cosine(1000)
-    exact = LAW.network(schedule)
+    exact = GAUSSIAN.network(schedule)
     denoiser = Denoiser(lambda x, t: exact(x, t) + 0.01, schedule)
     samples = generate(denoiser, (2,), 100, rng(), Recipe(name, 25))
     np.testing.assert_allclose(samples.mean(axis=0), [1.0, -0.5], atol=0.25)
 
 
-def test_none_asked_for_none_drawn():
+def test_zero_samples_give_an_empty_array():
     assert generate(DENOISER, (2,), 0, rng(), Recipe()).shape == (0, 2)
 
 
-# ---- the way
+# ---- trajectories
 
 
-def test_a_trajectory_begins_with_noise_at_T_and_visits_the_recipe_s_times():
+def test_a_trajectory_starts_with_noise_at_T_and_visits_the_times_of_the_recipe():
     recipe = Recipe("ddim", 3, "trailing")
     states = trajectory(DENOISER, (2,), 2000, rng(), recipe)
     assert tuple(state.t for state in states) == recipe.times(SCHEDULE)

@@ -1,4 +1,4 @@
-"""The bound as a room: shapes, dtypes, draws, refusals. Its mathematics is in properties/test_bound.py."""
+"""Shapes, dtypes, draws and errors of the bound. Its mathematics is in properties/test_bound.py."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from minidiff import likelihood, noising, schedules
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.oracles import Gaussian
 
-# An infinite weight is meant where it comes, and nobody is warned of it.
+# Infinite weights are intended and give no warning.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 SCHEDULE = schedules.cosine(12)
@@ -15,7 +15,7 @@ SHAPES = [(3,), (4, 4, 1)]
 
 
 def shrinking(x, t):
-    """A network of no merit, for any shape."""
+    """An arbitrary network for any shape."""
     return x * (0.5 + 0.01 * t).reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -24,7 +24,7 @@ def denoiser(**options):
 
 
 def some(shape, dtype=np.float64, seed=0):
-    """Samples whose every number is one of the 256 levels, so that they are images too."""
+    """Samples on the 256 levels of images, so that they are valid for every data term."""
     levels = np.random.default_rng(seed).integers(0, 256, (5, *shape))
     return (levels / 127.5 - 1).astype(dtype)
 
@@ -32,7 +32,7 @@ def some(shape, dtype=np.float64, seed=0):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("levels", [None, 256])
-def test_every_term_is_a_float64_for_each_sample_and_leaves_x0_alone(shape, dtype, levels):
+def test_every_term_is_float64_per_sample_and_x0_is_not_modified(shape, dtype, levels):
     x0 = some(shape, dtype)
     before = x0.copy()
     terms = likelihood.bound(denoiser(), x0, np.random.default_rng(0), "large", levels)
@@ -44,19 +44,19 @@ def test_every_term_is_a_float64_for_each_sample_and_leaves_x0_alone(shape, dtyp
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_sample_is_the_sum_of_its_coordinates(shape):
     x0, x_t = some(shape), some(shape, seed=1)
-    wide, line = denoiser(), lambda x: x.reshape(len(x), -1)
+    network, flat = denoiser(), lambda x: x.reshape(len(x), -1)
     for term in (
         lambda x, y: likelihood.prior_term(SCHEDULE, x),
-        lambda x, y: likelihood.step_term(wide, x, y, 5),
-        lambda x, y: likelihood.data_term(wide, x, y),
-        lambda x, y: likelihood.data_term(wide, x, y, levels=256),
+        lambda x, y: likelihood.step_term(network, x, y, 5),
+        lambda x, y: likelihood.data_term(network, x, y),
+        lambda x, y: likelihood.data_term(network, x, y, levels=256),
     ):
-        np.testing.assert_allclose(term(x0, x_t), term(line(x0), line(x_t)), rtol=1e-12)
+        np.testing.assert_allclose(term(x0, x_t), term(flat(x0), flat(x_t)), rtol=1e-12)
         one_by_one = [term(a.reshape(-1, 1), b.reshape(-1, 1)).sum() for a, b in zip(x0, x_t, strict=True)]
         np.testing.assert_allclose(term(x0, x_t), one_by_one, rtol=1e-12)
 
 
-def test_a_time_of_its_own_for_each_sample():
+def test_each_sample_may_have_its_own_time():
     x0, x_t, t = some((3,)), some((3,), seed=1), np.array([2, 12, 7, 2, 3])
     together = likelihood.step_term(denoiser(), x0, x_t, t)
     one_by_one = [
@@ -65,7 +65,7 @@ def test_a_time_of_its_own_for_each_sample():
     np.testing.assert_allclose(together, one_by_one, rtol=1e-12)
 
 
-def test_the_same_generator_gives_the_same_bound_and_another_one_another():
+def test_the_same_seed_gives_the_same_bound_and_another_seed_another():
     first, again, other = (
         likelihood.bound(denoiser(), some((3,)), np.random.default_rng(seed)).total for seed in (0, 0, 1)
     )
@@ -74,25 +74,25 @@ def test_the_same_generator_gives_the_same_bound_and_another_one_another():
 
 
 @pytest.mark.parametrize("strata", [(12, 1), (12, 8, 2, 1), (12, 11, 10, 3, 1)])
-def test_a_time_of_each_stratum_stands_for_all_of_it(strata):
-    x0, law = np.tile(some((1,))[:1], (20_000, 1)), Gaussian([0.0], [[0.3]])
-    exact = Denoiser(law.network(SCHEDULE, "x0"), SCHEDULE, "x0")
+def test_one_time_per_stratum_estimates_the_whole_stratum(strata):
+    x0, gaussian = np.tile(some((1,))[:1], (20_000, 1)), Gaussian([0.0], [[0.3]])
+    exact = Denoiser(gaussian.network(SCHEDULE, "x0"), SCHEDULE, "x0")
 
     def steps(strata):
         return likelihood.mean_and_error(
             likelihood.bound(exact, x0, np.random.default_rng(0), strata=strata).steps
         )
 
-    (whole, error), (some_of_it, its_error) = steps(None), steps(strata)
+    (whole, error), (estimate, its_error) = steps(None), steps(strata)
     assert 0 < error < its_error < 0.05 * whole
-    assert abs(some_of_it - whole) < 5 * np.hypot(error, its_error)
+    assert abs(estimate - whole) < 5 * np.hypot(error, its_error)
 
 
-def test_bits_per_dim_of_log_2_nats_a_coordinate_is_one():
+def test_log_2_nats_per_coordinate_are_one_bit_per_dim():
     assert likelihood.bits_per_dim(np.array([48 * np.log(2)]), np.zeros((1, 4, 4, 3))) == pytest.approx(1.0)
 
 
-def test_the_variances_by_name_have_beta_tilde_2_at_the_last_step_and_the_schedule_is_left_alone():
+def test_named_variances_have_beta_tilde_2_at_the_last_step():
     for name, array in {"small": SCHEDULE.posterior_variance, "large": SCHEDULE.beta}.items():
         sigma2 = likelihood.step_variances(SCHEDULE, name)
         assert sigma2[0] == 0 and sigma2[1] == SCHEDULE.posterior_variance[2]
@@ -100,7 +100,7 @@ def test_the_variances_by_name_have_beta_tilde_2_at_the_last_step_and_the_schedu
     assert SCHEDULE.posterior_variance[1] == 0
 
 
-def test_where_only_noise_is_left_the_prior_costs_nothing_and_the_chain_is_priced_by_x0():
+def test_at_zero_terminal_snr_the_prior_term_is_0_and_the_bound_is_finite():
     schedule = schedules.zero_terminal_snr(SCHEDULE)
     x0 = some((3,))
     np.testing.assert_array_equal(likelihood.prior_term(schedule, x0), 0)
@@ -109,14 +109,14 @@ def test_where_only_noise_is_left_the_prior_costs_nothing_and_the_chain_is_price
     assert np.all(np.isfinite(terms.total))
 
 
-def test_float32_images_are_read_as_the_levels_that_they_stand_for():
+def test_float32_images_are_rounded_to_their_levels():
     levels = (np.arange(256) / 127.5 - 1)[:, None]
     mean = np.full_like(levels, 0.2)
-    single = likelihood.log_level_mass(levels.astype(np.float32), mean, 1e-4)
-    np.testing.assert_array_equal(single, likelihood.log_level_mass(levels, mean, 1e-4))
+    from_float32 = likelihood.log_level_mass(levels.astype(np.float32), mean, 1e-4)
+    np.testing.assert_array_equal(from_float32, likelihood.log_level_mass(levels, mean, 1e-4))
 
 
-def test_a_batch_of_none_is_a_bound_of_none():
+def test_the_bound_of_an_empty_batch_is_empty():
     for levels in (None, 256):
         terms = likelihood.bound(denoiser(), np.zeros((0, 3)), np.random.default_rng(0), levels=levels)
         assert terms.total.shape == (0,)
@@ -125,13 +125,13 @@ def test_a_batch_of_none_is_a_bound_of_none():
 @pytest.mark.parametrize(
     "x0", [np.array([[0.5]]), np.array([[1.0 + 2 / 255]]), np.array([[-1.1]]), np.array([[np.nan]])]
 )
-def test_pixels_that_are_on_no_level_are_refused(x0):
+def test_pixels_between_levels_are_refused(x0):
     with pytest.raises(ValueError, match="one of the 256 levels"):
         likelihood.log_level_mass(x0, np.zeros((1, 1)), 0.1)
 
 
 @pytest.mark.parametrize("t", [0, 1, 13, 2.0])
-def test_a_step_term_wants_a_time_from_2_to_T(t):
+def test_a_step_term_requires_a_time_from_2_to_T(t):
     with pytest.raises(ValueError, match="expected t"):
         likelihood.step_term(denoiser(), some((3,)), some((3,)), t)
 
@@ -142,7 +142,7 @@ def test_strata_fall_from_T_to_1(strata):
         likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), strata=strata)
 
 
-def test_a_bound_is_the_sum_of_what_the_chain_pays():
+def test_the_bound_is_the_sum_of_the_step_costs_of_the_chain():
     costs = likelihood.chain(denoiser(), some((3,)), np.random.default_rng(0), "large")
     assert costs.step.shape == costs.distortion.shape == (11, 5) and np.all(costs.width == 1)
     terms = likelihood.bound(denoiser(), some((3,)), np.random.default_rng(0), "large")
@@ -158,15 +158,15 @@ def test_the_distortion_is_the_mean_square_over_all_coordinates(shape):
     )
 
 
-def test_the_chain_pays_by_the_small_variance_where_nothing_is_said():
-    said, unsaid = (
+def test_the_default_variance_of_the_chain_is_small():
+    explicit, default = (
         likelihood.chain(denoiser(), some((3,)), np.random.default_rng(0), *variance).step
         for variance in (["small"], [])
     )
-    np.testing.assert_array_equal(said, unsaid)
+    np.testing.assert_array_equal(explicit, default)
 
 
-def test_the_rate_at_a_time_drawn_from_a_stratum_has_half_of_its_other_times_before_it():
+def test_the_rate_at_a_stratum_counts_half_of_its_other_times():
     x0, step = some((3,)), np.arange(1.0, 16.0).reshape(3, 5)
     costs = likelihood.Costs(np.array([1, 4, 6]), step, np.zeros((3, 5)))
     rate, _ = likelihood.rate_distortion(SCHEDULE, x0, costs)
@@ -175,11 +175,11 @@ def test_the_rate_at_a_time_drawn_from_a_stratum_has_half_of_its_other_times_bef
     np.testing.assert_allclose(rate, expected, rtol=1e-12)
 
 
-def test_rate_and_distortion_are_what_is_paid_before_and_what_is_missed_then():
-    """One sample many times over, so that the means are those over draws."""
-    law, schedule = Gaussian([0.0], [[0.25]]), SCHEDULE
-    exact = Denoiser(law.network(schedule, "x0"), schedule, "x0")
-    x0 = law.sample(np.random.default_rng(0), 40_000)
+def test_rate_and_distortion_agree_with_their_closed_forms():
+    """Rate and distortion of 40 000 samples against the closed forms of Gaussian data."""
+    gaussian, schedule = Gaussian([0.0], [[0.25]]), SCHEDULE
+    exact = Denoiser(gaussian.network(schedule, "x0"), schedule, "x0")
+    x0 = gaussian.sample(np.random.default_rng(0), 40_000)
     costs = likelihood.chain(exact, x0, np.random.default_rng(1), "large")
     rate, distortion = likelihood.rate_distortion(schedule, x0, costs)
     prior = likelihood.prior_term(schedule, x0).mean()
@@ -194,7 +194,7 @@ def test_rate_and_distortion_are_what_is_paid_before_and_what_is_missed_then():
         assert rate[k] < found < rate[min(k + 2, 10)]
 
 
-def test_a_learned_variance_is_used_where_there_is_one_and_refused_where_there_is_none():
+def test_a_learned_variance_is_used_where_it_exists_and_refused_elsewhere():
     def net(x, t):
         return np.concatenate([shrinking(x, t), np.ones_like(x)], axis=-1)
 
@@ -217,14 +217,14 @@ def test_the_masses_of_any_number_of_levels_sum_to_1():
         assert mass.sum() == pytest.approx(1, rel=1e-12)
 
 
-def test_the_standard_error_is_the_deviation_over_the_root_of_the_number():
+def test_the_standard_error_is_the_standard_deviation_over_the_root_of_n():
     mean, error = likelihood.mean_and_error(np.array([1.0, 2.0, 3.0, 6.0]))
     assert mean == 3 and error == pytest.approx(np.sqrt(14 / 3 / 4))
     assert likelihood.mean_and_error(np.array([1.0, 3.0])) == (2, pytest.approx(1))
     assert np.isnan(likelihood.mean_and_error(np.ones(1))[1])
 
 
-def test_the_bound_takes_its_last_term_from_the_decoder_that_it_is_told():
+def test_the_data_term_of_the_bound_uses_the_given_number_of_levels():
     x0, rng = np.clip(np.round(some((3,))), -1, 1), np.random.default_rng(0)
     strata = [SCHEDULE.T, 1]
     terms = likelihood.bound(denoiser(), x0, rng, "large", 17, strata)
@@ -237,19 +237,19 @@ def test_the_bound_takes_its_last_term_from_the_decoder_that_it_is_told():
 
 
 @pytest.mark.parametrize("variance", ["tiny", np.ones(12), np.zeros(13), np.array([1.0, 0.0] + [1.0] * 11)])
-def test_variances_that_are_none_are_refused(variance):
+def test_invalid_variances_are_refused(variance):
     with pytest.raises(ValueError, match="expected"):
         likelihood.step_variances(SCHEDULE, variance)
 
 
-def test_a_single_step_has_no_second_variance_to_take():
+def test_a_schedule_of_one_step_has_no_second_variance():
     one = schedules.constant(1, 0.5)
     with pytest.raises(ValueError, match="T ≥ 2"):
         likelihood.step_variances(one, "small")
     assert likelihood.data_term(Denoiser(shrinking, one), some((3,)), some((3,)), np.ones(2)).shape == (5,)
 
 
-def test_only_float_data_of_one_shape_is_taken():
+def test_only_float_data_of_equal_shape_are_accepted():
     with pytest.raises(TypeError, match="float array"):
         likelihood.prior_term(SCHEDULE, np.ones((2, 3), dtype=int))
     with pytest.raises(TypeError, match="float array"):
@@ -300,7 +300,7 @@ def test_only_float_data_of_one_shape_is_taken():
         ),
     ],
 )
-def test_an_error_says_what_was_expected_and_what_came(call, error, message):
+def test_error_messages_state_what_was_expected_and_what_was_given(call, error, message):
     with pytest.raises(error) as raised:
         call()
     assert str(raised.value) == message

@@ -12,19 +12,19 @@ ORACLES = {
     "mixture": Mixture([0.25, 0.75], [[0.0, 1.0], [1.0, 0.0]], [COVARIANCE, 0.1 * COVARIANCE]),
     "points": FiniteData([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.5]]),
 }
-ANSWERS = ("log_density", "score", "eps", "x0", "v")
+OUTPUTS = ("log_density", "score", "eps", "x0", "v")
 every_oracle = pytest.mark.parametrize("name", ORACLES)
 
 
 @every_oracle
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_answers_have_the_shape_and_dtype_of_x_which_is_left_alone(name, dtype):
+def test_outputs_have_the_shape_and_dtype_of_x_which_is_not_modified(name, dtype):
     x = np.random.default_rng(0).standard_normal((5, 2)).astype(dtype)
     x.setflags(write=False)
     for t in (7, np.array([1, 2, 50, 99, 100])):
-        for answer in ANSWERS:
-            got = getattr(ORACLES[name], answer)(SCHEDULE, x, t)
-            assert got.dtype == dtype and got.shape == ((5,) if answer == "log_density" else (5, 2))
+        for output in OUTPUTS:
+            got = getattr(ORACLES[name], output)(SCHEDULE, x, t)
+            assert got.dtype == dtype and got.shape == ((5,) if output == "log_density" else (5, 2))
 
 
 @every_oracle
@@ -44,7 +44,7 @@ def test_samples_have_the_mean_and_covariance_of_the_data(name):
     oracle, n = ORACLES[name], 200_000
     x = oracle.sample(np.random.default_rng(0), n)
     assert x.shape == (n, 2) and x.dtype == np.float64
-    # far out in time nothing of x_t is known, so that the guess at x_0 is the mean of the data
+    # with ᾱ_t = 0, x_t is independent of x_0, whose expectation is the mean of the data
     mean = oracle.x0(schedules.from_betas([1.0]), np.zeros((1, 2)), 1)[0]
     assert x.mean(axis=0) == pytest.approx(mean, abs=0.01)
     if name == "gaussian":
@@ -59,7 +59,7 @@ def test_samples_lie_along_the_axes_of_their_covariance():
     assert np.cov(x.T) == pytest.approx(root @ root.T, abs=0.02)
 
 
-def test_where_only_noise_is_left_the_answers_are_finite_and_right():
+def test_at_zero_terminal_snr_the_outputs_are_finite_and_right():
     ended = schedules.zero_terminal_snr(SCHEDULE)
     x = np.array([[2.0, -3.0]])
     for oracle in ORACLES.values():
@@ -69,7 +69,7 @@ def test_where_only_noise_is_left_the_answers_are_finite_and_right():
         assert oracle.log_density(ended, x, 100) == pytest.approx(-6.5 - np.log(2 * np.pi))
 
 
-def test_a_density_at_time_0_where_there_is_one():
+def test_the_density_at_time_0_where_it_exists():
     x = np.array([[0.5, -1.0]])
     expected = -0.5 * np.linalg.slogdet(2 * np.pi * COVARIANCE)[1]
     assert ORACLES["gaussian"].log_density(SCHEDULE, x, 0) == pytest.approx(expected)
@@ -80,12 +80,12 @@ def test_a_density_at_time_0_where_there_is_one():
 
 
 @every_oracle
-def test_between_two_times_an_oracle_knows_the_law_of_that_alpha_bar(name):
+def test_at_a_real_time_an_oracle_is_that_of_the_interpolated_alpha_bar(name):
     x = np.random.default_rng(0).standard_normal((5, 2))
     only = schedules.from_alpha_bar([float(SCHEDULE.at(37.3).alpha_bar)])
-    for answer in ANSWERS:
-        ask = getattr(ORACLES[name], answer)
-        assert ask(SCHEDULE, x, 37.3) == pytest.approx(ask(only, x, 1), rel=1e-11)
+    for output in OUTPUTS:
+        exact = getattr(ORACLES[name], output)
+        assert exact(SCHEDULE, x, 37.3) == pytest.approx(exact(only, x, 1), rel=1e-11)
 
 
 def test_a_singular_covariance_is_noised_only_along_its_own_axes():
@@ -96,14 +96,14 @@ def test_a_singular_covariance_is_noised_only_along_its_own_axes():
     assert samples[:, 0] == pytest.approx(samples[:, 1])
 
 
-def test_between_far_modes_the_shares_do_not_underflow():
-    """exp(−½ (x−m)²/σ²) is 0 for both modes here; the share of each is not."""
+def test_between_far_modes_the_component_weights_do_not_underflow():
+    """exp(−½ (x−m)²/σ²) underflows for both modes here; their posterior probabilities do not."""
     oracle = mixture1d()
     x0 = oracle.x0(schedules.linear(), np.array([[5.0], [-5.0]]), 1)
     assert np.all(np.isfinite(x0)) and x0[0] > 0.5 and x0[1] < -0.4
 
 
-def test_outcome_starts_from_standard_noise_or_from_what_it_is_given():
+def test_outcome_starts_from_standard_noise_or_from_given_moments():
     data = ORACLES["gaussian"]
     mean, covariance = data.outcome(SCHEDULE, [])
     assert np.array_equal(mean, [0, 0]) and np.array_equal(covariance, np.eye(2))
@@ -144,14 +144,14 @@ def test_x_of_another_dimension_is_refused(name, x):
         ),
     ],
 )
-def test_a_mixture_that_is_none_is_refused(arguments, message):
+def test_an_invalid_mixture_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Mixture(*arguments)
 
 
 @pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
-def test_a_covariance_is_judged_by_its_own_size(size):
-    """Beside a wide and a narrow component: not symmetric, or negative, by more than 1e-9 of it is no rounding."""
+def test_a_covariance_is_checked_relative_to_its_own_size(size):
+    """Beside a wide and a narrow component: asymmetric or negative by more than 1e-9 of its size is invalid."""
 
     def first_time(*covariance):
         others = [1e9 * np.eye(2), 1e-9 * np.eye(2)]
@@ -166,25 +166,25 @@ def test_a_covariance_is_judged_by_its_own_size(size):
 
 
 @pytest.mark.parametrize("dtype", [int, np.float32])
-def test_a_mixture_of_any_dtype_is_float64_from_then_on(dtype):
+def test_a_mixture_of_any_dtype_is_stored_as_float64(dtype):
     mixture = Mixture(np.ones(1, dtype), np.ones((1, 2), dtype), np.eye(2, dtype=dtype)[None])
     assert mixture.weights.dtype == mixture.means.dtype == mixture.covariances.dtype == np.float64
 
 
 @pytest.mark.parametrize("points", [np.zeros(3), np.zeros((0, 2))])
-def test_points_that_are_none_are_refused(points):
+def test_invalid_points_are_refused(points):
     with pytest.raises(ValueError, match=r"expected points of shape \(N, D\) with N ≥ 1"):
         FiniteData(points)
 
 
-def test_an_oracle_does_not_share_memory_with_what_it_was_made_from():
+def test_an_oracle_does_not_share_memory_with_its_arguments():
     points = np.zeros((2, 1))
     oracle = FiniteData(points)
     points += 1
     assert np.all(oracle.points == 0)
 
 
-def test_points_of_any_dtype_are_float64_from_then_on():
+def test_points_of_any_dtype_are_stored_as_float64():
     for points in ([[0, 1], [2, 3]], np.array([[0.1, 1.0]], np.float32)):
         oracle = FiniteData(points)
         assert oracle.sample(np.random.default_rng(0), 3).dtype == np.float64

@@ -48,34 +48,34 @@ EVERY = [*NOISY, *QUIET]
 WHOLE_TIMES_ONLY = (ddpm, predictor_corrector)
 
 
-def named(sampler, options):
+def case_name(sampler, options):
     return "-".join([sampler.__name__, *map(str, options.values())])
 
 
-every_sampler = pytest.mark.parametrize(("sampler", "options"), EVERY, ids=[named(*one) for one in EVERY])
-every_noisy = pytest.mark.parametrize(("sampler", "options"), NOISY, ids=[named(*one) for one in NOISY])
+every_sampler = pytest.mark.parametrize(("sampler", "options"), EVERY, ids=[case_name(*one) for one in EVERY])
+every_noisy = pytest.mark.parametrize(("sampler", "options"), NOISY, ids=[case_name(*one) for one in NOISY])
 
 
-class Saying:
-    """A denoiser that says a variance too: log σ² at `share` of the way from log β̃ to log β."""
+class WithVariance:
+    """A denoiser with a learned variance: log σ² = log β̃ + `fraction` · (log β − log β̃)."""
 
-    def __init__(self, denoiser, share=0.3):
-        self.denoiser, self.schedule, self.share = denoiser, denoiser.schedule, share
+    def __init__(self, denoiser, fraction=0.3):
+        self.denoiser, self.schedule, self.fraction = denoiser, denoiser.schedule, fraction
 
     def __call__(self, x, t):
         schedule = self.schedule
         if schedule.T == 1 or not isinstance(t, int):
             return self.denoiser(x, t)
         low, high = np.log(schedule.posterior_variance[max(t, 2)]), np.log(schedule.beta[t])
-        said = np.full_like(x, low + self.share * (high - low))
-        return self.denoiser(x, t)._replace(log_variance=said)
+        log_variance = np.full_like(x, low + self.fraction * (high - low))
+        return self.denoiser(x, t)._replace(log_variance=log_variance)
 
 
 def shrink(x, t):
     return x / 3
 
 
-SAYING_ALL = Saying(Denoiser(shrink, SHORT))
+WITH_VARIANCE = WithVariance(Denoiser(shrink, SHORT))
 
 
 def counted_from_zero(x, t):
@@ -97,7 +97,7 @@ def test_golden_values_of_ddim_with_leading_times_clipped_at_each_step(beta_star
 
 
 def test_golden_values_of_dpm_solver_2m():
-    """Stopped at the first time, with a second-order step to it, and landing on clean data with one of first order."""
+    """Stopped at time 1 after a second-order step, and at clean data after a first-order one."""
     x_T = (np.arange(768).reshape(3, 8, 8, 4) / 768).transpose(3, 0, 1, 2)
     times = (1000, 900, 800, 700, 600, 501, 401, 301, 201, 101)
 
@@ -116,8 +116,8 @@ def test_golden_variances_of_ddim_at_eta_1(t, s, variance):
     assert step.sigma**2 == pytest.approx(variance, abs=1e-5)
 
 
-def test_clipping_with_eps_derived_again_by_a_case_of_our_own():
-    """One step by hand in which clipping bites: x̂_0 = 0.8/√0.25 → 1, and ε̂ = (1 − √0.25·1)/√0.75."""
+def test_clipping_derives_eps_again():
+    """One step by hand with active clipping: x̂_0 = 0.8/√0.25 → 1, and ε̂ = (1 − √0.25·1)/√0.75."""
     schedule = schedules.from_alpha_bar([0.64, 0.25])
     denoiser = Denoiser(lambda x, t: np.full_like(x, 0.2 / 0.75**0.5), schedule, clip=(-1, 1))
     (first, _) = ddim(denoiser, np.ones((1, 1)), np.random.default_rng(0))
@@ -127,27 +127,27 @@ def test_clipping_with_eps_derived_again_by_a_case_of_our_own():
 
 @every_sampler
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_states_name_the_time_reached_and_end_at_0_in_the_dtype_of_x(sampler, options, dtype):
-    denoiser = SAYING_ALL
+def test_states_hold_the_time_reached_end_at_0_and_have_the_dtype_of_x(sampler, options, dtype):
+    denoiser = WITH_VARIANCE
     x_T = initial_noise(np.random.default_rng(0), (3, 2, 2, 1), dtype)
     states = list(sampler(denoiser, x_T, np.random.default_rng(1), (20, 11, 4, 0), **options))
     assert [state.t for state in states] == [11, 4, 0]
     for state in states:
         assert state.x.shape == state.x0.shape == x_T.shape
         assert state.x.dtype == state.x0.dtype == dtype
-    assert np.array_equal(states[-1].x, states[-1].x0)  # the last step lands on x̂_0
+    assert np.array_equal(states[-1].x, states[-1].x0)  # the last step returns x̂_0
 
 
 @every_sampler
-def test_without_a_list_every_time_is_visited(sampler, options):
-    states = sampler(SAYING_ALL, np.ones((2, 1)), np.random.default_rng(0), **options)
+def test_by_default_every_time_is_visited(sampler, options):
+    states = sampler(WITH_VARIANCE, np.ones((2, 1)), np.random.default_rng(0), **options)
     assert [state.t for state in states] == list(range(19, -1, -1))
 
 
 @pytest.mark.parametrize(
     "plan", [ddpm_steps, lambda *a: ddpm_steps(*a, "large"), lambda *a: ddim_steps(*a, 0.7)]
 )
-def test_a_sub_sequence_of_a_schedule_is_the_respaced_schedule(plan):
+def test_a_subsequence_of_times_is_the_respaced_schedule(plan):
     times = quadratic(1000, 23)
     respaced = schedules.respaced(PAPER, times)
     for here, there in zip(plan(PAPER, times), plan(respaced, None), strict=True):
@@ -156,13 +156,13 @@ def test_a_sub_sequence_of_a_schedule_is_the_respaced_schedule(plan):
 
 
 @pytest.mark.parametrize(("sampler", "options"), [one for one in EVERY if "churn" not in one[1]])
-def test_the_respaced_schedule_asks_the_network_the_same(sampler, options):
-    """Churn apart: it goes to times between those of the list, which a respaced schedule does not have."""
+def test_a_respaced_schedule_gives_the_same_samples(sampler, options):
+    """Except churn, which visits times between those of the list; a respaced schedule has none."""
     times, data = trailing(1000, 10), mixture1d()
     x_T = initial_noise(np.random.default_rng(0), (4, 1), np.float64)
-    whole = Saying(Denoiser(data.network(PAPER), PAPER))
+    whole = WithVariance(Denoiser(data.network(PAPER), PAPER))
     one = sampler(whole, x_T, np.random.default_rng(1), times, **options)
-    respaced = Saying(Denoiser(data.network(PAPER), schedules.respaced(PAPER, times)))
+    respaced = WithVariance(Denoiser(data.network(PAPER), schedules.respaced(PAPER, times)))
     other = sampler(respaced, x_T, np.random.default_rng(1), **options)
     assert final(one) == pytest.approx(final(other), abs=1e-9)
 
@@ -172,7 +172,7 @@ def test_a_schedule_respaced_to_all_of_its_times_is_sampled_the_same(sampler, op
     respaced = schedules.respaced(SHORT, range(20, -1, -1))
     x_T = initial_noise(np.random.default_rng(0), (4, 2), np.float64)
     one, other = (
-        final(sampler(Saying(Denoiser(shrink, schedule)), x_T, np.random.default_rng(1), **options))
+        final(sampler(WithVariance(Denoiser(shrink, schedule)), x_T, np.random.default_rng(1), **options))
         for schedule in (SHORT, respaced)
     )
     assert one == pytest.approx(other, rel=1e-12)
@@ -180,13 +180,13 @@ def test_a_schedule_respaced_to_all_of_its_times_is_sampled_the_same(sampler, op
 
 @every_sampler
 @pytest.mark.parametrize("shape", [(1,), (2,), (8, 8, 1), (70, 70)])
-def test_three_samples_drawn_alone_are_the_first_three_of_a_thousand_at_every_step(sampler, options, shape):
+def test_a_sample_does_not_depend_on_the_size_of_the_batch(sampler, options, shape):
     count = 1000 if len(shape) < 2 else 80
 
     def run(n):
         rng = np.random.default_rng(3)
         x_T = initial_noise(rng, (n, *shape))
-        return x_T, list(sampler(SAYING_ALL, x_T, rng, (20, 9, 2, 0), **options))
+        return x_T, list(sampler(WITH_VARIANCE, x_T, rng, (20, 9, 2, 0), **options))
 
     (x_few, few), (x_many, many) = run(3), run(count)
     assert np.array_equal(x_few, x_many[:3])
@@ -195,7 +195,7 @@ def test_three_samples_drawn_alone_are_the_first_three_of_a_thousand_at_every_st
 
 
 @pytest.mark.parametrize("oracle", [mixture1d(), Gaussian([0.1, 0.2], np.eye(2) / 9), FiniteData(np.eye(3))])
-def test_the_same_with_an_oracle_for_a_network_up_to_its_rounding(oracle):
+def test_a_sample_of_an_oracle_depends_on_the_batch_only_by_rounding(oracle):
     def run(n):
         rng = np.random.default_rng(3)
         x_T = initial_noise(rng, (n, oracle.dim), np.float64)
@@ -205,7 +205,7 @@ def test_the_same_with_an_oracle_for_a_network_up_to_its_rounding(oracle):
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([(), (1,), (500,), (5000,), (64, 8)]))
-def test_noise_of_a_smaller_batch_is_the_start_of_that_of_a_larger(few, many, shape):
+def test_the_noise_of_a_smaller_batch_begins_that_of_a_larger_one(few, many, shape):
     few, many = sorted((few * 100, many * 100)) if shape in ((), (1,)) else sorted((few, many))
     a = NoiseSource(np.random.default_rng(5), (few, *shape), np.float32)
     b = NoiseSource(np.random.default_rng(5), (many, *shape), np.float32)
@@ -217,7 +217,7 @@ def test_noise_of_a_smaller_batch_is_the_start_of_that_of_a_larger(few, many, sh
     ("shape", "block"),
     [((3, 5000), 1), ((10, 3000), 1), ((5000,), 4096), ((4097, 1), 4096), ((7, 2, 700), 2), ((2, 0), 4096)],
 )
-def test_a_block_of_samples_has_a_stream_of_its_own_from_the_one_child_that_is_taken(shape, block):
+def test_each_block_of_samples_has_its_own_stream_of_one_child(shape, block):
     rng, again = np.random.default_rng(3), np.random.default_rng(3)
     got = NoiseSource(rng, shape, np.float32)()
     streams = again.spawn(1)[0].spawn(-(-shape[0] // block))
@@ -226,12 +226,12 @@ def test_a_block_of_samples_has_a_stream_of_its_own_from_the_one_child_that_is_t
     assert rng.spawn(1)[0].random() == again.spawn(1)[0].random()
 
 
-def test_noise_for_no_batch_is_refused():
+def test_noise_without_a_batch_axis_is_refused():
     with pytest.raises(ValueError, match=r"^expected a shape \(B, …\), a batch of samples, got \(\)$"):
         initial_noise(np.random.default_rng(0), ())
 
 
-def test_noise_is_standard_normal_and_new_at_each_call_and_in_each_block():
+def test_noise_is_standard_normal_and_independent_across_calls_and_blocks():
     """400 000 numbers: five standard errors, a false alarm in about 1 of 600 000 seeds."""
     source = NoiseSource(np.random.default_rng(0), (50_000, 4), np.float64)
     first, second = source(), source()
@@ -242,7 +242,7 @@ def test_noise_is_standard_normal_and_new_at_each_call_and_in_each_block():
     assert len(np.unique(both)) == both.size
 
 
-def test_noise_does_not_depend_on_what_else_is_drawn_from_the_generator():
+def test_noise_is_independent_of_other_draws_from_the_generator():
     quiet, busy = np.random.default_rng(0), np.random.default_rng(0)
     busy.standard_normal(1000)
     before = busy.bit_generator.state
@@ -250,7 +250,7 @@ def test_noise_does_not_depend_on_what_else_is_drawn_from_the_generator():
     assert busy.bit_generator.state == before
 
 
-def test_each_use_of_a_generator_is_new_and_how_much_the_one_before_drew_changes_nothing():
+def test_successive_noises_differ_and_do_not_depend_on_earlier_sizes():
     one, other = np.random.default_rng(0), np.random.default_rng(0)
     a, b = initial_noise(one, (3, 1)), initial_noise(other, (9000, 1))
     after_a, after_b = initial_noise(one, (3, 1)), initial_noise(other, (3, 1))
@@ -261,16 +261,16 @@ def test_each_use_of_a_generator_is_new_and_how_much_the_one_before_drew_changes
 @every_sampler
 def test_an_empty_batch_stays_empty(sampler, options):
     x_T = initial_noise(np.random.default_rng(0), (0, 4))
-    assert final(sampler(SAYING_ALL, x_T, np.random.default_rng(0), **options)).shape == (0, 4)
+    assert final(sampler(WITH_VARIANCE, x_T, np.random.default_rng(0), **options)).shape == (0, 4)
 
 
 @every_sampler
-def test_what_was_yielded_is_the_receivers_to_keep_and_to_change(sampler, options):
+def test_yielded_arrays_may_be_kept_and_modified(sampler, options):
     x_T = initial_noise(np.random.default_rng(0), (4, 2))
     x_T.setflags(write=False)
-    kept = list(sampler(SAYING_ALL, x_T, np.random.default_rng(1), **options))
+    kept = list(sampler(WITH_VARIANCE, x_T, np.random.default_rng(1), **options))
     for state, expected in zip(
-        sampler(SAYING_ALL, x_T, np.random.default_rng(1), **options), kept, strict=True
+        sampler(WITH_VARIANCE, x_T, np.random.default_rng(1), **options), kept, strict=True
     ):
         assert np.array_equal(state.x, expected.x) and np.array_equal(state.x0, expected.x0)
         state.x[...] = np.nan
@@ -280,8 +280,8 @@ def test_what_was_yielded_is_the_receivers_to_keep_and_to_change(sampler, option
 
 
 @every_sampler
-def test_two_samplers_in_turns_or_in_two_threads_do_not_disturb_each_other(sampler, options):
-    denoiser = Saying(Denoiser(mixture1d().network(SHORT), SHORT))
+def test_interleaved_and_threaded_samplers_are_independent(sampler, options):
+    denoiser = WithVariance(Denoiser(mixture1d().network(SHORT), SHORT))
     x_T = {seed: initial_noise(np.random.default_rng(seed), (6, 1)) for seed in (1, 2)}
 
     def start(seed):
@@ -302,11 +302,11 @@ def test_two_samplers_in_turns_or_in_two_threads_do_not_disturb_each_other(sampl
     assert np.array_equal([results[1], results[2]], alone)
 
 
-def test_a_schedule_that_ends_in_pure_noise_is_sampled_by_v_and_by_x0():
+def test_at_zero_terminal_snr_v_and_x0_prediction_can_be_sampled():
     ended, data = schedules.zero_terminal_snr(PAPER), Gaussian([0.4], [[0.3]])
     x_T = initial_noise(np.random.default_rng(0), (5, 1), np.float64)
-    for said in ("x0", "v"):
-        denoiser = Saying(Denoiser(data.network(ended, said), ended, said))
+    for prediction in ("x0", "v"):
+        denoiser = WithVariance(Denoiser(data.network(ended, prediction), ended, prediction))
         for sampler, options in EVERY:
             samples = final(sampler(denoiser, x_T, np.random.default_rng(0), trailing(1000, 50), **options))
             assert np.all(np.isfinite(samples)) and np.abs(samples - 0.4).max() < 3
@@ -315,13 +315,13 @@ def test_a_schedule_that_ends_in_pure_noise_is_sampled_by_v_and_by_x0():
 
 
 @every_sampler
-def test_noise_is_drawn_once_for_each_step_that_has_any(sampler, options, monkeypatch):
+def test_noise_is_drawn_once_for_each_stochastic_step(sampler, options, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         NoiseSource, "__call__", lambda self: drawn.append(1) or np.zeros(self.shape, self.dtype)
     )
-    final(sampler(SAYING_ALL, np.ones((2, 1)), np.random.default_rng(0), (20, 9, 2, 0), **options))
-    # predictor and corrector draw one each; churn draws before each step but that from T, above which there is no time
+    final(sampler(WITH_VARIANCE, np.ones((2, 1)), np.random.default_rng(0), (20, 9, 2, 0), **options))
+    # predictor and corrector draw one each; churn draws before each step but the first, since no time lies above T
     expected = 0 if (sampler, options) in QUIET else 4 if sampler is predictor_corrector else 2
     assert len(drawn) == expected
 
@@ -331,8 +331,8 @@ def test_final_is_x_of_the_last_state():
     assert np.array_equal(final(iter(states)), [1, 1])
 
 
-def test_final_wants_a_sampler_that_has_steps_left():
-    states = ddim(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0))
+def test_final_refuses_an_exhausted_sampler():
+    states = ddim(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0))
     final(states)
     expected = "^expected a sampler that has steps left, got one that is already at its end: make a new one$"
     with pytest.raises(ValueError, match=expected):
@@ -349,10 +349,10 @@ def test_the_samplers_by_name():
 @pytest.mark.parametrize("eta", [-0.1, np.nan])
 def test_a_negative_eta_is_refused(eta):
     with pytest.raises(ValueError, match="expected eta of 0"):
-        next(ddim(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), eta=eta))
+        next(ddim(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0), eta=eta))
 
 
-def test_an_eta_that_asks_for_more_noise_than_there_is_is_refused_with_the_largest_there_may_be():
+def test_an_eta_that_needs_too_much_noise_is_refused_with_the_largest_possible():
     times = (20, 10, 0)
     limit = np.sqrt(SHORT.one_minus_alpha_bar[20] / SHORT.kernel(10, 20)[1])
     at_the_limit = ddim_steps(SHORT, times, limit * (1 - 1e-12))[0]
@@ -362,12 +362,12 @@ def test_an_eta_that_asks_for_more_noise_than_there_is_is_refused_with_the_large
         ddim_steps(SHORT, times, limit * (1 + 1e-9))
     with pytest.raises(ValueError, match="step 2 → 1"):
         ddim_steps(SHORT, (2, 1, 0), 1e6)
-    assert ddim_steps(SHORT, (20, 0), 1e6)[0].sigma == 0  # to clean data there is no noise to ask for
+    assert ddim_steps(SHORT, (20, 0), 1e6)[0].sigma == 0  # a step to clean data has no noise
 
 
-def test_a_variance_that_there_is_not_is_refused():
+def test_an_unknown_variance_is_refused():
     with pytest.raises(ValueError, match="expected variance to be"):
-        next(ddpm(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), variance="fixed"))
+        next(ddpm(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0), variance="fixed"))
 
 
 BAD_TIMES = [
@@ -391,14 +391,14 @@ BAD_TIMES = [
 @pytest.mark.parametrize("times", BAD_TIMES, ids=str)
 def test_bad_times_are_refused(sampler, options, times):
     with pytest.raises(ValueError, match="expected") as caught:
-        next(sampler(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), times, **options))
+        next(sampler(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0), times, **options))
     assert "\n" not in str(caught.value)
 
 
 @every_sampler
-def test_times_between_the_whole_ones_are_for_those_that_solve_the_ode(sampler, options):
+def test_real_times_are_accepted_by_ode_solvers_only(sampler, options):
     def run(times):
-        return list(sampler(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), times, **options))
+        return list(sampler(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0), times, **options))
 
     if sampler in WHOLE_TIMES_ONLY:
         with pytest.raises(ValueError, match="integer"):
@@ -410,7 +410,7 @@ def test_times_between_the_whole_ones_are_for_those_that_solve_the_ode(sampler, 
 
 
 @pytest.mark.parametrize(("sampler", "options"), QUIET)
-def test_a_network_with_a_vector_for_each_time_refuses_one_between_them(sampler, options):
+def test_a_network_with_an_embedding_table_refuses_real_times(sampler, options):
     net = nn.MLP(np.random.default_rng(0), dim=1, width=8, depth=1, T=20)
     with pytest.raises(ValueError, match="only the integer times"):
         next(
@@ -419,7 +419,7 @@ def test_a_network_with_a_vector_for_each_time_refuses_one_between_them(sampler,
 
 
 @pytest.mark.parametrize(
-    ("sampler", "options", "said"),
+    ("sampler", "options", "message"),
     [
         (ddim, {"eta": 0.5, "sigma_hat": True}, "sigma_hat goes with eta = 1"),
         (heun, {"churn": -1.0}, "expected churn"),
@@ -434,9 +434,9 @@ def test_a_network_with_a_vector_for_each_time_refuses_one_between_them(sampler,
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_an_option_out_of_range_is_refused(sampler, options, said):
-    with pytest.raises(ValueError, match=said):
-        next(sampler(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), **options))
+def test_an_option_out_of_range_is_refused(sampler, options, message):
+    with pytest.raises(ValueError, match=message):
+        next(sampler(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0), **options))
 
 
 def test_a_variance_that_was_not_learned_is_refused():
@@ -449,8 +449,8 @@ def test_a_variance_that_was_not_learned_is_refused():
 
 
 @pytest.mark.parametrize(("sampler", "options"), NOISY)
-def test_only_a_generator_and_float_data_are_taken(sampler, options):
-    denoiser = SAYING_ALL
+def test_only_a_generator_and_float_data_are_accepted(sampler, options):
+    denoiser = WITH_VARIANCE
     with pytest.raises(TypeError, match=r"numpy.random.Generator, got RandomState"):
         next(sampler(denoiser, np.ones((1, 1)), np.random.RandomState(0), **options))
     with pytest.raises(TypeError, match="float32 or float64, got int64"):
@@ -459,63 +459,66 @@ def test_only_a_generator_and_float_data_are_taken(sampler, options):
         next(sampler(denoiser, np.array(1.0), np.random.default_rng(0), **options))
 
 
-# ---- one sampler and another
+# ---- relations between samplers
 
 
-def told(sampler, rng, *arguments, **options):
+def trajectory(sampler, rng, *arguments, **options):
     x_T = initial_noise(np.random.default_rng(0), (5, 2), np.float64)
-    denoiser = Saying(Denoiser(Gaussian([0.1, 0.2], [[0.5, 0.1], [0.1, 0.2]]).network(PAPER), PAPER))
+    denoiser = WithVariance(Denoiser(Gaussian([0.1, 0.2], [[0.5, 0.1], [0.1, 0.2]]).network(PAPER), PAPER))
     return [state.x for state in sampler(denoiser, x_T, np.random.default_rng(rng), *arguments, **options)]
 
 
 @pytest.mark.parametrize("times", [trailing(1000, 10), quadratic(1000, 30)])
 def test_sigma_hat_is_the_large_variance(times):
-    one, other = told(ddim, 1, times, eta=1.0, sigma_hat=True), told(ddpm, 1, times, variance="large")
+    one, other = (
+        trajectory(ddim, 1, times, eta=1.0, sigma_hat=True),
+        trajectory(ddpm, 1, times, variance="large"),
+    )
     assert np.array(one) == pytest.approx(np.array(other), abs=1e-12)
 
 
-@pytest.mark.parametrize("share", [-0.5, 0.0, 0.4, 1.0, 1.5])
+@pytest.mark.parametrize("fraction", [-0.5, 0.0, 0.4, 1.0, 1.5])
 @pytest.mark.parametrize("times", [None, trailing(1000, 10), (1000, 999, 997, 300, 298, 297, 0)])
-def test_a_learned_variance_lies_between_small_and_large(share, times, monkeypatch):
-    """At one end it is "small", at the other "large", and between them it goes by logarithms, over long steps too.
+def test_a_learned_variance_lies_between_small_and_large(fraction, times, monkeypatch):
+    """It is "small" at one end, "large" at the other, and log-linear between them, for long steps too.
 
-    Beyond the ends a single step takes what was learned, and a longer one the nearer end.
+    Beyond the ends a single step extrapolates, and a longer one takes the nearer end.
     """
     monkeypatch.setattr(NoiseSource, "__call__", lambda self: np.ones(self.shape, self.dtype))
-    denoiser = Saying(Denoiser(lambda x, t: 0 * x, PAPER, "x0"), share)
+    denoiser = WithVariance(Denoiser(lambda x, t: 0 * x, PAPER, "x0"), fraction)
     plans = [ddpm_steps(PAPER, times, variance) for variance in ("small", "large")]
     states = ddpm(denoiser, np.zeros((1, 1)), np.random.default_rng(0), times, "learned")
     x = 0.0
     for state, small, large in zip(states, *plans, strict=True):
-        place = share if small.s == small.t - 1 else np.clip(share, 0, 1)
-        expected = small.sigma ** (1 - place) * large.sigma**place if small.s > 0 else 0.0
+        exponent = fraction if small.s == small.t - 1 else np.clip(fraction, 0, 1)
+        expected = small.sigma ** (1 - exponent) * large.sigma**exponent if small.s > 0 else 0.0
         assert state.x.item() - small.x * x == pytest.approx(expected, rel=1e-9, abs=1e-15)
         x = state.x.item()
 
 
-def test_dpm_solvers_sde_with_x0_taken_as_constant_is_ddpm_with_the_small_variance():
-    """The coefficients of each step, whose first and last have nothing but them."""
+def test_dpm_solvers_sde_with_constant_x0_is_ddpm_with_the_small_variance():
+    """The coefficients of every step, and the samples of the first step and of a single one."""
     for times in (trailing(1000, 10), quadratic(1000, 30), None):
         for (step, _), of_ddpm in zip(
             dpm_steps(PAPER, times, sde=True), ddpm_steps(PAPER, times), strict=True
         ):
             assert step == pytest.approx(of_ddpm, rel=1e-9, abs=1e-15)
-    assert np.array_equal(told(dpmpp_2m, 1, (1000, 0), sde=True), told(ddpm, 1, (1000, 0)))
+    assert np.array_equal(trajectory(dpmpp_2m, 1, (1000, 0), sde=True), trajectory(ddpm, 1, (1000, 0)))
     one, other = (
-        told(sampler, 1, (900, 400, 0), **options)[0]
+        trajectory(sampler, 1, (900, 400, 0), **options)[0]
         for sampler, options in ((dpmpp_2m, {"sde": True}), (ddpm, {}))
     )
     assert one == pytest.approx(other, rel=1e-9)
 
 
-def test_the_plan_of_dpm_solver_is_that_of_the_ode_where_nothing_is_said():
+def test_dpm_solver_solves_the_ode_by_default():
     assert dpm_steps(PAPER, (900, 400, 0)) == dpm_steps(PAPER, (900, 400, 0), sde=False)
     assert all(step.sigma == 0 for step, _ in dpm_steps(PAPER, (900, 400, 0)))
 
 
 @pytest.mark.parametrize("sampler", [ddim, plms, dpmpp_2m, heun, unipc])
 def test_a_single_step_is_that_of_ddim(sampler):
-    assert np.allclose(told(sampler, 0, (1000, 0)), told(ddim, 0, (1000, 0)), rtol=1e-12)
+    assert np.allclose(trajectory(sampler, 0, (1000, 0)), trajectory(ddim, 0, (1000, 0)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("sampler", [plms, dpmpp_2m, heun, unipc])
@@ -533,14 +536,14 @@ def test_a_step_from_pure_noise_is_that_of_ddim(sampler):
     ("sampler", "evaluations"),
     [(ddpm, 6), (ddim, 6), (plms, 6), (dpmpp_2m, 6), (unipc, 6), (heun, 11), (predictor_corrector, 11)],
 )
-def test_six_steps_ask_the_network_so_often(sampler, evaluations):
-    asked = []
-    denoiser = Denoiser(lambda x, t: asked.append(1) or x / 3, SHORT)
+def test_the_nfe_of_six_steps(sampler, evaluations):
+    calls = []
+    denoiser = Denoiser(lambda x, t: calls.append(1) or x / 3, SHORT)
     final(sampler(denoiser, np.ones((1, 1)), np.random.default_rng(0), (20, 15, 10, 6, 3, 1, 0)))
-    assert len(asked) == evaluations
+    assert len(calls) == evaluations
 
 
-def test_plms_takes_the_mean_over_the_next_step_of_the_polynomial_through_the_last_eps_up_to_four():
+def test_plms_integrates_the_polynomial_through_up_to_four_previous_eps():
     times, cubic = trailing(1000, 8), np.polynomial.Polynomial([0.3, -0.2, 0.05, 0.02])
     denoiser = Denoiser(lambda x, t: np.full_like(x, cubic(times.index(t[0]))), PAPER)
     x = np.ones((1, 1))
@@ -558,15 +561,15 @@ def test_plms_takes_the_mean_over_the_next_step_of_the_polynomial_through_the_la
 def test_unip_1_is_ddim_and_unip_2_is_dpm_solver_2m():
     times = quadratic(1000, 30)
     for order, same in ((1, ddim), (2, dpmpp_2m)):
-        unip = told(unipc, 0, times, order=order, corrector=False)
-        assert np.array(unip) == pytest.approx(np.array(told(same, 0, times)), abs=1e-11)
-    assert np.array_equal(told(unipc, 0, times), told(unipc, 0, times, order=2))
+        unip = trajectory(unipc, 0, times, order=order, corrector=False)
+        assert np.array(unip) == pytest.approx(np.array(trajectory(same, 0, times)), abs=1e-11)
+    assert np.array_equal(trajectory(unipc, 0, times), trajectory(unipc, 0, times, order=2))
 
 
-def test_no_corrections_leave_the_predictor_which_is_ddpm():
+def test_without_corrections_the_predictor_is_ddpm():
     assert np.array_equal(
-        told(predictor_corrector, 1, (900, 200, 0), corrections=0),
-        told(ddpm, 1, (900, 200, 0), variance="large"),
+        trajectory(predictor_corrector, 1, (900, 200, 0), corrections=0),
+        trajectory(ddpm, 1, (900, 200, 0), variance="large"),
     )
 
 
@@ -582,59 +585,59 @@ def test_a_correction_follows_the_score_and_adds_noise(monkeypatch):
     assert first.x.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_plan_of_predictor_and_corrector_stays_at_a_time_to_correct_once_where_nothing_is_said():
+def test_the_default_is_one_correction_at_each_time():
     plan = [[(step.t, step.s) for step in at_a_time] for at_a_time in pc_steps(PAPER, (900, 400, 0))]
     assert plan == [[(900, 400), (400, 400)], [(400, 0)]]
 
 
 def test_churn_adds_noise(monkeypatch):
-    """Where x̂_0 is 0 all that is left at s of x_t is x_t √((1−ᾱ_s)/(1−ᾱ_t)), by the one slope as by the other."""
+    """Where x̂_0 is 0 x_s = x_t √((1−ᾱ_s)/(1−ᾱ_t)), for the Euler step and for its correction alike."""
     monkeypatch.setattr(NoiseSource, "__call__", lambda self: np.ones(self.shape, self.dtype))
-    asked = []
-    denoiser = Denoiser(lambda x, t: asked.append(t[0]) or 0 * x, PAPER, "x0")
+    calls = []
+    denoiser = Denoiser(lambda x, t: calls.append(t[0]) or 0 * x, PAPER, "x0")
     first = next(heun(denoiser, np.zeros((1, 1)), np.random.default_rng(0), (500, 100, 0), 0.6))
-    added = PAPER.kernel(500, asked[0])[1]
-    kept = PAPER.one_minus_alpha_bar[100] / PAPER.one_minus_alpha_bar[asked[0]]
+    added = PAPER.kernel(500, calls[0])[1]
+    kept = PAPER.one_minus_alpha_bar[100] / PAPER.one_minus_alpha_bar[calls[0]]
     assert first.x.item() == pytest.approx(np.sqrt(kept * added), rel=1e-12)
 
 
-def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_goes_to_a_whole_time(monkeypatch):
-    asked = []
+def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_integer_times(monkeypatch):
+    calls = []
 
-    class Listening(Saying):
+    class Recording(WithVariance):
         def __call__(self, x, t):
-            asked.append(t)
+            calls.append(t)
             return super().__call__(x, t)
 
     for churn, gamma in ((0.6, 0.3), (1e9, np.sqrt(2) - 1)):
-        asked.clear()
+        calls.clear()
         list(
             heun(
-                Listening(Denoiser(shrink, PAPER)),
+                Recording(Denoiser(shrink, PAPER)),
                 np.ones((1, 1)),
                 np.random.default_rng(0),
                 (500, 1, 0),
                 churn,
             )
         )
-        above = asked[0]
+        above = calls[0]
         sigma = 1 / np.sqrt(PAPER.snr)
-        wanted = (1 + gamma) * sigma[500]
+        target = (1 + gamma) * sigma[500]
         assert isinstance(above, int)
-        assert above == np.abs(sigma - wanted).argmin()
+        assert above == np.abs(sigma - target).argmin()
     ended = schedules.zero_terminal_snr(PAPER)
     states = heun(
-        Listening(Denoiser(shrink, ended, "x0")),
+        Recording(Denoiser(shrink, ended, "x0")),
         np.ones((1, 1)),
         np.random.default_rng(0),
         (1000, 999, 998, 0),
         9.0,
     )
-    asked.clear()
-    assert np.isfinite(final(states)).all() and asked == [1000, 999, 998, 998]
-    at_T = heun(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), (20, 0), 9.0)
+    calls.clear()
+    assert np.isfinite(final(states)).all() and calls == [1000, 999, 998, 998]
+    at_T = heun(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0), (20, 0), 9.0)
     assert np.array_equal(
-        final(at_T), final(ddim(SAYING_ALL, np.ones((1, 1)), np.random.default_rng(0), (20, 0)))
+        final(at_T), final(ddim(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0), (20, 0)))
     )
 
 
@@ -642,36 +645,36 @@ def test_churn_is_limited_to_a_gamma_of_sqrt_2_minus_1_and_goes_to_a_whole_time(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_inversion_names_the_times_it_reaches_from_below_and_keeps_to_the_contract(dtype):
+def test_inversion_yields_the_times_reached_and_shares_no_memory(dtype):
     x_0 = np.random.default_rng(0).standard_normal((3, 2)).astype(dtype)
     x_0.setflags(write=False)
-    kept = list(invert(SAYING_ALL, x_0, (20, 7, 1, 0)))
+    kept = list(invert(WITH_VARIANCE, x_0, (20, 7, 1, 0)))
     assert [state.t for state in kept] == [1, 7, 20]
-    for state, expected in zip(invert(SAYING_ALL, x_0, (20, 7, 1, 0)), kept, strict=True):
+    for state, expected in zip(invert(WITH_VARIANCE, x_0, (20, 7, 1, 0)), kept, strict=True):
         assert state.x.dtype == state.x0.dtype == dtype
         assert np.array_equal(state.x, expected.x) and np.array_equal(state.x0, expected.x0)
         state.x[...] = np.nan
         state.x0[...] = np.nan
-    assert np.array_equal(final(invert(SAYING_ALL, x_0[:1])), final(invert(SAYING_ALL, x_0))[:1])
+    assert np.array_equal(final(invert(WITH_VARIANCE, x_0[:1])), final(invert(WITH_VARIANCE, x_0))[:1])
 
 
-def test_inversion_asks_at_each_time_that_it_leaves_and_at_the_first_for_clean_data():
-    asked = []
+def test_inversion_evaluates_at_the_start_of_each_step_and_first_on_clean_data():
+    calls = []
 
-    class Listening(Saying):
+    class Recording(WithVariance):
         def __call__(self, x, t):
-            asked.append((t, x.copy()))
+            calls.append((t, x.copy()))
             return super().__call__(x, t)
 
     x_0 = np.ones((1, 1))
-    states = list(invert(Listening(Denoiser(shrink, SHORT)), x_0, (20, 7, 1, 0)))
-    assert [t for t, _ in asked] == [1, 1, 7]
-    assert np.array_equal(asked[0][1], x_0) and np.array_equal(asked[1][1], states[0].x)
+    states = list(invert(Recording(Denoiser(shrink, SHORT)), x_0, (20, 7, 1, 0)))
+    assert [t for t, _ in calls] == [1, 1, 7]
+    assert np.array_equal(calls[0][1], x_0) and np.array_equal(calls[1][1], states[0].x)
 
 
-def test_the_first_step_of_inversion_noises_the_data_itself_with_what_is_seen_in_it():
+def test_the_first_step_of_inversion_adds_the_predicted_noise_to_the_data():
     x_0 = np.array([[0.7], [-2.0]])
-    first = next(invert(SAYING_ALL, x_0, (20, 7, 0)))
+    first = next(invert(WITH_VARIANCE, x_0, (20, 7, 0)))
     expected = np.sqrt(SHORT.alpha_bar[7]) * x_0 + np.sqrt(SHORT.one_minus_alpha_bar[7]) * shrink(x_0, 7)
     assert first.x == pytest.approx(expected, rel=1e-12) and np.array_equal(first.x0, x_0)
 
@@ -679,4 +682,4 @@ def test_the_first_step_of_inversion_noises_the_data_itself_with_what_is_seen_in
 def test_inversion_refuses_bad_times():
     for times in ((21, 0), (0, 5, 20), (5, 1)):
         with pytest.raises(ValueError, match="expected"):
-            next(invert(SAYING_ALL, np.ones((1, 1)), times))
+            next(invert(WITH_VARIANCE, np.ones((1, 1)), times))

@@ -1,7 +1,7 @@
-"""Every sampler against what is known exactly: the law it must yield, and how fast its error falls with the steps.
+"""Every sampler against exact results: the distribution of its samples and the order of its convergence.
 
-Levels of noise are all that these samplers take from the times, so that a list of real times even in λ = ½ log SNR is a
-smooth one, however the schedule runs from one whole time to the next.
+These samplers depend on the times through the noise levels alone, so that real times evenly spaced in λ = ½ log SNR are
+a smooth list for any interpolation between the integer times.
 """
 
 from itertools import pairwise
@@ -33,7 +33,7 @@ PAPER = schedules.linear()
 NORMAL = Gaussian([0.4], [[0.3]])
 HILLS = Mixture([0.3, 0.7], [[-1.0], [0.8]], [[[0.09]], [[0.16]]])
 
-# Sampler, options, the order of its error, and that of inverting a step count that is doubled
+# Sampler, options, and the order of its error
 ORDERS = [
     (ddim, {}, 1),
     (plms, {}, 2),
@@ -57,7 +57,7 @@ NOISY = [
 ]
 
 
-def named(case):
+def case_name(case):
     return "-".join([case[0].__name__, *map(str, case[1].values())])
 
 
@@ -71,14 +71,14 @@ def cumulative(oracle, t, x):
     at = PAPER.at(t)
     total = np.zeros(x.shape)
     for weight, mean, covariance in zip(oracle.weights, oracle.means, oracle.covariances, strict=True):
-        deviation = np.sqrt(at.alpha_bar * covariance[0, 0] + at.one_minus_alpha_bar)
-        standard = (x - np.sqrt(at.alpha_bar) * mean[0]) / deviation
+        sigma = np.sqrt(at.alpha_bar * covariance[0, 0] + at.one_minus_alpha_bar)
+        standard = (x - np.sqrt(at.alpha_bar) * mean[0]) / sigma
         total += weight * 0.5 * (1 + np.vectorize(erf)(standard / np.sqrt(2)))
     return total
 
 
-def carried(oracle, t, s, x):
-    """Where the probability-flow ODE takes x_t at s: on the line it keeps every quantile. By bisection."""
+def ode_solution(oracle, t, s, x):
+    """x_s of the probability-flow ODE from x_t, which in one dimension keeps every quantile; by bisection."""
     level, low, high = cumulative(oracle, t, x), np.full(x.shape, -9.0), np.full(x.shape, 9.0)
     for _ in range(60):
         middle = (low + high) / 2
@@ -88,18 +88,18 @@ def carried(oracle, t, s, x):
 
 
 def error_between(sampler, options, oracle, steps, first=-1.5, last=1.5):
-    """How far the sampler ends from the truth, between two times inside (0, T)."""
+    """The error of the sampler between two times inside (0, T)."""
     times = even_in_log_snr(first, last, steps)
     x = np.array([[-1.3], [-0.2], [0.9]])
     denoiser = Denoiser(oracle.network(PAPER), PAPER)
     *_, inside, _ = sampler(denoiser, x, np.random.default_rng(0), times, **options)
     assert inside.t == times[-2]
-    return np.abs(inside.x - carried(oracle, times[0], times[-2], x)).max()
+    return np.abs(inside.x - ode_solution(oracle, times[0], times[-2], x)).max()
 
 
 @pytest.mark.parametrize("oracle", [NORMAL, HILLS], ids=["normal", "hills"])
-@pytest.mark.parametrize("case", ORDERS, ids=named)
-def test_the_error_falls_with_the_power_of_the_steps_that_the_method_is_known_for(case, oracle):
+@pytest.mark.parametrize("case", ORDERS, ids=case_name)
+def test_the_order_of_convergence_is_the_published_one(case, oracle):
     sampler, options, order = case
     errors = [error_between(sampler, options, oracle, steps) for steps in (80, 160, 320)]
     measured = [np.log2(coarse / fine) for coarse, fine in pairwise(errors)]
@@ -107,42 +107,40 @@ def test_the_error_falls_with_the_power_of_the_steps_that_the_method_is_known_fo
     assert errors[-1] < {1: 1e-2, 2: 3e-4, 3: 1e-6}[order]
 
 
-def test_ddim_is_eulers_step_of_the_ode_in_sigma_over_signal():
+def test_ddim_is_an_euler_step_of_the_ode_in_sigma_over_signal():
     t, s = 700.5, 341.2
     (signal_t, signal_s), (sigma_t, sigma_s) = (
         np.sqrt(a) for a in (PAPER.at([t, s]).alpha_bar, PAPER.at([t, s]).one_minus_alpha_bar)
     )
     x = np.array([[0.3], [-2.0]])
-    slope = HILLS.eps(PAPER, x, t)
-    step = x / signal_t + (sigma_s / signal_s - sigma_t / signal_t) * slope
+    eps = HILLS.eps(PAPER, x, t)
+    step = x / signal_t + (sigma_s / signal_s - sigma_t / signal_t) * eps
     first = next(ddim(Denoiser(HILLS.network(PAPER), PAPER), x, np.random.default_rng(0), (t, s, 0)))
     assert first.x / signal_s == pytest.approx(step, rel=1e-12)
 
 
-def distance_to_the_law(sampler, options, oracle, times):
-    """The largest error of mean and deviation at any time, against q_t, from q_T on; with no sampling (O3)."""
+def largest_error(sampler, options, oracle, times):
+    """The largest error of mean and standard deviation at any time, against q_t, from q_T on; no sampling (O3)."""
     denoiser = Denoiser(oracle.network(PAPER), PAPER)
     start = oracle.marginal(PAPER, times[0])
-    laws = outcome_of(lambda x_T, rng: sampler(denoiser, x_T, rng, times, **options), 1, *start)
+    moments = outcome_of(lambda x_T, rng: sampler(denoiser, x_T, rng, times, **options), 1, *start)
     errors = []
-    for t, mean, variance in laws:
+    for t, mean, variance in moments:
         right_mean, right_variance = oracle.marginal(PAPER, t)
         errors += [abs(mean - right_mean).item(), abs(variance**0.5 - right_variance**0.5).item()]
     return max(errors)
 
 
-@pytest.mark.parametrize("case", [*NOISY, *QUIET], ids=named)
-def test_at_every_time_the_law_is_that_of_the_data_noised_and_the_closer_the_more_steps(case):
-    few, more, many = (
-        distance_to_the_law(*case, NORMAL, spaced(PAPER, "logsnr", steps)) for steps in (10, 30, 90)
-    )
-    langevin = case[0] is predictor_corrector  # its own error does not fall with the steps, only with r
+@pytest.mark.parametrize("case", [*NOISY, *QUIET], ids=case_name)
+def test_the_moments_at_every_time_converge_to_the_noised_data(case):
+    few, more, many = (largest_error(*case, NORMAL, spaced(PAPER, "logsnr", steps)) for steps in (10, 30, 90))
+    langevin = case[0] is predictor_corrector  # its error falls with r, not with the steps
     assert many < (0.02 if langevin else 0.035)
     assert many < more < few or langevin
 
 
-def test_langevins_steps_alone_keep_a_normal_law_but_for_their_length():
-    """The variance that x' = x − δ/C x + √(2δ) z comes to is C/(1 − δ/2C): exactly what is found."""
+def test_langevin_steps_keep_a_normal_distribution_up_to_the_step_size():
+    """The stationary variance of x' = x − δ/C x + √(2δ) z is C/(1 − δ/2C)."""
     for r in (0.05, 0.16, 0.3):
         _, step = langevin_steps(PAPER, (600, 300, 0), 1, r)[0]
         mean, covariance = NORMAL.marginal(PAPER, 300)
@@ -152,9 +150,9 @@ def test_langevins_steps_alone_keep_a_normal_law_but_for_their_length():
         assert got_covariance[0, 0] == pytest.approx(C / (1 - delta / (2 * C)), rel=1e-9)
 
 
-@pytest.mark.parametrize("case", [*NOISY, *QUIET], ids=named)
-def test_on_a_mixture_the_samples_are_the_data_and_half_of_the_steps_are_worse(case):
-    """2000 samples. Two such sets of true data lie 0.03 apart; the data's own deviation is 0.9."""
+@pytest.mark.parametrize("case", [*NOISY, *QUIET], ids=case_name)
+def test_on_a_mixture_many_steps_reach_the_data_and_few_are_worse(case):
+    """2000 samples. Two such sets of true data differ by 0.03; the standard deviation of the data is 0.9."""
     sampler, options = case
     denoiser = Denoiser(HILLS.network(PAPER), PAPER)
     data = HILLS.sample(np.random.default_rng(1), 20_000)
@@ -171,7 +169,7 @@ def test_on_a_mixture_the_samples_are_the_data_and_half_of_the_steps_are_worse(c
 
 
 @pytest.mark.parametrize("oracle", [NORMAL, HILLS], ids=["normal", "hills"])
-def test_invert_then_sample_returns_with_an_error_of_first_order(oracle):
+def test_inversion_then_sampling_has_an_error_of_first_order(oracle):
     denoiser = Denoiser(oracle.network(PAPER), PAPER)
     x_0 = np.array([[-1.1], [0.3], [0.9]])
 
@@ -185,10 +183,10 @@ def test_invert_then_sample_returns_with_an_error_of_first_order(oracle):
     assert fine < 0.05
 
 
-def test_inversion_comes_to_the_noise_that_the_ode_leads_to():
+def test_inversion_converges_to_the_noise_of_the_exact_ode():
     denoiser = Denoiser(HILLS.network(PAPER), PAPER)
     x_0 = np.array([[-1.1], [0.3], [0.9]])
-    exact = carried(HILLS, 0, 1000, x_0)
+    exact = ode_solution(HILLS, 0, 1000, x_0)
     errors = [
         np.abs(final(invert(denoiser, x_0, spaced(PAPER, "logsnr", steps))) - exact).max()
         for steps in (50, 100, 200)
@@ -198,10 +196,8 @@ def test_inversion_comes_to_the_noise_that_the_ode_leads_to():
 
 @pytest.mark.parametrize("h", [0.3, 2.35])
 @pytest.mark.parametrize(("order", "corrector", "degree"), [(3, False, 2), (2, True, 2), (3, True, 3)])
-def test_unipc_is_exact_where_x0_is_a_polynomial_of_lambda_however_long_the_steps(
-    order, corrector, degree, h
-):
-    """x_s/√(1−ᾱ_s) − x_t/√(1−ᾱ_t) = ∫ e^λ x̂_0 dλ, from the step on that knows as many x̂_0 as the order says."""
+def test_unipc_is_exact_where_x0_is_a_polynomial_in_lambda(order, corrector, degree, h):
+    """x_s/√(1−ᾱ_s) − x_t/√(1−ᾱ_t) = ∫ e^λ x̂_0 dλ, from the step on that has as many x̂_0 as the order."""
     x0 = np.polynomial.Polynomial([0.5, -0.3, 0.2, 0.1][: degree + 1])
     of_integral = sum((-1) ** k * x0.deriv(k) for k in range(degree + 1))  # ∫ e^λ p = e^λ (p − p′ + p″ − …)
     times = even_in_log_snr(-4.9, -4.9 + 4 * h, 4)
@@ -210,15 +206,15 @@ def test_unipc_is_exact_where_x0_is_a_polynomial_of_lambda_however_long_the_step
     denoiser = Denoiser(lambda x, t: np.full_like(x, x0(PAPER.at(t[0]).log_snr / 2)), PAPER, "x0")
     states = unipc(denoiser, np.full((1, 1), 0.7), None, times, order, corrector)
     x = np.array([state.x.item() for state in states][:-1]) / sigma[1:]
-    known = order - 1
-    assert np.diff(x)[known - 1 :] == pytest.approx(ahead[known:], rel=1e-9)
+    start = order - 1
+    assert np.diff(x)[start - 1 :] == pytest.approx(ahead[start:], rel=1e-9)
 
 
 @pytest.mark.parametrize("weights", ADAMS_BASHFORTH, ids=len)
-def test_the_weights_of_plms_give_the_mean_over_the_next_step_of_any_polynomial_through_the_last_values(
+def test_the_weights_of_plms_are_exact_for_polynomials(
     weights,
 ):
-    """Of u^k, known at u = 0, −1, −2, …, the mean over [0, 1] is 1/(k+1)."""
+    """The mean of u^k over [0, 1] is 1/(k+1), from its values at u = 0, −1, −2, …"""
     at = -np.arange(len(weights))
     for k in range(len(weights)):
         assert np.dot(weights, at**k) == pytest.approx(1 / (k + 1), rel=1e-12)

@@ -8,15 +8,14 @@ from hypothesis import strategies as st
 from minidiff import schedules
 from minidiff.diffusion.schedules import SCHEDULES, Schedule, falling_times
 
-# 0 and ∞ are meant where they come; whoever computes them says so, and nobody is warned.
-pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # 0 and ∞ are intended: no warning
 
 betas = st.lists(st.floats(1e-9, 1 - 1e-9), min_size=1, max_size=60)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("T", [1, 2, 50, 1000])
-def test_every_array_has_a_place_for_clean_data_and_one_for_each_step(name, T):
+def test_every_array_has_an_entry_for_clean_data_and_one_for_each_step(name, T):
     schedule = SCHEDULES[name](T)
     assert schedule.T == T
     for array in _arrays(schedule).values():
@@ -28,7 +27,7 @@ def test_every_array_has_a_place_for_clean_data_and_one_for_each_step(name, T):
 
 
 @given(betas)
-def test_what_derives_from_beta_is_exact(betas):
+def test_the_arrays_derived_from_beta_are_exact(betas):
     schedule = schedules.from_betas(betas)
     assert np.array_equal(schedule.beta[1:], betas)
     assert schedule.alpha_bar[1:] == pytest.approx(np.cumprod(1 - np.array(betas)), rel=1e-12, abs=1e-300)
@@ -48,14 +47,14 @@ def test_a_schedule_cannot_be_changed():
             array[0] = 0.5
 
 
-def test_a_schedule_does_not_share_memory_with_what_it_was_made_from():
+def test_a_schedule_does_not_share_memory_with_its_arguments():
     given_betas = np.full(3, 0.1)
     schedule = schedules.from_betas(given_betas)
     given_betas[:] = 0.9
     assert np.all(schedule.beta[1:] == 0.1)
 
 
-def test_whatever_a_schedule_is_made_from_its_arrays_are_float64_and_its_times_int64():
+def test_the_arrays_of_a_schedule_are_float64_and_its_times_int64():
     schedule = Schedule(np.array([0, 0.1, 0.5], np.float32), np.array([0, 3, 9], np.int16))
     assert schedule.times.dtype == np.int64
     assert {a.dtype for name, a in _arrays(schedule).items() if name != "times"} == {np.dtype(np.float64)}
@@ -63,11 +62,11 @@ def test_whatever_a_schedule_is_made_from_its_arrays_are_float64_and_its_times_i
 
 
 @pytest.mark.parametrize("make", SCHEDULES.values())
-def test_a_schedule_has_1000_steps_where_nothing_is_said(make):
+def test_a_schedule_has_1000_steps_by_default(make):
     assert make().T == 1000
 
 
-def test_a_beta_at_the_very_edge_of_what_a_float_can_hold():
+def test_a_beta_near_the_smallest_float():
     schedule = schedules.from_betas([1e-310, 0.5])
     assert schedule.beta[1] == schedule.one_minus_alpha_bar[1] == 1e-310
     assert schedule.snr[1] == np.inf and np.isfinite(schedule.log_snr[1])
@@ -78,7 +77,7 @@ def test_a_schedule_survives_pickle():
     assert np.array_equal(pickle.loads(pickle.dumps(schedule)).alpha_bar, schedule.alpha_bar)
 
 
-def test_repr_is_one_line_that_says_where_the_schedule_ends():
+def test_repr_is_one_line_with_the_final_alpha_bar():
     assert repr(schedules.linear()) == "Schedule(T=1000, β 0.0001…0.02, ᾱ_T 4.036e-05)"
 
 
@@ -122,7 +121,7 @@ def test_a_last_beta_of_one_ends_in_pure_noise():
 
 
 @given(st.lists(st.floats(1e-6, 0.999), min_size=2, max_size=60))
-def test_zero_terminal_snr_shifts_and_stretches_the_signal_and_keeps_its_first_value(betas):
+def test_zero_terminal_snr_shifts_and_scales_the_signal_and_keeps_its_first_value(betas):
     schedule = schedules.from_betas(betas)
     ended = schedules.zero_terminal_snr(schedule)
     before, after = np.sqrt(schedule.alpha_bar[1:]), np.sqrt(ended.alpha_bar[1:])
@@ -156,7 +155,7 @@ def test_respaced_keeps_alpha_bar_and_the_original_times(betas, data):
     assert short.one_minus_alpha_bar == pytest.approx(schedule.one_minus_alpha_bar[short.times], rel=1e-12)
 
 
-def test_respaced_takes_steps_so_long_that_beta_rounds_to_1():
+def test_respaced_accepts_steps_so_long_that_beta_rounds_to_1():
     schedule = schedules.from_betas([1 - 1e-9] * 4)
     for times in ((4, 2, 0), (4, 0), (2, 0)):
         short = schedules.respaced(schedule, times)
@@ -187,7 +186,7 @@ def test_the_kernel_of_one_step_is_that_step():
 
 
 @given(st.tuples(*[st.floats(0, 100)] * 3))
-def test_the_kernel_between_real_times_is_made_of_parts_and_agrees_with_at(times):
+def test_kernels_between_real_times_compose_and_agree_with_at(times):
     schedule = schedules.linear(100, 1e-3, 0.1)
     r, s, t = sorted(times)
     assume(r < s < t)
@@ -202,7 +201,7 @@ def test_the_kernel_keeps_a_small_beta_beside_a_large_log_alpha_bar():
 
 
 @given(betas, st.lists(st.floats(0, 1), min_size=1, max_size=5))
-def test_at_interpolates_log_alpha_bar_and_agrees_at_whole_times(betas, fractions):
+def test_at_interpolates_log_alpha_bar_and_agrees_at_integer_times(betas, fractions):
     schedule = schedules.from_betas(betas)
     whole = schedule.at(np.arange(schedule.T + 1))
     for name in ("log_alpha_bar", "alpha_bar", "one_minus_alpha_bar", "snr", "log_snr"):
@@ -231,13 +230,13 @@ def test_time_of_at_both_ends():
     assert ended.at(99).alpha_bar == ended.alpha_bar[99] > 0
 
 
-def test_time_of_reads_a_float32_ratio_for_what_it_is():
+def test_time_of_accepts_a_float32_ratio():
     snr = schedules.linear().snr[[1, 500, 999]].astype(np.float32)
     assert np.array_equal(schedules.linear().time_of(snr), schedules.linear().time_of(snr.astype(np.float64)))
 
 
 @pytest.mark.parametrize("snr", [np.nan, -1.0, 1e-9])
-def test_time_of_refuses_a_ratio_that_no_time_has(snr):
+def test_time_of_refuses_a_ratio_out_of_range(snr):
     with pytest.raises(ValueError, match="no time of this schedule has that SNR"):
         schedules.linear().time_of(snr)
     with pytest.raises(ValueError, match="no time of this schedule has that SNR"):
@@ -247,18 +246,18 @@ def test_time_of_refuses_a_ratio_that_no_time_has(snr):
 
 
 @pytest.mark.parametrize("t", [-0.1, 10.1, np.nan])
-def test_at_refuses_times_outside(t):
+def test_at_refuses_times_out_of_range(t):
     with pytest.raises(ValueError, match=r"expected times in \[0, 10\]"):
         schedules.linear(10).at(t)
 
 
 @pytest.mark.parametrize("bad", [0.0, -0.1, 1.0, 1.5, np.nan, np.inf])
-def test_a_beta_outside_is_refused_by_its_place(bad):
+def test_a_beta_out_of_range_is_refused_with_its_index(bad):
     with pytest.raises(ValueError, match=r"every β must lie in \(0, 1\).*β_2 = "):
         schedules.from_betas([0.1, bad, 0.2])
 
 
-def test_what_the_last_beta_may_be_the_one_before_it_may_not():
+def test_the_second_to_last_beta_may_not_be_one():
     for bad in (1.0, 1.5, 0.0, np.nan):
         with pytest.raises(ValueError, match="β_2 = "):
             schedules.from_betas([0.1, bad, 1.0])
@@ -285,19 +284,19 @@ def test_betas_are_numbers():
 @pytest.mark.parametrize(
     ("T", "message"), [(0, "at least 1"), (-3, "at least 1"), (2.5, "integer"), ("9", "integer")]
 )
-def test_T_is_a_whole_number_of_at_least_one(name, T, message):
+def test_T_is_an_integer_of_at_least_one(name, T, message):
     with pytest.raises(ValueError, match=message):
         SCHEDULES[name](T)
 
 
 @pytest.mark.parametrize("make", [schedules.linear, schedules.quadratic, schedules.sigmoid])
 @pytest.mark.parametrize("ends", [(-0.1, 0.02), (1e-4, 2.0), (np.nan, 0.02)])
-def test_a_range_outside_is_refused(make, ends):
+def test_a_beta_range_outside_0_to_1_is_refused(make, ends):
     with pytest.raises(ValueError, match="every β must lie in"):
         make(10, *ends)
 
 
-def test_other_parameters_outside_are_refused():
+def test_other_parameters_out_of_range_are_refused():
     with pytest.raises(ValueError, match="every β must lie in"):
         schedules.constant(10, 0.0)
     with pytest.raises(ValueError, match="beta_max in"):
@@ -315,7 +314,7 @@ def test_alpha_bar_falls_from_below_one(bad):
 
 
 @pytest.mark.parametrize("bad", [(3, 3, 0), (2, 3, 0), (11, 5, 0), (5, 0, 0), (5, -1, 0)])
-def test_times_fall_strictly_within_the_schedule(bad):
+def test_times_fall_strictly_from_at_most_T(bad):
     with pytest.raises(ValueError, match="expected times that fall strictly from at most T = 10 to 0"):
         falling_times(10, bad)
     with pytest.raises(ValueError, match="expected times that fall strictly"):
@@ -381,7 +380,7 @@ def test_the_limits_of_cosine_are_open_for_beta_max_and_closed_for_s():
         ),
     ],
 )
-def test_an_error_says_what_was_expected_and_what_came(call, message):
+def test_error_messages_state_what_was_expected_and_what_was_given(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == message

@@ -5,7 +5,7 @@ import pytest
 
 from minidiff import nn
 from minidiff.autograd import Tensor
-from minidiff.nn import Module, ParameterVector, aligned_zeros, frozen, ema_copy
+from minidiff.nn import Module, ParameterVector, aligned_zeros, ema_copy, frozen
 from minidiff.nn.optim import EMA, Adam
 
 

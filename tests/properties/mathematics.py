@@ -1,4 +1,4 @@
-"""What the property tests of the mathematics draw: any schedule, times in it, and what "equal" means."""
+"""Hypothesis strategies for schedules, and the comparison that the property tests share."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from minidiff import schedules
 
 @st.composite
 def any_schedule(draw, min_T: int = 1, max_T: int = 3000, extreme: float = 17.0) -> schedules.Schedule:
-    """β in any range between 1/(1+e^extreme) and its mirror image near 1, in any order; often a very short schedule."""
+    """β in any range from 1/(1+e^extreme) to 1 − 1/(1+e^extreme), in any order; often a very short schedule."""
     T = draw(st.one_of(st.integers(min_T, min_T + 5), st.integers(min_T, max_T)))
     low, high = sorted(draw(st.tuples(*[st.floats(-extreme, extreme)] * 2)))
     between = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).random(T)
@@ -18,7 +18,7 @@ def any_schedule(draw, min_T: int = 1, max_T: int = 3000, extreme: float = 17.0)
 
 @st.composite
 def gentle_schedule(draw, min_T: int = 1, max_T: int = 300) -> schedules.Schedule:
-    """A shipped schedule of any length, whose β are set so that it ends near noise, but not so that ᾱ_T < 1e-12."""
+    """A shipped schedule of any length whose range of β makes it end near noise, with ᾱ_T above 1e-12."""
     T = draw(st.integers(min_T, max_T))
     name = draw(st.sampled_from(["linear", "quadratic", "sigmoid", "constant", "cosine"]))
     if name == "cosine":
@@ -30,11 +30,11 @@ def gentle_schedule(draw, min_T: int = 1, max_T: int = 300) -> schedules.Schedul
 
 
 def assert_close(got, expected, scale=0.0, tolerance=1e-12):
-    """Equal to `tolerance` relative to the largest of the two and of `scale`, the terms that made them."""
+    """Equal to `tolerance` relative to the largest of both and of `scale`, the size of the terms they are sums of."""
     got, expected, scale = np.broadcast_arrays(got, expected, scale)
     allowed = tolerance * np.maximum.reduce([np.abs(got), np.abs(expected), np.abs(scale)])
     worst = np.max(np.abs(got - expected) - allowed, initial=-np.inf)
-    assert np.all(np.isfinite(got)) and worst <= 1e-300, f"off by {worst} beyond what is allowed"
+    assert np.all(np.isfinite(got)) and worst <= 1e-300, f"the error exceeds the tolerance by {worst}"
 
 
 def log_normal(x, mean, variance):

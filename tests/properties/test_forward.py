@@ -1,4 +1,4 @@
-"""The forward process, ledger F1–F9."""
+"""The forward process (EQUATIONS.md F1–F9)."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_F1_one_step_keeps_sqrt_alpha_of_x_and_adds_variance_beta(schedule, data
     assert_close(both, np.sqrt(1 - beta) * x + np.sqrt(beta) * z, scale=np.abs(x) + np.abs(z))
 
 
-def test_F2_the_paper_schedule_runs_evenly_from_1e_4_to_2e_2_over_1000_steps():
+def test_F2_the_schedule_of_the_paper_is_linear_from_1e_4_to_2e_2_over_1000_steps():
     schedule = schedules.linear()
     assert schedule.T == 1000 and len(schedule.beta) == 1001
     assert schedule.beta[0] == 0 and schedule.beta[1] == 1e-4 and schedule.beta[-1] == 0.02
@@ -32,20 +32,20 @@ def test_F2_the_paper_schedule_runs_evenly_from_1e_4_to_2e_2_over_1000_steps():
     assert schedule.alpha_bar[-1] == pytest.approx(4.03583e-5, rel=1e-5)
 
 
-def test_F2_slip_an_upper_end_of_2_to_the_minus_2_is_noise_before_a_third_of_the_way():
+def test_F2_erratum_an_upper_end_of_2_to_the_minus_2_is_noise_before_step_300():
     right, printed = schedules.linear(), schedules.linear(beta_end=2**-2)
     is_noise = right.alpha_bar[-1]
     assert np.argmax(printed.alpha_bar < is_noise) < 300
     assert printed.alpha_bar[-1] < 1e-50
 
 
-def test_F2_slip_with_2000_steps_the_same_range_spends_a_third_of_them_beyond_the_noise_that_1000_reach():
+def test_F2_erratum_of_2000_steps_about_30_percent_lie_beyond_the_noise_of_1000():
     longer = schedules.linear(2000)
     assert 0.2 < np.mean(longer.alpha_bar < schedules.linear().alpha_bar[-1]) < 0.4
 
 
 @given(any_schedule(min_T=2), st.data())
-def test_F3_any_two_kernels_in_a_row_are_the_kernel_of_both(schedule, data):
+def test_F3_any_two_successive_kernels_compose_to_one_kernel(schedule, data):
     r = data.draw(st.integers(0, schedule.T - 2))
     s = data.draw(st.integers(r + 1, schedule.T - 1))
     t = data.draw(st.integers(s + 1, schedule.T))
@@ -70,7 +70,7 @@ def test_F3_two_single_steps_have_variance_one_minus_the_product_of_their_alphas
 
 
 @given(any_schedule(), seeds)
-def test_F4_the_jump_is_as_many_single_steps(schedule, seed):
+def test_F4_the_jump_equals_t_single_steps(schedule, seed):
     x0 = np.random.default_rng(seed).standard_normal((1, 3))
     mean, variance = x0, 0.0
     zero = np.zeros_like(x0)
@@ -96,17 +96,17 @@ def test_F4_a_step_after_the_jump_is_the_next_jump(schedule, data):
     assert_close(schedule.alpha[t] * variance + schedule.beta[t], next_variance)
 
 
-def test_F4_slips_a_product_up_to_T_or_down_to_index_0_is_another_marginal():
+def test_F4_errata_a_product_up_to_T_or_from_index_0_gives_another_marginal():
     schedule = schedules.linear()
     to_T = np.full(1001, np.prod(schedule.alpha[1:]))
     assert np.max(np.abs(to_T - schedule.alpha_bar)) > 0.99
-    # A product that takes in one α more on the left, as a list counted from 0 invites, is late by one step.
+    # A product with one more α at the left, a common mistake with lists counted from 0, is late by one step.
     late = np.cumprod(np.append(schedule.alpha[1], schedule.alpha[1:]))
     assert np.max(np.abs(np.log(late) - schedule.log_alpha_bar)) == pytest.approx(1e-4, rel=1e-3)
 
 
 @given(any_schedule())
-def test_F5_data_of_variance_one_keeps_it(schedule):
+def test_F5_data_of_variance_one_keep_variance_one(schedule):
     t = np.arange(schedule.T + 1)
     ones, zeros = np.ones(len(t)), np.zeros(len(t))
     signal = noising.diffuse(schedule, ones, t, zeros)
@@ -114,37 +114,36 @@ def test_F5_data_of_variance_one_keeps_it(schedule):
     assert_close(signal**2 + sigma**2, 1.0)
 
 
-def test_F5_slip_a_scale_of_sqrt_one_minus_alpha_bar_squared_adds_up_to_a_quarter_of_variance():
+def test_F5_erratum_a_squared_alpha_bar_adds_up_to_a_quarter_of_variance():
     alpha_bar = schedules.linear().alpha_bar
     variance = alpha_bar + (1 - alpha_bar**2)
     assert np.max(variance) == pytest.approx(1.25, abs=1e-4)
     assert alpha_bar[np.argmax(variance)] == pytest.approx(0.5, abs=0.01)
 
 
-def test_F5_slip_in_sampling_or_in_both_the_samples_are_two_and_four_times_too_wide():
-    """What the document's `sample_ddpm` makes of data N(0.3, 0.05²), by recursion with the exact network (O3)."""
+def test_F5_erratum_in_sampling_or_in_both_the_variance_is_more_than_doubled():
+    """Variance of DDPM samples, with the erratum, over that of N(0.3, 0.05²) data: the recursion of O3, exact ε."""
     schedule, mean, variance = schedules.linear(), 0.3, 0.05**2
     right = np.sqrt(schedule.one_minus_alpha_bar)
     wrong = np.sqrt(1 - schedule.alpha_bar**2)
 
-    def width(trained, sampled):
+    def variance_ratio(trained, sampled):
         samples = 1.0
         for step in ddpm_steps(schedule):
             alpha_bar, alpha, beta = (a[step.t] for a in (schedule.alpha_bar, schedule.alpha, schedule.beta))
-            learned = trained[step.t] / (
-                alpha_bar * variance + trained[step.t] ** 2
-            )  # E[ε | x_t] a unit of x_t
+            # E[ε | x_t] per unit of x_t
+            learned = trained[step.t] / (alpha_bar * variance + trained[step.t] ** 2)
             samples *= (1 - beta / sampled[step.t] * learned) ** 2 / alpha
             samples += step.sigma**2
         return samples / variance
 
-    assert width(right, right) == pytest.approx(0.857, abs=1e-3)  # the chain's own error at T = 1000
-    assert width(right, right) * variance == pytest.approx(
+    assert variance_ratio(right, right) == pytest.approx(0.857, abs=1e-3)  # the chain's own error at T = 1000
+    assert variance_ratio(right, right) * variance == pytest.approx(
         Gaussian([mean], [[variance]]).outcome(schedule, ddpm_steps(schedule))[1].item()
     )
-    assert width(right, wrong) == pytest.approx(2.107, abs=1e-3)
-    assert width(wrong, right) == pytest.approx(1.046, abs=1e-3)
-    assert width(wrong, wrong) == pytest.approx(3.700, abs=1e-3)
+    assert variance_ratio(right, wrong) == pytest.approx(2.107, abs=1e-3)
+    assert variance_ratio(wrong, right) == pytest.approx(1.046, abs=1e-3)
+    assert variance_ratio(wrong, wrong) == pytest.approx(3.700, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", schedules.SCHEDULES)
@@ -157,7 +156,7 @@ def test_F6_cosine_ends_in_noise_at_any_length(T):
     assert _nats_from_noise(schedules.cosine(T)) < 1e-3
 
 
-def test_F6_the_paper_range_over_50_steps_never_gets_there():
+def test_F6_the_range_of_the_paper_over_50_steps_never_reaches_noise():
     short = schedules.linear(50)
     assert short.alpha_bar[-1] > 0.6 and _nats_from_noise(short) > 0.3
     assert "T=50" in repr(short) and "0.603" in repr(short)
@@ -178,7 +177,7 @@ def test_F7_where_beta_grows_alpha_falls(name):
 
 
 @given(any_schedule(max_T=50), seeds, st.sampled_from([(), (3,), (2, 2, 1)]))
-def test_F8_a_batch_with_a_time_of_its_own_each_is_one_call(schedule, seed, shape):
+def test_F8_one_call_noises_a_batch_with_individual_times(schedule, seed, shape):
     rng = np.random.default_rng(seed)
     x0, noise = rng.standard_normal((2, 7, *shape))
     t = rng.integers(0, schedule.T + 1, size=7)
@@ -197,6 +196,6 @@ def test_F9_the_variance_of_x_t_lies_between_that_of_the_data_and_one(schedule, 
 
 
 def _nats_from_noise(schedule):
-    """KL(q(x_T | x_0) ‖ N(0, 1)) a dimension at x_0 = 1, the end of the range of an image."""
+    """KL(q(x_T | x_0) ‖ N(0, 1)) per dimension at x_0 = 1, the upper end of the range of an image."""
     noise = schedule.one_minus_alpha_bar[-1]
     return 0.5 * (schedule.alpha_bar[-1] + noise - 1 - np.log(noise))

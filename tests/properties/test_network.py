@@ -1,4 +1,4 @@
-"""What the documents say of networks and of their use: ledger V10, S6, S9 and S11; and what they learn, beside O1."""
+"""Networks: time and class conditioning, EMA, numbers of steps (EQUATIONS.md V10, S6, S9, S11), and error (O1)."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ from minidiff.training.trainer import Trainer
 SHORT = schedules.linear(100, 1e-3, 0.1)
 
 
-def awake(net):
-    """A network whose every parameter counts; the output layers of a new U-Net are zero."""
+def perturbed(net):
+    """The network with noise added to every parameter: the output layers of a new U-Net are zero."""
     rng = np.random.default_rng(1)
     values = nn.ParameterVector(net).values
     values += rng.normal(0, 0.1, values.shape).astype(values.dtype)
@@ -30,9 +30,9 @@ def networks():
         size=8, channels=1, width=8, multipliers=(1, 2), depth=1, attention=(4,), groups=4, dropout=0.0
     )
     return {
-        "embedding": (awake(nn.MLP(rng, dim=2, width=16, T=100)), (2,)),
-        "sinusoidal": (awake(nn.MLP(rng, dim=2, width=16, T=100, time="sinusoidal")), (2,)),
-        "unet": (awake(nn.UNet(rng, **small)), (8, 8, 1)),
+        "embedding": (perturbed(nn.MLP(rng, dim=2, width=16, T=100)), (2,)),
+        "sinusoidal": (perturbed(nn.MLP(rng, dim=2, width=16, T=100, time="sinusoidal")), (2,)),
+        "unet": (perturbed(nn.UNet(rng, **small)), (8, 8, 1)),
     }
 
 
@@ -40,7 +40,7 @@ NETWORKS = networks()
 
 
 def sampled(trainer, label=None, count=1000):
-    """Deterministic samples of the averaged network in 20 steps."""
+    """Deterministic samples of the EMA network in 20 steps."""
     denoiser = Denoiser(trainer.average, trainer.schedule, label=label)
     x_T = initial_noise(np.random.default_rng(1), (count, *trainer.x.shape[1:]))
     return final(ddim(denoiser, x_T, np.random.default_rng(2), SPACINGS["quadratic"](trainer.schedule.T, 20)))
@@ -51,7 +51,7 @@ def sampled(trainer, label=None, count=1000):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @given(times=st.lists(st.integers(1, 100), min_size=4, max_size=4), other=st.integers(1, 100))
-def test_V10_every_sample_of_a_batch_is_seen_at_a_time_of_its_own(name, times, other):
+def test_V10_every_sample_of_a_batch_is_conditioned_on_its_own_time(name, times, other):
     net, shape = NETWORKS[name]
     x, t = np.random.default_rng(0).standard_normal((4, *shape), dtype=np.float32), np.array(times)
     together = net(x, t)
@@ -66,13 +66,13 @@ def test_V10_every_sample_of_a_batch_is_seen_at_a_time_of_its_own(name, times, o
 # ---- S6
 
 
-def test_S6_how_far_ten_and_twenty_times_fewer_steps_carry_with_the_exact_eps():
-    """Wasserstein-2 to a peak as wide as the documents' middle one, in its own deviations, by recursion (O3)."""
+def test_S6_distances_with_ten_and_twenty_times_fewer_steps_and_the_exact_eps():
+    """Wasserstein-2 to the middle peak of the mixture S5, in its standard deviations, by recursion (O3)."""
     schedule, sigma = schedules.linear(), 0.03
-    law = Gaussian([0.1], [[sigma**2]])
+    oracle = Gaussian([0.1], [[sigma**2]])
 
     def distance(steps, count, spacing):
-        mean, variance = law.outcome(schedule, steps(schedule, SPACINGS[spacing](1000, count)))
+        mean, variance = oracle.outcome(schedule, steps(schedule, SPACINGS[spacing](1000, count)))
         return np.hypot(mean.item() - 0.1, np.sqrt(variance.item()) - sigma) / sigma
 
     for steps, spacing, at_1000, at_100, at_50 in (
@@ -89,7 +89,7 @@ def test_S6_how_far_ten_and_twenty_times_fewer_steps_carry_with_the_exact_eps():
 # ---- S9
 
 
-def test_S9_a_network_that_is_told_the_class_is_trained_and_sampled_by_class():
+def test_S9_a_class_conditional_network_is_trained_and_sampled_by_class():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 4000)
     x = (2.0 * labels - 1 + 0.2 * rng.standard_normal(4000))[:, None].astype(np.float32)
@@ -107,8 +107,8 @@ def test_S9_a_network_that_is_told_the_class_is_trained_and_sampled_by_class():
 # ---- S11
 
 
-def test_S11_the_companion_of_128_units_with_an_embedding_at_each_layer_and_an_average_draws_the_s_curve():
-    """300 steps: an energy distance of 31 before and of 0.04 after, where two draws of the data are 0.003 apart."""
+def test_S11_an_mlp_of_128_units_with_time_embeddings_and_ema_samples_the_s_curve():
+    """300 steps: an energy distance of 31 before and of 0.04 after, where two draws of the data differ by 0.003."""
     data, rng = datasets.load("s-curve"), np.random.default_rng(0)
     net = nn.MLP(rng, dim=2, width=128, depth=3, T=100, time="embedding")
     assert len(net.hidden) == 3 and net.times.table.shape == (100, 3 * 128)
@@ -130,24 +130,24 @@ PLANE = Mixture([0.4, 0.4, 0.2], [[-0.8, -0.3], [0.5, 0.6], [0.8, -0.8]], SLANTS
 
 
 @pytest.mark.parametrize(
-    ("law", "on_average", "from_10_on"),
+    ("oracle", "on_average", "from_10_on"),
     [(mixture1d(), 0.05, 0.02), (PLANE, 0.01, 0.05)],
     ids=["line", "plane"],
 )
-def test_O1_what_a_trained_network_misses_of_the_exact_eps_by_t(law, on_average, from_10_on):
-    """E‖ε_θ − ε*‖² per coordinate, over x_t ~ q_t, after 1000 steps; an answer of 0 would miss up to 1.
+def test_O1_error_of_a_trained_network_against_the_exact_eps_by_t(oracle, on_average, from_10_on):
+    """E‖ε_θ − ε*‖² per coordinate, over x_t ~ q_t, after 1000 steps; that of ε_θ = 0 is at most 1.
 
     Measured: 0.031 over all t on the line, 0.005 in the plane, and at most 0.008 and 0.024 at any t ≥ 10. On the line
-    0.73 is missed at t = 1: the noise is there 0.03 and two peaks are 0.01 wide, finer than so short a training sees.
+    it is 0.73 at t = 1: the noise there is 0.03 and two peaks are 0.01 wide, too fine for so short a training.
     """
     rng = np.random.default_rng(0)
-    x = law.sample(rng, 20_000).astype(np.float32)
-    net = nn.MLP(rng, dim=law.dim, width=64, depth=3, T=100, time="sinusoidal")
+    x = oracle.sample(rng, 20_000).astype(np.float32)
+    net = nn.MLP(rng, dim=oracle.dim, width=64, depth=3, T=100, time="sinusoidal")
     trainer = Trainer(net, SHORT, x, rng=rng, batch=256, lr=4e-3, warmup=50, decay=0.99)
     list(trainer.run(1000))
-    x0, t = law.sample(rng, 20_000), np.repeat(np.arange(1, 101), 200)
+    x0, t = oracle.sample(rng, 20_000), np.repeat(np.arange(1, 101), 200)
     x_t = noising.diffuse(SHORT, x0, t, rng.standard_normal(x0.shape))
-    missed = (trainer.average(x_t.astype(np.float32), t) - law.eps(SHORT, x_t, t)) ** 2
-    by_t = missed.reshape(100, -1).mean(axis=1)
+    error = (trainer.average(x_t.astype(np.float32), t) - oracle.eps(SHORT, x_t, t)) ** 2
+    by_t = error.reshape(100, -1).mean(axis=1)
     assert by_t.mean() < on_average
     assert by_t[9:].max() < from_10_on

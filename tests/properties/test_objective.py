@@ -1,4 +1,4 @@
-"""What is learned and when (ledger V8, V9, V11, S1): against formulas in NumPy and closed-form truth."""
+"""The objective, its times and its units (EQUATIONS.md V8, V9, V11, S1), against NumPy formulas and closed forms."""
 
 import numpy as np
 import pytest
@@ -11,17 +11,18 @@ from minidiff.autograd import Tensor
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.oracles import Gaussian
 from minidiff.diffusion.samplers import ddim, final, initial_noise
+from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
 from minidiff.training.objectives import antithetic_times, simple_loss, uniform_times
 from minidiff.training.trainer import Trainer
 
 seeds = st.integers(0, 2**32 - 1)
 
-# A correct draw of times fails a chi-square test of this file once in a million runs over all seeds; the seeds are
-# fixed, so it fails always or never.
+# Over all seeds a correct draw of times fails a chi-square test of this file once in a million runs; the seeds are
+# fixed, so that it fails always or never.
 ERROR_RATE = 1e-6
 
 
-def chance_of_more(chi_square, pairs):
+def chi_square_tail(chi_square, pairs):
     """P(χ² > chi_square) with 2·pairs degrees of freedom, a closed form: e^(−c/2) Σ_{k<pairs} (c/2)^k / k!."""
     term = total = np.exp(-chi_square / 2)
     for k in range(1, pairs):
@@ -30,17 +31,17 @@ def chance_of_more(chi_square, pairs):
     return total
 
 
-def chance_of_counts(counts):
-    """How likely counts stray that far from equal ones; an odd number of them."""
+def p_value(counts):
+    """The p-value of χ² of counts (an odd number of them) against equal ones."""
     expected = counts.sum() / len(counts)
-    return chance_of_more(((counts - expected) ** 2 / expected).sum(), (len(counts) - 1) // 2)
+    return chi_square_tail(((counts - expected) ** 2 / expected).sum(), (len(counts) - 1) // 2)
 
 
 # ---- V8
 
 
 @given(any_schedule(max_T=50), st.integers(1, 6), st.integers(1, 4), seeds)
-def test_v8_gradient_of_l_simple_for_a_linear_eps_theta_is_the_analytic_one(schedule, batch, dim, seed):
+def test_V8_the_gradient_of_l_simple_for_a_linear_eps_theta_is_the_analytic_one(schedule, batch, dim, seed):
     rng = np.random.default_rng(seed)
     x0, noise = rng.standard_normal((2, batch, dim))
     t = rng.integers(1, schedule.T + 1, batch)
@@ -58,7 +59,7 @@ def test_v8_gradient_of_l_simple_for_a_linear_eps_theta_is_the_analytic_one(sche
 
 
 @given(any_schedule(max_T=50), st.integers(1, 5), seeds)
-def test_v8_l_simple_is_the_formula_number_by_number(schedule, batch, seed):
+def test_V8_l_simple_is_its_formula_entry_by_entry(schedule, batch, seed):
     rng = np.random.default_rng(seed)
     x0, noise = rng.standard_normal((2, batch, 3, 3, 2))
     t = rng.integers(1, schedule.T + 1, batch)
@@ -71,7 +72,7 @@ def test_v8_l_simple_is_the_formula_number_by_number(schedule, batch, seed):
     assert_close(loss.item(), sum(squares) / len(squares))
 
 
-def test_v8_the_exact_eps_has_the_lowest_loss_and_the_conditional_variance_is_what_is_left():
+def test_V8_the_exact_eps_has_the_lowest_loss_which_is_the_conditional_variance():
     """For N(0, s²) data E(ε − ε*)² = ᾱ s² / (ᾱ s² + 1 − ᾱ); 200 000 draws leave 0.3 % of error (1σ)."""
     schedule, spread, t = schedules.linear(20, 0.01, 0.4), 0.5, 6
     rng = np.random.default_rng(0)
@@ -87,15 +88,15 @@ def test_v8_the_exact_eps_has_the_lowest_loss_and_the_conditional_variance_is_wh
     assert loss(1.0) < min(loss(0.9), loss(1.1))
 
 
-def test_v8_the_noise_of_one_step_learned_for_that_of_the_jump_ruins_the_samples():
-    """E[z_t|x_t] = √(β_t/(1−ᾱ_t)) E[ε|x_t]: taken for ε̂ it leaves most of the noise where it is."""
+def test_V8_erratum_learning_the_noise_of_one_step_ruins_the_samples():
+    """E[z_t|x_t] = √(β_t/(1−ᾱ_t)) E[ε|x_t]: in place of ε̂ it removes too little of the noise."""
     schedule = schedules.linear(100, 1e-3, 0.1)
-    law = Gaussian(np.zeros(1), 0.01 * np.eye(1))
-    exact = law.network(schedule)
+    gaussian = Gaussian(np.zeros(1), 0.01 * np.eye(1))
+    exact = gaussian.network(schedule)
 
-    # The law itself, by regression: both noises of the same chains on the x_t that they made.
+    # That ratio itself, by regression of both noises on the x_t of the same chains.
     rng, t = np.random.default_rng(1), 30
-    x = x0 = law.sample(rng, 200_000)
+    x = x0 = gaussian.sample(rng, 200_000)
     for s in range(1, t + 1):
         z = rng.standard_normal(x.shape)
         x = noising.step(schedule, x, s, z)
@@ -111,11 +112,32 @@ def test_v8_the_noise_of_one_step_learned_for_that_of_the_jump_ruins_the_samples
     assert spread_of(lambda x, t: exact(x, t) * shrink[t][:, None]) > 1.0
 
 
+def test_V8_errata_a_wrong_sign_or_alpha_for_alpha_bar_in_the_input_ruin_the_samples():
+    """Variance of the samples over that of N(0, ½²) data, ε learned exactly from the printed input, by recursion."""
+    schedule = schedules.linear()
+
+    def variance_ratio(learned):  # E[ε | x] per unit of x
+        variance = 1.0
+        for step in ddpm_steps(schedule):
+            beta, noise = schedule.beta[step.t], schedule.one_minus_alpha_bar[step.t]
+            factor = (1 - beta / np.sqrt(noise) * learned[step.t]) / np.sqrt(schedule.alpha[step.t])
+            variance = factor**2 * variance + step.sigma**2
+        return variance / 0.25
+
+    def exact_eps(signal2, noise):
+        return np.sqrt(noise) / (signal2 * 0.25 + noise)
+
+    right = exact_eps(schedule.alpha_bar, schedule.one_minus_alpha_bar)
+    assert variance_ratio(right) == pytest.approx(0.985, abs=1e-3)
+    assert variance_ratio(exact_eps(schedule.alpha, schedule.beta)) == pytest.approx(84.9, abs=0.1)
+    assert variance_ratio(-right) > 1e14
+
+
 # ---- V9
 
 
 @given(st.integers(1, 2000), st.integers(1, 65), seeds)
-def test_v9_antithetic_times_fill_any_batch_and_pair_up_to_T_plus_1(T, batch, seed):
+def test_V9_antithetic_times_fit_any_batch_size_and_pairs_sum_to_T_plus_1(T, batch, seed):
     t = antithetic_times(np.random.default_rng(seed), T, batch)
     half = batch // 2
     assert t.shape == (batch,) and t.dtype.kind == "i"
@@ -125,24 +147,24 @@ def test_v9_antithetic_times_fill_any_batch_and_pair_up_to_T_plus_1(T, batch, se
 
 @pytest.mark.parametrize("draw", [uniform_times, antithetic_times])
 @pytest.mark.parametrize("batch", [1, 4, 5])
-def test_v9_each_place_of_a_batch_has_a_uniform_time(draw, batch):
+def test_V9_the_time_at_each_index_of_a_batch_is_uniform(draw, batch):
     T, rng = 7, np.random.default_rng(0)
     drawn = np.array([draw(rng, T, batch) for _ in range(4000)])
-    for place in drawn.T:
-        assert chance_of_counts(np.bincount(place, minlength=T + 1)[1:]) > ERROR_RATE / 6
+    for times in drawn.T:
+        assert p_value(np.bincount(times, minlength=T + 1)[1:]) > ERROR_RATE / 6
 
 
 @pytest.mark.parametrize("draw", [uniform_times, antithetic_times])
-def test_v9_the_first_and_the_last_time_occur_as_often_as_any(draw):
+def test_V9_the_first_and_the_last_time_occur_as_often_as_any_other(draw):
     T, rng = 1001, np.random.default_rng(0)
     counts = np.bincount(draw(rng, T, 100_000), minlength=T + 1)
     assert counts[0] == 0 and len(counts) == T + 1
     ends = np.array([counts[1], counts[T], counts[2:T].mean()])
-    # The mean over the others stands for what is expected; each end strays by √100 = 10.
+    # The mean over the others estimates the expected count; each end has a standard deviation of √100 = 10.
     assert np.abs(ends[:2] - ends[2]).max() < 5 * np.sqrt(ends[2])
 
 
-def test_v9_antithetic_times_keep_the_mean_time_of_a_batch_in_the_middle():
+def test_V9_antithetic_times_have_a_constant_batch_mean():
     rng = np.random.default_rng(0)
     assert all(antithetic_times(rng, 1000, 64).mean() == 500.5 for _ in range(20))
     assert np.std([uniform_times(rng, 1000, 64).mean() for _ in range(200)]) > 20
@@ -151,7 +173,7 @@ def test_v9_antithetic_times_keep_the_mean_time_of_a_batch_in_the_middle():
 # ---- V11
 
 
-def test_v11_all_256_levels_go_to_minus_one_to_one_and_back_exactly():
+def test_V11_all_256_levels_map_to_minus_one_to_one_and_back_exactly():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 4, 4, 1)
     data = datasets.from_raw("levels", levels, held_out=levels, limits=(0, 255))
     assert data.x.dtype == np.float32 and data.x.min() == -1 and data.x.max() == 1
@@ -162,14 +184,14 @@ def test_v11_all_256_levels_go_to_minus_one_to_one_and_back_exactly():
 # ---- S1
 
 
-def test_s1_training_lowers_the_loss_and_brings_eps_theta_near_the_closed_form():
-    schedule, law = schedules.linear(20, 0.01, 0.4), Gaussian(np.array([0.8]), np.array([[0.09]]))
+def test_S1_training_lowers_the_loss_and_eps_theta_approaches_the_closed_form():
+    schedule, gaussian = schedules.linear(20, 0.01, 0.4), Gaussian(np.array([0.8]), np.array([[0.09]]))
     rng = np.random.default_rng(0)
-    x = law.sample(rng, 4000).astype(np.float32)
+    x = gaussian.sample(rng, 4000).astype(np.float32)
     trainer = Trainer(
         nn.MLP(rng, dim=1, width=32, depth=2, T=20), schedule, x, rng=rng, lr=5e-3, warmup=20, decay=0.99
     )
-    exact = law.network(schedule)
+    exact = gaussian.network(schedule)
     t = np.tile(np.arange(1, 21), 100)
     noise = rng.standard_normal((2000, 1), dtype=np.float32)
     x_t = noising.diffuse(schedule, x[:2000], t, noise)
@@ -180,5 +202,5 @@ def test_s1_training_lowers_the_loss_and_brings_eps_theta_near_the_closed_form()
     before = distance()
     losses = [step.loss for step in trainer.run(600)]
     assert np.mean(losses[-100:]) < 0.6 * np.mean(losses[:20])
-    # What no network can know is left of the loss; what it can know, it has learned to a fiftieth.
+    # The conditional variance of ε stays in the loss; the distance to ε* has fallen to less than a fiftieth.
     assert distance() < before / 50

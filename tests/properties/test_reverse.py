@@ -1,4 +1,4 @@
-"""The posterior and the reverse step, ledger R0–R7."""
+"""The posterior and the reverse step (EQUATIONS.md R0–R7)."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ values = st.floats(-5, 5)
 
 
 def test_R0_the_recursion_is_the_integral_over_all_paths():
-    """∫ p(x_t) p_θ(x_{t−1}|x_t) dx_t on a grid, one x_t after another, with μ_θ as R3 makes it of the exact ε."""
+    """∫ p(x_t) p_θ(x_{t−1}|x_t) dx_t on a grid, one t after another, with μ_θ from the exact ε by R3."""
     schedule, data = schedules.linear(4, 0.1, 0.6), Gaussian([0.4], [[0.3]])
     x, width = np.linspace(-9, 9, 1801, retstep=True)
     density, plan = np.exp(log_normal(x, 0, 1)), ddpm_steps(schedule)
@@ -34,7 +34,7 @@ def test_R0_the_recursion_is_the_integral_over_all_paths():
 
 
 @given(any_schedule(min_T=2), st.data(), values, values, st.lists(values, min_size=2, max_size=4))
-def test_R1_bayes_and_R6_its_constant_is_the_same_at_every_x(schedule, data, x_t, x0, xs):
+def test_R1_bayes_rule_holds_and_R6_its_constant_is_the_same_at_every_x(schedule, data, x_t, x0, xs):
     t = data.draw(st.integers(2, schedule.T))
     x_prev, x_t, x0 = np.array(xs), np.full(len(xs), x_t), np.full(len(xs), x0)
     mean, variance = noising.posterior(schedule, x0, x_t, t)
@@ -45,11 +45,20 @@ def test_R1_bayes_and_R6_its_constant_is_the_same_at_every_x(schedule, data, x_t
     product = log_normal(x_t, np.sqrt(alpha) * x_prev, beta) + log_normal(
         x_prev, before_mean, before_variance
     )
-    # Each exponent is a difference of x's, squared and divided by a variance: that is the largest term.
+    # The largest term is an exponent: a squared difference divided by a variance.
     scale = 100 * (1 / variance + 1 / beta + 1 / before_variance)
     assert_close(left, product - log_normal(x_t, marginal_mean, marginal_variance), scale)
     constant = product - left
     assert_close(constant, constant[0], scale)
+
+
+def test_R1_erratum_without_x0_the_posterior_is_twice_as_wide_at_t_2():
+    """The variance of q(x_{t−1}|x_t) over that of q(x_{t−1}|x_t, x_0), N(0, ½²) data: 1 only in the limit of noise."""
+    schedule = schedules.linear()
+    marginal = schedule.alpha_bar * 0.25 + schedule.one_minus_alpha_bar
+    ratio = schedule.beta[2:] * marginal[1:-1] / marginal[2:] / schedule.posterior_variance[2:]
+    assert ratio[0] == pytest.approx(2.198, abs=1e-3) and ratio[10 - 2] == pytest.approx(1.172, abs=1e-3)
+    assert np.all(ratio > 1) and ratio[500 - 2] < 1.001
 
 
 @given(any_schedule())
@@ -62,7 +71,7 @@ def test_R2_both_forms_of_the_posterior_variance_agree(schedule):
     assert np.array_equal(variance, schedule.posterior_variance[1:])
 
 
-def test_R2_slip_beta_tilde_as_a_standard_deviation_gives_a_chain_with_almost_no_noise():
+def test_R2_erratum_beta_tilde_as_a_standard_deviation_gives_almost_no_noise():
     schedule, data = schedules.linear(), Gaussian([0.0], [[0.25]])
     right = ddpm_steps(schedule)
     wrong = [step._replace(sigma=step.sigma**2) for step in right]
@@ -71,7 +80,7 @@ def test_R2_slip_beta_tilde_as_a_standard_deviation_gives_a_chain_with_almost_no
 
 
 @given(any_schedule(min_T=2), st.data(), values, values)
-def test_R3_the_mean_is_where_the_right_side_of_bayes_is_largest(schedule, data, x_t, x0):
+def test_R3_the_mean_maximises_the_right_side_of_bayes_rule(schedule, data, x_t, x0):
     t = data.draw(st.integers(2, schedule.T))
     mean = noising.posterior(schedule, np.array([x0]), np.array([x_t]), t)[0].item()
     alpha, beta, before = schedule.alpha[t], schedule.beta[t], schedule.one_minus_alpha_bar[t - 1]
@@ -81,7 +90,7 @@ def test_R3_the_mean_is_where_the_right_side_of_bayes_is_largest(schedule, data,
     assert_close(from_step, -from_data, scale)
 
 
-def test_R3_slip_completing_the_square_without_its_minus_sends_the_mean_to_the_other_side():
+def test_R3_erratum_completing_the_square_without_the_minus_flips_the_mean():
     schedule, t, x_t, x0 = schedules.linear(), 500, 0.8, 0.5
     # A x² + B x in x = x_{t−1}, from the exponents of R1
     A = -0.5 * (schedule.alpha[t] / schedule.beta[t] + 1 / schedule.one_minus_alpha_bar[t - 1])
@@ -93,7 +102,7 @@ def test_R3_slip_completing_the_square_without_its_minus_sends_the_mean_to_the_o
 
 
 @given(any_schedule(extreme=8.0), st.data(), values, values)
-def test_R4_the_mean_in_terms_of_eps_is_the_mean_in_terms_of_x0(schedule, data, x_t, eps):
+def test_R4_the_mean_in_terms_of_eps_equals_the_mean_in_terms_of_x0(schedule, data, x_t, eps):
     t = data.draw(st.integers(1, schedule.T))
     assume(schedule.alpha_bar[t] > 1e-12)
     x_t, eps = np.array([x_t]), np.array([eps])
@@ -104,7 +113,7 @@ def test_R4_the_mean_in_terms_of_eps_is_the_mean_in_terms_of_x0(schedule, data, 
     assert_close(mean, (x_t - beta / np.sqrt(noise) * eps) / np.sqrt(alpha), scale)
 
 
-def test_R4_slips_a_plus_before_the_noise_or_alpha_bar_for_alpha_do_not_give_the_data_back():
+def test_R4_errata_a_wrong_sign_or_alpha_bar_for_alpha_make_the_chain_diverge():
     schedule, data = schedules.linear(), Gaussian([0.3], [[0.04]])
     alpha, alpha_bar = schedule.alpha, schedule.alpha_bar
     noise = np.sqrt(schedule.one_minus_alpha_bar)
@@ -127,7 +136,7 @@ def test_R4_slips_a_plus_before_the_noise_or_alpha_bar_for_alpha_do_not_give_the
 
 
 @given(any_schedule(), st.data(), st.sampled_from([(), (3,), (2, 2, 1)]), st.integers(0, 2**32 - 1))
-def test_R5_x0_eps_v_and_score_are_each_found_from_any_other(schedule, data, shape, seed):
+def test_R5_x0_eps_v_and_score_each_follow_from_any_other(schedule, data, shape, seed):
     t = data.draw(st.integers(1, schedule.T))
     assume(schedule.alpha_bar[t] > 1e-12)
     x0, eps = np.random.default_rng(seed).standard_normal((2, 5, *shape))
@@ -146,9 +155,7 @@ def test_R5_x0_eps_v_and_score_are_each_found_from_any_other(schedule, data, sha
 
 
 @given(gentle_schedule(min_T=50), st.floats(0.01, 1.0), st.floats(-1, 1))
-def test_R7_one_jump_from_noise_to_data_collapses_on_the_mean_where_the_chain_keeps_the_variance(
-    schedule, variance, mean
-):
+def test_R7_one_jump_from_noise_to_data_is_worse_than_the_chain(schedule, variance, mean):
     data = Gaussian([mean], [[variance]])
 
     def distance(timesteps):
@@ -159,7 +166,7 @@ def test_R7_one_jump_from_noise_to_data_collapses_on_the_mean_where_the_chain_ke
     assert distance((schedule.T, 0)) > distance(None)
 
 
-def test_R7_the_same_on_the_documents_mixture_with_its_distances():
+def test_R7_one_jump_is_worse_on_the_1d_mixture_too():
     schedule, data = schedules.linear(), mixture1d()
     denoiser = Denoiser(data.network(schedule), schedule)
     x_T = initial_noise(np.random.default_rng(0), (4000, 1), np.float64)

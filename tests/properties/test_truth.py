@@ -1,4 +1,4 @@
-"""The closed forms that samplers and networks are held against, ledger O1–O3."""
+"""The closed forms with which samplers and networks are compared (EQUATIONS.md O1–O3)."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_O1_eps_x0_and_v_follow_from_the_score_at_every_t(oracle, schedule, data
     assert_close(oracle.v(schedule, x, t), noising.v_from(schedule, x0, eps, t), largest)
 
 
-def test_O1_x0_is_the_posterior_mean_by_integration_and_q_t_the_density_that_comes_with_it():
+def test_O1_x0_and_q_t_agree_with_numerical_integration_of_bayes_rule():
     data, x = mixture1d(), np.linspace(-1.5, 1.5, 7)[:, None]
     grid = np.linspace(-0.6, 0.7, 200_001)
     prior = np.exp(data.log_density(PAPER, grid[:, None], 0)) * (grid[1] - grid[0])
@@ -93,24 +93,24 @@ def test_O1_x0_is_the_posterior_mean_by_integration_and_q_t_the_density_that_com
 
 
 @pytest.mark.parametrize("t", [0, 1, 200, 1000])
-def test_O1_the_density_has_mass_one(t):
+def test_O1_the_density_integrates_to_one(t):
     x = np.linspace(-8, 8, 160_001)[:, None]
     mass = np.exp(mixture1d().log_density(PAPER, x, t)).sum() * (x[1] - x[0]).item()
     assert mass == pytest.approx(1.0, abs=1e-9)
 
 
 @given(any_oracle(), st.sampled_from([1e3, 1e6, 1e10]), st.sampled_from([1, 2, 500, 1000]))
-def test_O1_nothing_overflows_far_away_and_the_pull_is_towards_the_data(oracle, distance, t):
+def test_O1_nothing_overflows_far_away_and_the_score_points_towards_the_data(oracle, distance, t):
     x = np.full((1, oracle.dim), distance)
-    answers = [f(PAPER, x, t) for f in (oracle.log_density, oracle.score, oracle.eps, oracle.x0, oracle.v)]
-    assert all(np.all(np.isfinite(answer)) for answer in answers)
-    assert np.sum(answers[1] * x) < 0
-    # far beyond the data, x is nearly all noise in a direction of variance no more than that of q_t
-    assert np.linalg.norm(answers[1]) > 0.1 * distance / (1 + 40)
+    outputs = [f(PAPER, x, t) for f in (oracle.log_density, oracle.score, oracle.eps, oracle.x0, oracle.v)]
+    assert all(np.all(np.isfinite(output)) for output in outputs)
+    assert np.sum(outputs[1] * x) < 0
+    # far from the data the norm of the score is at least the distance over the largest variance of q_t
+    assert np.linalg.norm(outputs[1]) > 0.1 * distance / (1 + 40)
 
 
 @given(any_schedule(max_T=100), st.integers(0, 2**32 - 1))
-def test_O1_a_time_of_its_own_for_each_sample(schedule, seed):
+def test_O1_each_sample_may_have_its_own_time(schedule, seed):
     rng, oracle = np.random.default_rng(seed), mixture1d()
     x, t = rng.standard_normal((6, 1)), rng.integers(1, schedule.T + 1, 6)
     together = oracle.eps(schedule, x, t)
@@ -118,7 +118,7 @@ def test_O1_a_time_of_its_own_for_each_sample(schedule, seed):
 
 
 @given(any_gaussian(), gentle_schedule(), st.data(), st.sampled_from([1, 1e4, 1e8]))
-def test_O1_a_gaussian_is_the_formula_however_far_away(oracle, schedule, data, distance):
+def test_O1_a_gaussian_is_its_formula_even_far_away(oracle, schedule, data, distance):
     t = data.draw(st.integers(1, schedule.T))
     mean, covariance = oracle.marginal(schedule, t)
     assert_close(mean, np.sqrt(schedule.alpha_bar[t]) * oracle.mean)
@@ -132,23 +132,26 @@ def test_O1_a_gaussian_is_the_formula_however_far_away(oracle, schedule, data, d
 
 
 @given(gentle_schedule(), st.data(), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_O1_a_mixture_is_its_gaussians_each_as_likely_as_bayes_says(schedule, data, K, D, seed):
+def test_O1_a_mixture_averages_its_gaussians_by_their_posterior_probabilities(schedule, data, K, D, seed):
     t, rng = data.draw(st.integers(1, schedule.T)), np.random.default_rng(seed)
     weights, means = rng.dirichlet(np.ones(K)), rng.standard_normal((K, D))
     roots = rng.standard_normal((K, D, D)) * 10 ** rng.uniform(-2, 0, (K, 1, 1))
     covariances = roots @ roots.swapaxes(1, 2)
     mixture = Mixture(weights, means, covariances)
-    parts = [Gaussian(m, S) for m, S in zip(means, covariances, strict=True)]
+    components = [Gaussian(m, S) for m, S in zip(means, covariances, strict=True)]
     x = noising.diffuse(schedule, mixture.sample(rng, 4), t, rng.standard_normal((4, D)))
-    joint = np.stack([part.log_density(schedule, x, t) for part in parts]) + np.log(weights)[:, None]
+    joint = (
+        np.stack([component.log_density(schedule, x, t) for component in components])
+        + np.log(weights)[:, None]
+    )
     log_density = np.logaddexp.reduce(joint, axis=0)
-    digits = 1 + np.abs(joint).max()  # what an exponential loses of its digits
+    digits = 1 + np.abs(joint).max()  # the digits that an exponential loses
     assert_close(mixture.log_density(schedule, x, t), log_density, digits)
-    share = np.exp(joint - log_density)
-    for answer in ("score", "x0", "eps", "v"):
-        each = np.stack([getattr(part, answer)(schedule, x, t) for part in parts])
-        expected = np.einsum("kb,kbd->bd", share, each)
-        assert_close(getattr(mixture, answer)(schedule, x, t), expected, digits * np.abs(each).max())
+    posterior = np.exp(joint - log_density)
+    for output in ("score", "x0", "eps", "v"):
+        each = np.stack([getattr(component, output)(schedule, x, t) for component in components])
+        expected = np.einsum("kb,kbd->bd", posterior, each)
+        assert_close(getattr(mixture, output)(schedule, x, t), expected, digits * np.abs(each).max())
 
 
 @given(any_schedule(), st.data(), st.integers(1, 20), st.integers(0, 2**32 - 1))
@@ -166,7 +169,7 @@ def test_O2_x0_of_a_finite_data_set_is_the_softmax_weighted_mean(schedule, data,
     assert_close(oracle.log_density(schedule, x, t)[0], log_density, 100 * (1 + 1 / noise))
 
 
-def test_O2_a_finite_data_set_is_a_mixture_without_width():
+def test_O2_a_finite_data_set_is_a_mixture_of_zero_covariance():
     points = np.random.default_rng(0).standard_normal((5, 2))
     finite, mixture = FiniteData(points), Mixture(np.full(5, 0.2), points, np.zeros((5, 2, 2)))
     x = np.random.default_rng(1).standard_normal((6, 2))
@@ -176,7 +179,7 @@ def test_O2_a_finite_data_set_is_a_mixture_without_width():
         assert_close(finite.log_density(PAPER, x, t), mixture.log_density(PAPER, x, t), 10, 1e-10)
 
 
-def test_O2_the_exact_sampler_gives_back_the_training_data():
+def test_O2_the_exact_sampler_reproduces_the_training_data():
     points = np.random.default_rng(0).uniform(-1, 1, (10, 4))
     denoiser = Denoiser(FiniteData(points).network(PAPER), PAPER)
     x_T = initial_noise(np.random.default_rng(1), (50, 4), np.float64)
@@ -186,18 +189,18 @@ def test_O2_the_exact_sampler_gives_back_the_training_data():
 
 
 @given(any_gaussian(), gentle_schedule(), st.data())
-def test_O3_the_affine_map_of_a_step_is_what_the_sampler_does(oracle, schedule, data):
+def test_O3_the_affine_map_of_a_step_is_the_step_of_the_sampler(oracle, schedule, data):
     t = data.draw(st.integers(1, schedule.T))
     x = np.random.default_rng(0).standard_normal((4, oracle.dim))
     denoiser = Denoiser(oracle.network(schedule, "v"), schedule, prediction="v")
     prediction = denoiser(x, t)
     for step in (ddim_steps(schedule, (t, 0))[0], ddpm_steps(schedule, (t, 0))[0], *_between(schedule, t)):
         A, b = oracle.affine(schedule, step)
-        did = step.x * x + step.x0 * prediction.x0 + step.eps * prediction.eps
+        expected = step.x * x + step.x0 * prediction.x0 + step.eps * prediction.eps
         scale = np.linalg.cond(oracle.marginal(schedule, t)[1]) * (
             np.abs(x).max() + np.abs(oracle.mean).max()
         )
-        assert_close(x @ A.T + b, did, scale)
+        assert_close(x @ A.T + b, expected, scale)
 
 
 PLANE = Gaussian([0.4, -1.0], [[0.5, 0.3], [0.3, 0.4]])
@@ -209,7 +212,7 @@ WITHOUT_MEMORY = [
     (ddim, ddim_steps, {"eta": 1.0, "sigma_hat": True}),
     (predictor_corrector, pc_steps, {"corrections": 2}),
 ]
-WITH_MORE = [
+HIGHER_ORDER = [
     (plms, {}),
     (dpmpp_2m, {}),
     (dpmpp_2m, {"sde": True}),
@@ -227,12 +230,12 @@ def sampler_run(sampler, times, options, oracle=PLANE):
 
 @pytest.mark.parametrize(("sampler", "plan", "options"), WITHOUT_MEMORY)
 @pytest.mark.parametrize("start", [(None, None), (np.array([1.0, 2.0]), np.array([[2.0, 0.5], [0.5, 0.3]]))])
-def test_O3_what_a_run_tells_is_what_the_recursion_makes_of_the_coefficients(sampler, plan, options, start):
+def test_O3_the_moments_of_a_run_are_those_of_the_recursion(sampler, plan, options, start):
     times = trailing(1000, 20)
-    told = list(outcome_of(sampler_run(sampler, times, options), 2, *start))
-    assert [t for t, *_ in told] == list(times[1:])
+    moments = list(outcome_of(sampler_run(sampler, times, options), 2, *start))
+    assert [t for t, *_ in moments] == list(times[1:])
     steps, done = plan(PAPER, times, **options), []
-    for (_, mean, covariance), step in zip(told, steps, strict=True):
+    for (_, mean, covariance), step in zip(moments, steps, strict=True):
         done += step if isinstance(step, list) else [step]
         expected_mean, expected_covariance = PLANE.outcome(PAPER, done, *start)
         assert_close(mean, expected_mean, 1.0, 1e-11)
@@ -240,23 +243,25 @@ def test_O3_what_a_run_tells_is_what_the_recursion_makes_of_the_coefficients(sam
 
 
 @pytest.mark.parametrize("sde", [False, True])
-def test_O3_what_a_run_of_dpm_solver_tells_is_the_recursion_of_x_and_the_last_x0_together(sde):
+def test_O3_the_moments_of_dpm_solver_follow_the_recursion_of_x_and_the_last_x0(sde):
     times, eye, none = trailing(1000, 12), np.eye(2), np.zeros((2, 2))
     mean, covariance = np.zeros(4), np.diag([1.0, 1.0, 0.0, 0.0])
-    told = outcome_of(sampler_run(dpmpp_2m, times, {"sde": sde}), 2)
-    for (step, slope), (_, got_mean, got_covariance) in zip(dpm_steps(PAPER, times, sde), told, strict=True):
+    moments = outcome_of(sampler_run(dpmpp_2m, times, {"sde": sde}), 2)
+    for (step, ratio), (_, got_mean, got_covariance) in zip(
+        dpm_steps(PAPER, times, sde), moments, strict=True
+    ):
         gain, offset = PLANE.affine(
             PAPER, AffineStep(step.t, step.s, x=0.0, x0=1.0, eps=0.0, sigma=0.0)
         )  # x̂_0 of x_t
-        A = np.block([[step.x * eye + step.x0 * (1 + slope) * gain, -step.x0 * slope * eye], [gain, none]])
-        mean = A @ mean + np.concatenate([step.x0 * (1 + slope) * offset, offset])
+        A = np.block([[step.x * eye + step.x0 * (1 + ratio) * gain, -step.x0 * ratio * eye], [gain, none]])
+        mean = A @ mean + np.concatenate([step.x0 * (1 + ratio) * offset, offset])
         covariance = A @ covariance @ A.T
         covariance[:2, :2] += step.sigma**2 * eye
         assert_close(got_mean, mean[:2], 1.0, 1e-11)
         assert_close(got_covariance, covariance[:2, :2], 1.0, 1e-11)
 
 
-@pytest.mark.parametrize(("sampler", "options"), [*((s, o) for s, _, o in WITHOUT_MEMORY), *WITH_MORE])
+@pytest.mark.parametrize(("sampler", "options"), [*((s, o) for s, _, o in WITHOUT_MEMORY), *HIGHER_ORDER])
 def test_O3_the_exact_mean_and_covariance_are_those_of_a_large_run(sampler, options):
     """50 000 samples: five standard errors on five numbers, a false alarm in about 1 of 300 000 seeds."""
     run, n = sampler_run(sampler, trailing(1000, 20), options), 50_000
@@ -270,8 +275,8 @@ def test_O3_the_exact_mean_and_covariance_are_those_of_a_large_run(sampler, opti
     assert np.all(np.abs(np.cov(samples.T) - covariance) < 5 * error)
 
 
-def test_O3_of_many_samples_and_draws_none_is_lost():
-    """More than one block of a sampler's noise holds, which are 512 samples of 8 numbers."""
+def test_O3_many_dimensions_and_many_draws_are_all_counted():
+    """More samples than the 512 of 8 numbers in one block of a sampler's noise."""
     oracle, times = Gaussian(np.linspace(-1, 1, 8), np.diag(np.geomspace(0.01, 2, 8))), trailing(1000, 200)
     *_, (_, mean, covariance) = outcome_of(sampler_run(ddpm, times, {}, oracle), 8)
     expected_mean, expected_covariance = oracle.outcome(PAPER, ddpm_steps(PAPER, times))
@@ -279,7 +284,7 @@ def test_O3_of_many_samples_and_draws_none_is_lost():
     assert_close(covariance, expected_covariance, 1.0, 1e-10)
 
 
-def test_O3_data_of_any_size_will_do():
+def test_O3_data_of_any_scale_are_accepted():
     for size in (1e-4, 1e6):
         oracle = Gaussian([size], [[size**2]])
         *_, (_, mean, variance) = outcome_of(sampler_run(ddpm, trailing(1000, 10), {}, oracle), 1)
@@ -308,7 +313,7 @@ def test_O3_with_all_steps_the_recursion_stays_near_the_analytic_marginals(plan)
 
 
 def _between(schedule, t):
-    """Steps that end before clean data, where there is room for one."""
+    """Steps that end before clean data; none from t = 1."""
     if t == 1:
         return []
     return [ddim_steps(schedule, (t, t // 2, 0), 0.5)[0], ddpm_steps(schedule, (t, t // 2, 0), "large")[0]]
