@@ -1,13 +1,12 @@
-"""Kernels: arrays in, arrays out; what each computes is said in `reference`.
+"""Kernels: arrays in, arrays out; `reference` specifies what each computes.
 
-float32 goes to the compiled kernel and float64 to the reference, as float32 does too when the environment holds
-MINIDIFF_KERNELS=reference. Arrays may lie in memory as they like; only what is changed in place (by `adam`,
-`add_rows` and `perceptron_backward`) must be contiguous. A NaN or an infinity comes out where arithmetic makes
-one, and nothing warns of it.
+float32 goes to the compiled kernel and float64 to the reference, as float32 does too with MINIDIFF_KERNELS=reference in
+the environment. Arrays may have any memory layout; only what is changed in place (by `adam`, `add_rows` and
+`perceptron_backward`) must be contiguous. NaN and infinity propagate as in IEEE arithmetic, without warnings.
 
-`empty` and `copy` give arrays on the memory that the results lie on, which is used again from step to step.
+`empty` and `copy` return arrays from the allocator of the kernels' results, which reuses memory from step to step.
 
-Importing this holds NumPy's OpenBLAS to one thread; `threads` says why, and how to have it otherwise.
+Importing this package limits NumPy's OpenBLAS to one thread; see `threads` for the reason, and for how to undo it.
 """
 
 import inspect
@@ -20,11 +19,9 @@ import numpy as np
 from . import (
     checks,
     convolution,
-    dense,
     frozen,
+    fused_mlp,
     memory,
-    mlp,
-    multihead,
     normalisation,
     optimisation,
     pointwise,
@@ -32,6 +29,10 @@ from . import (
     rows,
     threads,
 )
+
+# By name: as attributes of the package, `attention` and `linear` are the public functions below, not the modules.
+from .attention import attention, attention_backward
+from .linear import linear, linear_backward_input, linear_backward_weight
 
 _MODE = os.environ.get("MINIDIFF_KERNELS", "numba")
 if _MODE not in ("numba", "reference"):
@@ -41,31 +42,31 @@ if _MODE == "numba":
 
 
 def _plain(value):
-    """The value; an array that Numba would take for another type (strided, read-only, a subclass) as a plain one."""
+    """The value; an array of another Numba type (strided, read-only, a subclass) as a plain contiguous one."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if not isinstance(value, np.ndarray):
         return value
     if value.flags.carray:
         return value if type(value) is np.ndarray else value.view(np.ndarray)
-    behind = frozen.memory_of(value)
-    return memory.copy(value) if behind is None else behind
+    plain = frozen.memory_of(value)
+    return memory.copy(value) if plain is None else plain
 
 
 def _dispatch(compiled: Callable) -> Callable:
-    """The public function: checked first, then compiled or as the reference has it."""
+    """The public function: checks its arguments, then calls the compiled kernel or the reference."""
     name = compiled.__name__
     specification, check = getattr(reference, name), getattr(checks, name)
     signature = inspect.signature(specification)
-    takes = [checks.taker(p.name, p.annotation) for p in signature.parameters.values()]
+    converters = [checks.converter(p.name, p.annotation) for p in signature.parameters.values()]
 
     @wraps(specification)
     def call(*args, **kwargs):
-        if kwargs or len(args) != len(takes):
+        if kwargs or len(args) != len(converters):
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             args = bound.args
-        args = [take(value) for take, value in zip(takes, args, strict=True)]
+        args = [convert(value) for convert, value in zip(converters, args, strict=True)]
         if check(*args) == np.float64 or _MODE == "reference":
             with np.errstate(all="ignore"):
                 return specification(*args)
@@ -79,9 +80,9 @@ def _dispatch(compiled: Callable) -> Callable:
 freeze = frozen.freeze
 empty = memory.empty
 copy = memory.copy
-linear = _dispatch(dense.linear)
-linear_backward_input = _dispatch(dense.linear_backward_input)
-linear_backward_weight = _dispatch(dense.linear_backward_weight)
+linear = _dispatch(linear)
+linear_backward_input = _dispatch(linear_backward_input)
+linear_backward_weight = _dispatch(linear_backward_weight)
 sum_rows = _dispatch(rows.sum_rows)
 conv2d = _dispatch(convolution.conv2d)
 conv2d_backward_input = _dispatch(convolution.conv2d_backward_input)
@@ -91,11 +92,11 @@ group_norm_backward = _dispatch(normalisation.group_norm_backward)
 add = _dispatch(pointwise.add)
 silu = _dispatch(pointwise.silu)
 silu_backward = _dispatch(pointwise.silu_backward)
-attention = _dispatch(multihead.attention)
-attention_backward = _dispatch(multihead.attention_backward)
-add_rows = _dispatch(mlp.add_rows)
-perceptron_backward = _dispatch(mlp.perceptron_backward)
-perceptron = _dispatch(mlp.perceptron)
+attention = _dispatch(attention)
+attention_backward = _dispatch(attention_backward)
+add_rows = _dispatch(fused_mlp.add_rows)
+perceptron_backward = _dispatch(fused_mlp.perceptron_backward)
+perceptron = _dispatch(fused_mlp.perceptron)
 scatter_rows = _dispatch(rows.scatter_rows)
 adam = _dispatch(optimisation.adam)
 squared_norm = _dispatch(optimisation.squared_norm)

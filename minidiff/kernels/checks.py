@@ -1,9 +1,9 @@
-"""What each kernel demands of its arguments, said before it starts; each gives back the dtype of the work.
+"""Checks of each kernel's arguments, made before it runs; each returns the dtype of the computation.
 
-A function here has the name and the arguments of the kernel in `reference` that it guards. It raises TypeError
+A function here has the name and the arguments of the kernel in `reference` that it checks. It raises TypeError
 for dtypes, ValueError for shapes and settings, IndexError for an index out of range.
 
-The compiled kernels compute with bare addresses: a shape that does not fit would read where nothing is.
+The compiled kernels compute with raw addresses: with a wrong shape they would read out of bounds.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,11 @@ _SCALARS = {
 }
 
 
-def taker(name: str, kind: type) -> Callable:
-    """A function that takes an argument annotated as `kind`: it gives it back plain, or raises TypeError.
+def converter(name: str, kind: type) -> Callable:
+    """A function that converts an argument annotated as `kind` to a plain Python type, or raises TypeError.
 
-    Numbers become Python's own (Numba would compile a kernel anew for each of NumPy's), lists of them tuples, and
-    tuples of arrays lists.
+    NumPy's numbers become Python's (Numba would compile a kernel anew for each of NumPy's types), lists of numbers
+    become tuples, and tuples of arrays lists.
     """
 
     def array(value):
@@ -51,14 +51,14 @@ def taker(name: str, kind: type) -> Callable:
     def scalar(value):
         if type(value) is kind:
             return value
-        family, words = _SCALARS[kind]
+        family, description = _SCALARS[kind]
         if not isinstance(value, family):
-            raise TypeError(f"{name} must be {words}, not {value!r}")
+            raise TypeError(f"{name} must be {description}, not {value!r}")
         return kind(value)
 
-    def several(value):
+    def items(value):
         try:
-            return tuple(take(part) for take, part in zip(parts, value, strict=True))
+            return tuple(convert(item) for convert, item in zip(converters, value, strict=True))
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must be like {form}, not {value!r}") from error
 
@@ -67,8 +67,8 @@ def taker(name: str, kind: type) -> Callable:
     if kind in _SCALARS:
         return scalar
     if get_origin(kind) is tuple:
-        parts, form = [taker(name, part) for part in get_args(kind)], _form(kind)
-        return several
+        converters, form = [converter(name, item) for item in get_args(kind)], _form(kind)
+        return items
     return array if kind is np.ndarray else arrays
 
 
@@ -130,7 +130,7 @@ def sum_rows(g: np.ndarray) -> np.dtype:
 
 
 @lru_cache(maxsize=256)
-def _windows(
+def _output_size(
     size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding
 ) -> tuple[int, int]:
     """Height and width of a convolution's output."""
@@ -157,7 +157,7 @@ def conv2d(
     _dimensions("w", w, "(kh, kw, C, O)", 4)
     _shape("x", x, (*x.shape[:3], w.shape[2]))
     _shape("b", b, (w.shape[3],) if b.ndim == 1 else (x.shape[0], w.shape[3]))
-    size = _windows(x.shape[1:3], w.shape[:2], stride, padding)
+    size = _output_size(x.shape[1:3], w.shape[:2], stride, padding)
     if residual is None:
         return _dtype(x, w, b)
     _shape("residual", residual, (x.shape[0], *size, w.shape[3]))
@@ -169,7 +169,7 @@ def conv2d_backward_input(
 ) -> np.dtype:
     _dimensions("g", g, "(B, H', W', O)", 4)
     _dimensions("w", w, "(kh, kw, C, O)", 4)
-    _shape("g", g, (g.shape[0], *_windows(tuple(size), w.shape[:2], stride, padding), w.shape[3]))
+    _shape("g", g, (g.shape[0], *_output_size(tuple(size), w.shape[:2], stride, padding), w.shape[3]))
     return _dtype(g, w)
 
 
@@ -178,7 +178,7 @@ def conv2d_backward_weight(
 ) -> np.dtype:
     _dimensions("x", x, "(B, H, W, C)", 4)
     _dimensions("g", g, "(B, H', W', O)", 4)
-    _shape("g", g, (x.shape[0], *_windows(x.shape[1:3], tuple(kernel), stride, padding), g.shape[3]))
+    _shape("g", g, (x.shape[0], *_output_size(x.shape[1:3], tuple(kernel), stride, padding), g.shape[3]))
     return _dtype(x, g)
 
 
@@ -200,15 +200,15 @@ def group_norm_backward(
     gamma: np.ndarray,
     beta: np.ndarray,
     mean: np.ndarray,
-    inverse_deviation: np.ndarray,
+    rstd: np.ndarray,
     silu: bool,
 ) -> np.dtype:
     _shape("g", g, x.shape)
     _dimensions("mean", mean, "(B, groups)", 2)
     _shape("mean", mean, (x.shape[0], mean.shape[1]))
-    _shape("inverse_deviation", inverse_deviation, mean.shape)
+    _shape("rstd", rstd, mean.shape)
     group_norm(x, gamma, beta, mean.shape[1], 0.0, silu)
-    return _dtype(g, x, gamma, beta, mean, inverse_deviation)
+    return _dtype(g, x, gamma, beta, mean, rstd)
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.dtype:
@@ -250,7 +250,7 @@ def attention_backward(
 def _index(index: np.ndarray, rows: int) -> None:
     if index.dtype.kind not in "iu":
         raise TypeError(f"index must hold integers, not {index.dtype}")
-    # Read as unsigned, what is negative becomes huge: one pass is enough.
+    # Read as unsigned integers, negative ones become huge: one pass finds both errors.
     if index.size and index.view(f"u{index.itemsize}").max() >= rows:
         raise IndexError(f"index must lie in 0…{rows - 1}, but spans {index.min()}…{index.max()}")
 
@@ -268,7 +268,7 @@ def add_rows(out: np.ndarray, g: np.ndarray, index: np.ndarray) -> np.dtype:
     _shape("g", g, (g.shape[0], out.shape[1]))
     _shape("index", index, g.shape[:1])
     _index(index, len(out))
-    _changeable((out,), (g, index))
+    _check_in_place((out,), (g, index))
     return _dtype(out, g)
 
 
@@ -313,7 +313,7 @@ def perceptron_backward(g: np.ndarray, x: np.ndarray, weights: list[np.ndarray],
     depth, width = _layers(x, weights)
     _shape("g", g, (len(x), weights[-1].shape[1]))
     _shape("z", z, (len(x), depth, width))
-    _changeable((z,), (g, x, *weights))
+    _check_in_place((z,), (g, x, *weights))
     return _dtype(g, x, *weights, z)
 
 
@@ -325,7 +325,7 @@ def _flat(*vectors: np.ndarray) -> np.dtype:
     return _dtype(*vectors)
 
 
-def _changeable(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...]) -> None:
+def _check_in_place(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...]) -> None:
     for i, vector in enumerate(changed):
         if not vector.flags.carray:
             raise ValueError(
@@ -338,21 +338,21 @@ def _changeable(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...])
 def adam(
     parameter: np.ndarray,
     gradient: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    average: np.ndarray | None,
+    first_moment: np.ndarray,
+    second_moment: np.ndarray,
+    ema: np.ndarray | None,
     step: int,
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
     scale: float,
-    decay: float,
+    ema_decay: float,
 ) -> np.dtype:
     if step < 1:
         raise ValueError(f"step counts from 1, and is {step}")
-    changed = (parameter, gradient, first, second) + (() if average is None else (average,))
-    _changeable(changed, ())
+    changed = (parameter, gradient, first_moment, second_moment) + (() if ema is None else (ema,))
+    _check_in_place(changed, ())
     return _flat(*changed)
 
 

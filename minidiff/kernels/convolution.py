@@ -1,6 +1,6 @@
-"""Convolution: by `winograd` where that suits the shape, else on `windows`, with tables of where the windows lie.
+"""Convolution: Winograd's algorithm where it suits the shape, else implicit GEMM; the tables of patches for the latter.
 
-The environment's MINIDIFF_CONVOLUTION=direct has every convolution summed as it is defined, which is more exact
+With MINIDIFF_CONVOLUTION=direct in the environment every convolution is summed as it is defined, which is more exact
 and takes two to three times as long.
 """
 
@@ -10,9 +10,9 @@ from functools import lru_cache
 import numpy as np
 
 from . import memory, narrow, winograd
+from .implicit_gemm import NO_BIAS, OUTSIDE, product, transposed_product
+from .microkernel import FLOAT
 from .reference import Padding
-from .tile import FLOAT
-from .windows import NO_BIAS, OUTSIDE, product, transposed_product
 
 _CHOICE = os.environ.get("MINIDIFF_CONVOLUTION", "winograd")
 if _CHOICE not in ("winograd", "direct"):
@@ -20,22 +20,22 @@ if _CHOICE not in ("winograd", "direct"):
 WINOGRAD = _CHOICE == "winograd"
 
 
-def _reach(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
-    """(kernel, windows): which line of the image tap k of window i lies on, OUTSIDE where on none."""
+def _forward_lines(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
+    """(kernel, outputs): the line of the image that tap k of output line i reads, OUTSIDE if in the padding."""
     count = (size + before + after - kernel) // stride + 1
     line = np.arange(count) * stride + np.arange(kernel)[:, None] - before
     return np.where((line >= 0) & (line < size), line, OUTSIDE)
 
 
-def _reach_back(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
-    """(kernel, size): which window saw line i of the image through tap k, OUTSIDE where none did."""
+def _backward_lines(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
+    """(kernel, size): the output line that reads line i of the image through tap k, OUTSIDE if none does."""
     count = (size + before + after - kernel) // stride + 1
-    window, left_over = np.divmod(np.arange(size) - np.arange(kernel)[:, None] + before, stride)
-    return np.where((left_over == 0) & (window >= 0) & (window < count), window, OUTSIDE)
+    line, remainder = np.divmod(np.arange(size) - np.arange(kernel)[:, None] + before, stride)
+    return np.where((remainder == 0) & (line >= 0) & (line < count), line, OUTSIDE)
 
 
 def _table(rows: np.ndarray, columns: np.ndarray, width: int, pixel_bytes: int) -> np.ndarray:
-    """Both axes together: (kh · kw, height · width) offsets in bytes into an image `width` pixels wide."""
+    """Both axes combined: (kh · kw, height · width) offsets in bytes into an image `width` pixels wide."""
     rows, columns = rows[:, None, :, None], columns[None, :, None, :]
     offsets = np.where(
         (rows != OUTSIDE) & (columns != OUTSIDE), (rows * width + columns) * pixel_bytes, OUTSIDE
@@ -45,24 +45,28 @@ def _table(rows: np.ndarray, columns: np.ndarray, width: int, pixel_bytes: int) 
 
 @lru_cache(maxsize=256)
 def _forward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
-    """Height and width of the output; the windows of the image, and zeros for where they hang over its edge."""
-    rows, columns = (_reach(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True))
+    """Height and width of the output; the table of the image's patches, and zeros for what is in the padding."""
+    rows, columns = (
+        _forward_lines(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
+    )
     table = _table(rows, columns, size[1], channels * FLOAT)
     return (rows.shape[1], columns.shape[1]), table, np.zeros(channels, np.float32)
 
 
 @lru_cache(maxsize=256)
 def _backward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
-    """The windows of the image's pixels into the output's gradient, and zeros for where they see nothing."""
+    """The table of patches of the output's gradient, one for each pixel of the image, and zeros for what is outside."""
     rows, columns = (
-        _reach_back(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
+        _backward_lines(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
     )
     width = (size[1] + sum(padding[1]) - kernel[1]) // stride + 1
     return _table(rows, columns, width, channels * FLOAT), np.zeros(channels, np.float32)
 
 
-def _fast(kernel: tuple[int, int], stride: int, padding: Padding, channels: int, outputs: int, size) -> bool:
-    """Whether Winograd's way is taken: size is that of the side with `outputs` channels."""
+def _uses_winograd(
+    kernel: tuple[int, int], stride: int, padding: Padding, channels: int, outputs: int, size
+) -> bool:
+    """Whether Winograd's algorithm is used: `size` is the height and width of the result, with `outputs` channels."""
     fits = kernel == (3, 3) and stride == 1 and max(padding[0] + padding[1]) <= 2
     return WINOGRAD and fits and winograd.suits(channels, outputs, size)
 
@@ -77,7 +81,7 @@ def conv2d(
 ) -> np.ndarray:
     batch, height, width, channels = x.shape
     size, *table = _forward((height, width), w.shape[:2], stride, padding, channels)
-    if _fast(w.shape[:2], stride, padding, channels, w.shape[3], size):
+    if _uses_winograd(w.shape[:2], stride, padding, channels, w.shape[3], size):
         return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
     out = memory.empty((batch, *size, w.shape[3]))
     offsets, zeros = table
@@ -97,7 +101,7 @@ def conv2d_backward_input(
     g: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, padding: Padding
 ) -> np.ndarray:
     batch, rows, columns, channels = g.shape
-    if _fast(w.shape[:2], stride, padding, channels, w.shape[2], size):
+    if _uses_winograd(w.shape[:2], stride, padding, channels, w.shape[2], size):
         shift = 2 - padding[0][0], 2 - padding[1][0]
         return winograd.convolve(g, w, np.zeros(w.shape[2], np.float32), tuple(size), shift, True, None)
     table = _backward(tuple(size), w.shape[:2], stride, padding, channels)
@@ -109,7 +113,7 @@ def conv2d_backward_weight(
     x: np.ndarray, g: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding
 ) -> np.ndarray:
     _, height, width, channels = x.shape
-    if _fast(tuple(kernel), stride, padding, channels, g.shape[3], g.shape[1:3]):
+    if _uses_winograd(tuple(kernel), stride, padding, channels, g.shape[3], g.shape[1:3]):
         return winograd.backward_weight(x, g, (padding[0][0], padding[1][0]))
     _, *table = _forward((height, width), tuple(kernel), stride, padding, channels)
     image, shape = height * width * channels, (*kernel, channels, g.shape[3])

@@ -1,7 +1,8 @@
-"""Weights that will not change any more, and what the kernels make of them once instead of at every call.
+"""Weights that will not change any more, and a cache of what the kernels prepare from them.
 
-Most kernels bring their weights into another order first; sampling asks the same network hundreds of times. Of
-an array that somebody might write to, nothing can be kept. `freeze` makes one to which nobody can.
+Most kernels first bring their weights into another order (packing, Winograd's transform). Sampling evaluates the same
+network hundreds of times, so it pays to prepare its weights once; but nothing can be cached for an array that somebody
+might write to. `freeze` makes an array that nobody can write to.
 """
 
 import weakref
@@ -10,11 +11,11 @@ import numpy as np
 
 
 class _Frozen:
-    """The memory behind a frozen array, and what was made of it so far."""
+    """The memory behind a frozen array, and what has been prepared from it so far, by key."""
 
     def __init__(self, memory: np.ndarray) -> None:
         self.memory = memory
-        self.made: dict[object, object] = {}
+        self.prepared: dict[object, object] = {}
 
 
 _by_view: dict[int, _Frozen] = {}
@@ -22,7 +23,7 @@ _by_memory: dict[int, _Frozen] = {}
 
 
 def freeze(array: np.ndarray) -> np.ndarray:
-    """A read-only copy of an array, from which kernels prepare what they need once; all of it lives as long as it."""
+    """A read-only copy of an array, from which kernels prepare what they need once; the cache lives as long as it."""
     memory = np.array(array, order="C")
     view = memory.view()
     view.flags.writeable = False
@@ -36,24 +37,24 @@ def _forget(view: int, memory: int) -> None:
 
 
 def memory_of(array: np.ndarray) -> np.ndarray | None:
-    """What lies behind a frozen array, as the kernels take it; None for any other."""
+    """The writeable array behind a frozen one, of the type that the kernels take; None for any other."""
     entry = _by_view.get(id(array))
     return entry and entry.memory
 
 
 def is_frozen(memory: np.ndarray) -> bool:
-    """Whether this is what lies behind a frozen array."""
+    """Whether this is the memory behind a frozen array."""
     return id(memory) in _by_memory
 
 
-def kept(memory: np.ndarray, purpose: object) -> object | None:
-    """What was made of a frozen array for a purpose, if it was."""
+def cached(memory: np.ndarray, key: object) -> object | None:
+    """What was prepared from a frozen array under a key; None if nothing was."""
     entry = _by_memory.get(id(memory))
-    return entry and entry.made.get(purpose)
+    return entry and entry.prepared.get(key)
 
 
-def keep(memory: np.ndarray, purpose: object, made: object) -> None:
-    """Keep it for next time, if the array is frozen."""
+def cache(memory: np.ndarray, key: object, prepared: object) -> None:
+    """Store what was prepared for the next call, if the array is frozen."""
     entry = _by_memory.get(id(memory))
     if entry is not None:
-        entry.made[purpose] = made
+        entry.prepared[key] = prepared

@@ -1,6 +1,7 @@
-"""The one place that says how a kernel is compiled.
+"""The one place that decides how a kernel is compiled.
 
-`kernel` is for what Python calls: compiled at the first call, kept on disk. `device` is for what kernels call.
+`kernel` is for functions called from Python: compiled at the first call, cached on disk. `device` is for functions
+called from kernels.
 """
 
 import hashlib
@@ -12,12 +13,18 @@ from numba import _dynfunc, njit
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, CompileResult
 
-# Never fastmath=True: it also promises that there are no NaNs, and a NaN must come out where one went in.
+# Private parts of Numba relied upon (tests/kernels/test_kernels_numba.py checks each): the keyword pipeline_class of
+# njit; the constructor of Compiler, and compile_extra; the flags no_compile, no_cpython_wrapper and no_cfunc_wrapper;
+# JITCodeLibrary with _optimize_final_module, _finalize_final_module and _finalized; the fields entry_point, fndesc,
+# library, environment and target_context of CompileResult; _dynfunc.make_function; insert_user_function of the target
+# context; _cache._cache_file._source_stamp of a dispatcher.
+
+# Never fastmath=True: it also promises that there are no NaNs, and a NaN in the input must reach the output.
 FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
 
 
-class _Helpers(JITCodeLibrary):
-    """The code of a helper and of those that it calls, as Numba wrote it: LLVM's work on it is left to the kernels."""
+class _UnoptimisedLibrary(JITCodeLibrary):
+    """The LLVM code of a helper and of those that it calls, as Numba wrote it: optimising it is left to the kernels."""
 
     def _optimize_final_module(self) -> None:
         pass
@@ -27,20 +34,20 @@ class _Helpers(JITCodeLibrary):
 
 
 class _HelperCompiler(Compiler):
-    """How Numba compiles a helper: not to machine code, and for no call from Python or C.
+    """Compiles a helper to LLVM code only: not to machine code, and with no entry point for Python or C.
 
-    By itself it would optimise every helper, write it down for the machine, and then do so again with all that calls
-    it. That is most of the time that kernels take to compile, and none of it is ever run: a kernel has copies of its
-    helpers, and LLVM sees them all together.
+    Numba's own compiler would optimise every helper, emit its machine code, and then do both again within all that
+    calls it. That is most of the time that kernels take to compile, and none of it is ever run: a kernel contains
+    copies of its helpers, and LLVM optimises them together.
     """
 
-    def __init__(self, typing_context, target_context, library, args, returned, flags, locals):
+    def __init__(self, typing_context, target_context, library, args, return_type, flags, locals):
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-        library = _Helpers(target_context.codegen(), "helpers")
-        super().__init__(typing_context, target_context, library, args, returned, flags, locals)
+        library = _UnoptimisedLibrary(target_context.codegen(), "helpers")
+        super().__init__(typing_context, target_context, library, args, return_type, flags, locals)
 
     def compile_extra(self, function: Callable) -> CompileResult:
-        """Numba knows a compiled function by what Python would call, so there is something; it leads nowhere."""
+        """Numba looks compiled functions up by their Python entry point: give the helper one, which is never called."""
         compiled = super().compile_extra(function)
         module, name = compiled.fndesc.lookup_module(), compiled.fndesc.qualname
         entry = _dynfunc.make_function(module, name, "", 0, compiled.environment, ())
@@ -51,32 +58,33 @@ class _HelperCompiler(Compiler):
 def device(function: Callable) -> Callable:
     """Compile a helper that kernels call.
 
-    It is compiled anew for every type of an argument, of which a literal number is one: so `np.int64(0)`, not `0`.
+    It is compiled anew for every type of an argument, and a literal number has a type of its own: pass `np.int64(0)`,
+    not `0`.
     """
     return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=FASTMATH)(function)
 
 
 def device_in_order(function: Callable) -> Callable:
-    """The same for arithmetic that is written in the only order in which it works."""
+    """The same, for arithmetic that is correct only in the order in which it is written."""
     fastmath = FASTMATH - {"reassoc", "arcp"}
     return njit(pipeline_class=_HelperCompiler, error_model="numpy", fastmath=fastmath)(function)
 
 
 def kernel(function: Callable) -> Callable:
-    """Compile a kernel, and keep it on disk where there is a place to."""
+    """Compile a kernel, and cache it on disk where there is a writeable directory."""
     options = {"error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True}
     try:
         compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # a read-only install and no home directory: Numba finds nowhere to write
         return njit(**options)(function)
-    # Numba throws a kept kernel away when its own file has changed; here a helper may live in another file.
+    # Numba discards a cached kernel when its own file has changed; here a helper may be in another file.
     compiled._cache._cache_file._source_stamp = _stamp()
     return compiled
 
 
 @cache
 def _stamp() -> str:
-    """One for all that is written in this folder."""
+    """A hash of all source files of this package."""
     total = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         total.update(file.name.encode() + file.read_bytes())

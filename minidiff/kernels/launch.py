@@ -1,13 +1,18 @@
-"""How a kernel's jobs get to the threads.
+"""A parallel loop over a kernel's jobs, on the threads of Numba's pool.
 
-Numba has `prange` for this, but makes of each such loop a function of its own, which it compiles three times: by
-itself, in a wrapper, and within the kernel. Here the loop's body is a helper like any other, and a call of `launch`
-says that all jobs may be done at once:
+Numba has `prange` for this, but makes a function of each such loop, which it compiles three times: by itself, in a
+wrapper, and within the kernel. Here the loop's body is a helper like any other, and a call of `launch` runs it for
+all jobs in parallel:
 
     launch(job_function, jobs, x, y)        for job in range(jobs): job_function(job, x, y)
 
-The threads are those of Numba's pool. Each gets neighbouring jobs, all of them about as many. A single job is done
-where it stands, as all are while there is no pool.
+The schedule is static: each thread gets one chunk of consecutive jobs, all of about the same size. A single job runs
+on the calling thread, as all jobs do while there is no pool.
+
+Private parts of Numba relied upon, beside the extension API (tests/kernels/test_kernels_numba.py checks each): the
+dispatcher of a function's type and its get_compile_result; active_code_library, call_conv, declare_function, make_array
+and get_dummy_value of the target context; types.StarArgTuple.from_types; and the machine-code function
+numba_parallel_for, whose arguments `_write_parallel_for` lists.
 """
 
 import ctypes
@@ -17,22 +22,22 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# Where get_num_threads and numba_parallel_for are; zeros while there is no pool.
+# The addresses of get_num_threads and numba_parallel_for; zeros while there is no pool.
 pool = (ctypes.c_ssize_t * 2)()
 
-_SHARE_OUT = "minidiff_share_out"  # the symbol under which kernels find the way to the pool
+_PARALLEL_FOR = "minidiff_parallel_for"  # the symbol that kernels are linked against
 _word = ir.IntType(8 * ctypes.sizeof(ctypes.c_ssize_t))
-_nothing = ir.VoidType()
+_void = ir.VoidType()
 
 
 @intrinsic
 def launch(typingctx, function, jobs, *arguments):
-    """function(job, *arguments) for every job < jobs, at once; what it returns is dropped.
+    """function(job, *arguments) for every job < jobs, in parallel; what it returns is dropped.
 
-    Raises MemoryError where a job failed: kernels raise nothing themselves, but their scratch arrays may.
+    Raises MemoryError if a job failed: kernels raise nothing themselves, but the allocation of scratch arrays may fail.
     """
     called = typingctx.resolve_function_type(function, (types.int64, *arguments), {})
-    together = types.StarArgTuple.from_types(arguments)
+    packed = types.StarArgTuple.from_types(arguments)
 
     def generate(context, builder, signature, args):
         compiled = function.dispatcher.get_compile_result(called)
@@ -47,7 +52,7 @@ def launch(typingctx, function, jobs, *arguments):
         given = inner.inttoptr(run.args[0], task.type)
         values = inner.load(cgutils.gep_inbounds(inner, given, 0, 1))
         values = cgutils.unpack_tuple(inner, values, len(arguments))
-        values = [_lend(context, inner, *pair) for pair in zip(arguments, values, strict=True)]
+        values = [_borrow(context, inner, *pair) for pair in zip(arguments, values, strict=True)]
         callee = context.declare_function(inner.module, compiled.fndesc)
         with cgutils.for_range_slice(inner, begin, end, _word(1)) as (job, _):
             status, _ = context.call_conv.call_function(
@@ -57,9 +62,9 @@ def launch(typingctx, function, jobs, *arguments):
                 inner.store(_word(1), cgutils.gep_inbounds(inner, given, 0, 0))
         inner.ret_void()
 
-        kind = ir.FunctionType(_nothing, [_word] * 3)
-        share_out = cgutils.get_or_insert_function(builder.module, kind, _SHARE_OUT)
-        builder.call(share_out, [builder.ptrtoint(run, _word), builder.ptrtoint(task, _word), jobs])
+        kind = ir.FunctionType(_void, [_word] * 3)
+        parallel_for = cgutils.get_or_insert_function(builder.module, kind, _PARALLEL_FOR)
+        builder.call(parallel_for, [builder.ptrtoint(run, _word), builder.ptrtoint(task, _word), jobs])
         failed = builder.load(cgutils.gep_inbounds(builder, task, 0, 0))
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, failed)):
             context.call_conv.return_user_exc(
@@ -67,13 +72,13 @@ def launch(typingctx, function, jobs, *arguments):
             )
         return context.get_dummy_value()
 
-    return types.void(function, types.int64, together), generate
+    return types.void(function, types.int64, packed), generate
 
 
-def _lend(context, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> ir.Value:
-    """The value; an array without its owner, since threads that count references to it would wait for each other.
+def _borrow(context, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> ir.Value:
+    """The value; of an array a borrowed reference, since threads that count references to it would contend.
 
-    The kernel keeps it alive until all jobs are done.
+    The kernel keeps the array alive until all jobs are done.
     """
     if not isinstance(kind, types.Array):
         return value
@@ -82,44 +87,46 @@ def _lend(context, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> 
     return array._getvalue()
 
 
-def _write_share_out(module: ir.Module) -> None:
-    """share_out(run, task, jobs) = run(task, 0, jobs), in as many parts as there are threads, all at once.
+def _write_parallel_for(module: ir.Module) -> None:
+    """parallel_for(run, task, jobs) = run(task, 0, jobs), in as many chunks as there are threads, in parallel.
 
-    The pool calls part(args, shape, steps, data) with args[0] = the first part and shape[0] = how many.
+    The pool calls chunks(args, shape, steps, data) with args[0] = the first chunk's index and shape[0] = their number.
     """
-    part, builder = _function(module, "part", 4)
-    args, shape, _, data = part.args
+    chunks, builder = _function(module, "chunks", 4)
+    args, shape, _, data = chunks.args
     run, task, jobs, threads = (_entry(builder, data, i) for i in range(4))
     first = _entry(builder, args, 0)
     last = builder.add(first, _entry(builder, shape, 0))
-    begin, end = (builder.sdiv(builder.mul(jobs, place), threads) for place in (first, last))
+    begin, end = (builder.sdiv(builder.mul(jobs, index), threads) for index in (first, last))
     with builder.if_then(builder.icmp_signed("<", begin, end)):
-        _call(builder, _nothing, run, task, begin, end)
+        _call(builder, _void, run, task, begin, end)
     builder.ret_void()
 
-    share_out, builder = _function(module, _SHARE_OUT, 3)
-    run, task, jobs = share_out.args
-    get_num_threads, parallel_for = (_entry(builder, _word(ctypes.addressof(pool)), i) for i in range(2))
-    no_pool = builder.icmp_signed("==", parallel_for, _word(0))
-    single = builder.icmp_signed("<=", jobs, _word(1))
-    with builder.if_else(builder.or_(no_pool, single)) as (here, in_parts):
-        with here:
-            _call(builder, _nothing, run, task, _word(0), jobs)
-        with in_parts:
+    parallel_for, builder = _function(module, _PARALLEL_FOR, 3)
+    run, task, jobs = parallel_for.args
+    get_num_threads, numba_parallel_for = (
+        _entry(builder, _word(ctypes.addressof(pool)), i) for i in range(2)
+    )
+    no_pool = builder.icmp_signed("==", numba_parallel_for, _word(0))
+    one_job = builder.icmp_signed("<=", jobs, _word(1))
+    with builder.if_else(builder.or_(no_pool, one_job)) as (serial, parallel):
+        with serial:
+            _call(builder, _void, run, task, _word(0), jobs)
+        with parallel:
             threads = _call(builder, _word, get_num_threads)
             args, shape, steps = (_array(builder, entry) for entry in (_word(0), threads, _word(1)))
             data = _array(builder, run, task, jobs, threads)
             inner_axes, arrays = _word(0), _word(1)
             _call(
-                builder, _nothing, parallel_for,
-                builder.ptrtoint(part, _word), args, shape, steps, data, inner_axes, arrays, threads,
+                builder, _void, numba_parallel_for,
+                builder.ptrtoint(chunks, _word), args, shape, steps, data, inner_axes, arrays, threads,
             )  # fmt: skip
     builder.ret_void()
 
 
 def _function(module: ir.Module, name: str, count: int) -> tuple[ir.Function, ir.IRBuilder]:
-    """A function of so many words that returns nothing, and where its code is to be written."""
-    function = ir.Function(module, ir.FunctionType(_nothing, [_word] * count), name)
+    """A function of `count` words that returns nothing, and a builder for its code."""
+    function = ir.Function(module, ir.FunctionType(_void, [_word] * count), name)
     return function, ir.IRBuilder(function.append_basic_block())
 
 
@@ -140,18 +147,18 @@ def _entry(builder: ir.IRBuilder, array: ir.Value, i: int) -> ir.Value:
     return builder.load(builder.gep(builder.inttoptr(array, _word.as_pointer()), [_word(i)]))
 
 
-def _make_share_out() -> binding.ExecutionEngine:
-    """Let compiled kernels find it; it lasts as long as what is returned."""
+def _make_parallel_for() -> binding.ExecutionEngine:
+    """Compile it and register its symbol; the code lasts as long as the returned engine."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     module = ir.Module()
     module.triple = binding.get_process_triple()
-    _write_share_out(module)
+    _write_parallel_for(module)
     machine = binding.Target.from_triple(module.triple).create_target_machine()
     engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
     engine.finalize_object()
-    binding.add_symbol(_SHARE_OUT, engine.get_function_address(_SHARE_OUT))
+    binding.add_symbol(_PARALLEL_FOR, engine.get_function_address(_PARALLEL_FOR))
     return engine
 
 
-_machine_code = _make_share_out()
+_machine_code = _make_parallel_for()

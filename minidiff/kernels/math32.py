@@ -1,4 +1,4 @@
-"""exp and sigmoid in float32, written so that a loop over them becomes vector instructions."""
+"""exp and sigmoid in float32, written so that LLVM vectorises a loop over them."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ _f = np.float32
 _LOG2_E = _f(1.4426950408889634)
 _LN2_HIGH = _f(0.693359375)  # ln 2 in two parts: n times the first is exact
 _LN2_LOW = _f(-2.1219444005469057e-4)
-# e^r = 1 + r + r² (C2 + C3 r + … + C6 r⁴): the least worst relative error on |r| ≤ ln 2 / 2, 3e-9 before rounding
+# e^r = 1 + r + r² (C2 + C3 r + … + C6 r⁴): the minimax relative error on |r| ≤ ln 2 / 2, 3e-9 before rounding
 _C2, _C3, _C4 = _f(0.499999934124), _f(0.166665201071), _f(0.0416683942191)
 _C5, _C6 = _f(0.00836878049765), _f(0.00138144669669)
-_ROUND = _f(3 << 22)  # adding 1.5 · 2²³ to a small number rounds it to an integer, found in the low bits
+_ROUND = _f(3 << 22)  # adding 1.5 · 2²³ to a small number rounds it to an integer, which is in the low bits
 _ROUND_BITS = np.int32(0x4B400000)
 _BIAS = np.int32(127)
 _MANTISSA = np.int32(23)
@@ -22,8 +22,8 @@ _MANTISSA = np.int32(23)
 def exp(x):
     """eˣ, relative error below 2e-7: 2ⁿ · eʳ with n = round(x / ln 2) and |r| ≤ ln 2 / 2.
 
-    2ⁿ is made by writing n into a float's exponent, in two halves so that results reach down to denormals and
-    up to infinity. NaN stays NaN: it fails both comparisons and goes through the polynomial.
+    2ⁿ is made by writing n into the exponent bits of a float, in two halves so that results reach down to denormals
+    and up to infinity. NaN stays NaN: both comparisons are false and it goes through the polynomial.
     """
     x = _f(89) if x > _f(89) else x
     x = _f(-104) if x < _f(-104) else x

@@ -1,10 +1,10 @@
-"""Where the results of kernels lie: float32 arrays on memory that is used again from step to step.
+"""A caching allocator for the results of kernels: float32 arrays on memory that is reused from step to step.
 
-A training step asks for the same sizes as the one before. Memory fresh from the system costs a page fault for every
-4 KB of it; what was in use a moment ago costs nothing and may still be in the cache. So each thread keeps the
-buffers that it handed out, and hands one out again when nobody can see it any more: every array on a buffer, however
-sliced, reshaped or wrapped, holds a reference to it, so one is free when its reference count is that of a buffer
-which nobody was given.
+A training step needs arrays of the same sizes as the one before. Memory fresh from the system costs a page fault for
+every 4 KB of it; memory in use a moment ago costs nothing and may still be in the cache. So each thread keeps the
+buffers that it handed out, and reuses one when no reference to it is left: every array on a buffer, however sliced,
+reshaped or wrapped, holds a reference to it, so a buffer is free when its reference count is that of one that was
+never handed out.
 """
 
 import math
@@ -15,25 +15,25 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 LINE = 64  # bytes: arrays begin on a cache line, so that no vector straddles two
-STEPS = 8  # sizes of buffers to a power of two, so that arrays of nearly one size take turns on a buffer
-SMALL = 16_384  # bytes; less than this NumPy may find for itself
+STEPS = 8  # sizes of buffers to a power of two, so that arrays of nearly one size share a buffer in turn
+SMALL = 16_384  # bytes; smaller arrays are left to NumPy's own allocator
 SLACK = 2  # a thread keeps at most so many times the most that it had in use at once
 
-Kept = list[tuple[np.ndarray, int]]  # buffers, with the number of bytes in each before the first on a LINE
+Buffers = list[tuple[np.ndarray, int]]  # with the number of bytes in each before the first on a LINE
 
 
 class _Pool(threading.local):
     """One thread's buffers by size, and the most bytes that were found in use at once."""
 
     def __init__(self) -> None:
-        self.sizes: dict[int, Kept] = {}
-        self.most = 0
+        self.sizes: dict[int, Buffers] = {}
+        self.peak = 0
 
 
 _pool = _Pool()
 _FREE = next(
     sys.getrefcount(pair[0]) for pair in [(np.empty(1, np.uint8), 0)]
-)  # of a buffer that nobody sees
+)  # the reference count of a free buffer
 
 
 def _make_room(size: int) -> None:
@@ -41,9 +41,9 @@ def _make_room(size: int) -> None:
     sizes = _pool.sizes
     free = {n: {id(p[0]) for p in kept if sys.getrefcount(p[0]) == _FREE} for n, kept in sizes.items()}
     total = size + sum(n * len(kept) for n, kept in sizes.items())
-    _pool.most = max(_pool.most, total - sum(n * len(buffers) for n, buffers in free.items()))
+    _pool.peak = max(_pool.peak, total - sum(n * len(buffers) for n, buffers in free.items()))
     for n, buffers in free.items():
-        if total > SLACK * _pool.most:
+        if total > SLACK * _pool.peak:
             sizes[n][:] = [pair for pair in sizes[n] if id(pair[0]) not in buffers]
             total -= n * len(buffers)
 
@@ -55,7 +55,7 @@ def rounded(size: int) -> int:
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-    """An array with anything in it; one of float32 that is not small begins on a LINE, on memory used before."""
+    """An uninitialised array; one of float32 that is not SMALL begins on a LINE, on reused memory."""
     size = math.prod(shape) * 4
     if size < SMALL or dtype != np.float32:
         return np.empty(shape, dtype)
@@ -71,14 +71,14 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
 
 
 def copy(array: np.ndarray) -> np.ndarray:
-    """The same numbers one after the other, in a plain array."""
+    """A contiguous copy, on memory from `empty`."""
     copied = empty(array.shape, array.dtype)
     copied[...] = array
     return copied
 
 
 def zeros(shape: tuple[int, ...]) -> np.ndarray:
-    """The same, filled with zeros."""
+    """`empty`, filled with zeros."""
     array = empty(shape)
     array.fill(0)
     return array

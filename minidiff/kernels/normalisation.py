@@ -1,13 +1,13 @@
-"""Group norm with SiLU in the same pass, forward and backward.
+"""Group norm and SiLU in one pass, forward and backward.
 
-Channels lie side by side, so sums are kept for every channel, where the loops are vectors, and only then joined to
-groups. Mean first and then the centred squares: the one-pass formula E x² − (E x)² loses everything where the mean is
-large. A loop over few channels spends its time on beginning and ending: then several pixels make one *line*, and the
-sums of a channel in all of them are joined at the end.
+Channels are adjacent in memory, so sums are kept for every channel, where the loops vectorise, and only then combined
+to sums of groups. The variance takes two passes, mean first and then centred squares: the one-pass formula
+E x² − (E x)² cancels catastrophically where the mean is large. In a loop over few channels the overhead dominates: then
+several pixels form one *line*, and a channel's sums over all of them are combined at the end.
 
 A job is an image or, where there are fewer images than threads, some whole groups of it, which changes no sum: lines
-first … last − 1 of an array (lines, pixels of a line · channels), and of each the numbers low … high − 1. They are
-cut out line by line: Numba knows of a slice of one line that it is contiguous, of a block it does not.
+first … last − 1 of an array (lines, pixels of a line · channels), and of each line the numbers low … high − 1. They
+are sliced line by line: Numba infers that a slice of one line is contiguous, but not one of a block.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ from .launch import launch
 from .math32 import sigmoid
 from .rows import fold
 
-LINES = 32  # lines summed in float32 before they join the float64 total
-SERIAL_BELOW = 16_384  # numbers; fewer are done before the other threads have woken
+LINES = 32  # lines summed in float32 before they are added to the float64 total
+SERIAL_BELOW = 16_384  # numbers; fewer take less time than waking the other threads
 
 
 @device
@@ -56,16 +56,16 @@ def _add_squares(x, first, last, low, high, centre, sums, totals):
 
 
 @device
-def _join_pixels(totals, channels):
-    """totals[c] = the channel's sum over all pixels of the line, c < channels."""
+def _sum_pixels(totals, channels):
+    """totals[c] ← the sum of channel c over all pixels of a line, c < channels."""
     for pixel in range(channels, totals.size, channels):
         for c in range(channels):
             totals[c] += totals[pixel + c]
 
 
 @device
-def _for_all_pixels(values, out):
-    """out = values, values, …: those of the channels for every pixel of the line."""
+def _repeat_for_pixels(values, out):
+    """out = values, values, …: one value for each channel, repeated for every pixel of a line."""
     for pixel in range(0, out.size, values.size):
         for c in range(values.size):
             out[pixel + c] = values[c]
@@ -73,7 +73,7 @@ def _for_all_pixels(values, out):
 
 @device
 def _group_mean(totals, group, size, count):
-    """Σ totals over the channels of a group / count."""
+    """(Σ totals over the channels of a group) / count."""
     total = 0.0
     for c in range(group * size, (group + 1) * size):
         total += totals[c]
@@ -81,8 +81,8 @@ def _group_mean(totals, group, size, count):
 
 
 @device
-def _share(job, splits, x, groups_of_images, channels):
-    """A job's image, its groups begin … end − 1, its lines first … last − 1, its numbers low … high − 1 of a line."""
+def _bounds(job, splits, x, groups_of_images, channels):
+    """A job's image, groups begin … end − 1, lines first … last − 1, and numbers low … high − 1 of each line."""
     images, groups = groups_of_images.shape
     image, split = job // splits, job % splits
     begin, end = groups * split // splits, groups * (split + 1) // splits
@@ -92,37 +92,37 @@ def _share(job, splits, x, groups_of_images, channels):
 
 
 @device
-def _normalise(share, shares, splits, x, gamma, beta, eps, silu, y, means, inverse_deviations):
-    """A thread's share of the jobs."""
+def _normalise(worker, workers, splits, x, gamma, beta, eps, silu, y, means, rstds):
+    """The jobs of one worker: y, and the mean and rstd of their groups."""
     jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
     width = x.shape[1]
     all_totals, of_channel = np.empty(width), np.empty(channels, np.float32)
     all_sums, all_centre = np.empty(width, np.float32), np.empty(width, np.float32)
     all_scale, all_shift = np.empty(width, np.float32), np.empty(width, np.float32)
-    for job in range(jobs * share // shares, jobs * (share + 1) // shares):
-        image, begin, end, first, last, low, high = _share(job, splits, x, means, channels)
+    for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
+        image, begin, end, first, last, low, high = _bounds(job, splits, x, means, channels)
         width, channel, own = high - low, begin * size, of_channel[begin * size : end * size]
         count = (last - first) * width // (end - begin)
         totals, sums, centre = all_totals[:width], all_sums[:width], all_centre[:width]
         scale, shift = all_scale[:width], all_shift[:width]
         totals[:] = 0
         _add_lines(x, first, last, low, high, sums, totals)
-        _join_pixels(totals, own.size)
+        _sum_pixels(totals, own.size)
         for group in range(end - begin):
             mean = np.float32(_group_mean(totals, group, size, count))
             means[image, begin + group] = mean
             own[group * size : (group + 1) * size] = mean
-        _for_all_pixels(own, centre)
+        _repeat_for_pixels(own, centre)
         totals[:] = 0
         _add_squares(x, first, last, low, high, centre, sums, totals)
-        _join_pixels(totals, own.size)
+        _sum_pixels(totals, own.size)
         for group in range(end - begin):
-            inverse_deviation = np.float32(1 / np.sqrt(_group_mean(totals, group, size, count) + eps))
-            inverse_deviations[image, begin + group] = inverse_deviation
+            rstd = np.float32(1 / np.sqrt(_group_mean(totals, group, size, count) + eps))
+            rstds[image, begin + group] = rstd
             for c in range(group * size, (group + 1) * size):
-                own[c] = inverse_deviation * gamma[channel + c]
-        _for_all_pixels(own, scale)
-        _for_all_pixels(beta[channel : channel + own.size], shift)
+                own[c] = rstd * gamma[channel + c]
+        _repeat_for_pixels(own, scale)
+        _repeat_for_pixels(beta[channel : channel + own.size], shift)
         for line in range(first, last):
             row, out = x[line, low:high], y[line, low:high]
             if silu:
@@ -135,73 +135,71 @@ def _normalise(share, shares, splits, x, gamma, beta, eps, silu, y, means, inver
 
 
 @kernel
-def _forward(x, gamma, beta, eps, silu, y, mean, inverse_deviation, splits, threads):
-    """x and y (lines, pixels of a line · channels); mean and inverse_deviation (images, groups)."""
-    launch(_normalise, threads, threads, splits, x, gamma, beta, eps, silu, y, mean, inverse_deviation)
+def _forward(x, gamma, beta, eps, silu, y, mean, rstd, splits, threads):
+    """x and y (lines, pixels of a line · channels); mean and rstd = 1 / √(variance + eps) (images, groups)."""
+    launch(_normalise, threads, threads, splits, x, gamma, beta, eps, silu, y, mean, rstd)
 
 
 @device
-def _differentiate(
-    share, shares, splits, g, x, gamma, beta, means, inverse_deviations, silu, dx, dgammas, dbetas
-):
-    """A thread's share of the jobs; dgammas and dbetas (images, channels)."""
+def _differentiate(worker, workers, splits, g, x, gamma, beta, means, rstds, silu, dx, dgammas, dbetas):
+    """The jobs of one worker: dx, and dgammas and dbetas (images, channels)."""
     jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
     width = x.shape[1]
-    all_along, all_plain = np.empty(width), np.empty(width)
+    all_dgamma, all_dbeta = np.empty(width), np.empty(width)
     all_a, all_b = np.empty(width, np.float32), np.empty(width, np.float32)
     all_centre, all_scale = np.empty(width, np.float32), np.empty(width, np.float32)
     all_weight, all_shift = np.empty(width, np.float32), np.empty(width, np.float32)
     of_channel, other = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    for job in range(jobs * share // shares, jobs * (share + 1) // shares):
-        image, begin, end, first, last, low, high = _share(job, splits, x, means, channels)
+    for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
+        image, begin, end, first, last, low, high = _bounds(job, splits, x, means, channels)
         width, channel, groups = high - low, begin * size, end - begin
         count = (last - first) * width // groups
-        own, two = of_channel[: groups * size], other[: groups * size]
-        weights = gamma[channel : channel + own.size]
-        along, plain, a, b = all_along[:width], all_plain[:width], all_a[:width], all_b[:width]
+        a_channel, b_channel = of_channel[: groups * size], other[: groups * size]
+        weights = gamma[channel : channel + a_channel.size]
+        dgamma_sums, dbeta_sums, a, b = all_dgamma[:width], all_dbeta[:width], all_a[:width], all_b[:width]
         centre, scale = all_centre[:width], all_scale[:width]
         weight, shift = all_weight[:width], all_shift[:width]
         for group in range(groups):
-            own[group * size : (group + 1) * size] = means[image, begin + group]
-            two[group * size : (group + 1) * size] = inverse_deviations[image, begin + group]
-        _for_all_pixels(own, centre)
-        _for_all_pixels(two, scale)
-        _for_all_pixels(weights, weight)
-        _for_all_pixels(beta[channel : channel + own.size], shift)
-        along[:] = 0
-        plain[:] = 0
+            a_channel[group * size : (group + 1) * size] = means[image, begin + group]
+            b_channel[group * size : (group + 1) * size] = rstds[image, begin + group]
+        _repeat_for_pixels(a_channel, centre)
+        _repeat_for_pixels(b_channel, scale)
+        _repeat_for_pixels(weights, weight)
+        _repeat_for_pixels(beta[channel : channel + a_channel.size], shift)
+        dgamma_sums[:] = 0
+        dbeta_sums[:] = 0
         for start in range(first, last, LINES):
             a[:] = 0
             b[:] = 0
             for line in range(start, min(last, start + LINES)):
-                row, grow, out = x[line, low:high], g[line, low:high], dx[line, low:high]
+                row, g_row, out = x[line, low:high], g[line, low:high], dx[line, low:high]
                 for c in range(width):
-                    normal = (row[c] - centre[c]) * scale[c]
-                    slope = grow[c]
+                    x_hat = (row[c] - centre[c]) * scale[c]
+                    dz = g_row[c]
                     if silu:
-                        z = normal * weight[c] + shift[c]
+                        z = x_hat * weight[c] + shift[c]
                         s = sigmoid(z)
-                        slope *= s * (np.float32(1) + z * (np.float32(1) - s))
-                    out[c] = slope
-                    a[c] += slope * normal
-                    b[c] += slope
+                        dz *= s * (np.float32(1) + z * (np.float32(1) - s))
+                    out[c] = dz
+                    a[c] += dz * x_hat
+                    b[c] += dz
             for c in range(width):
-                along[c] += a[c]
-                plain[c] += b[c]
-        _join_pixels(along, own.size)
-        _join_pixels(plain, own.size)
-        for c in range(own.size):
-            dgammas[image, channel + c], dbetas[image, channel + c] = along[c], plain[c]
-            along[c] *= weights[c]
-            plain[c] *= weights[c]
+                dgamma_sums[c] += a[c]
+                dbeta_sums[c] += b[c]
+        _sum_pixels(dgamma_sums, a_channel.size)
+        _sum_pixels(dbeta_sums, a_channel.size)
+        for c in range(a_channel.size):
+            dgammas[image, channel + c], dbetas[image, channel + c] = dgamma_sums[c], dbeta_sums[c]
+            dgamma_sums[c] *= weights[c]
+            dbeta_sums[c] *= weights[c]
         for group in range(groups):
-            inverse_deviation = inverse_deviations[image, begin + group]
-            mean_along = _group_mean(along, group, size, count) * inverse_deviation * inverse_deviation
-            mean_plain = _group_mean(plain, group, size, count) * inverse_deviation
-            own[group * size : (group + 1) * size] = np.float32(mean_along)
-            two[group * size : (group + 1) * size] = np.float32(mean_plain)
-        _for_all_pixels(own, a)
-        _for_all_pixels(two, b)
+            rstd = rstds[image, begin + group]
+            mean_a = _group_mean(dgamma_sums, group, size, count) * rstd * rstd
+            mean_b = _group_mean(dbeta_sums, group, size, count) * rstd
+            a_channel[group * size : (group + 1) * size] = np.float32(mean_a)
+            b_channel[group * size : (group + 1) * size] = np.float32(mean_b)
+        _repeat_for_pixels(a_channel, a)
+        _repeat_for_pixels(b_channel, b)
         for c in range(width):
             weight[c] *= scale[c]
         for line in range(first, last):
@@ -211,10 +209,11 @@ def _differentiate(
 
 
 @device
-def _sum_images(parts, out):
+def _sum_images(per_image, out):
+    """out[c] = Σ_image per_image[image, c]."""
     totals = np.zeros(out.size)
-    for image in range(parts.shape[0]):
-        row = parts[image]
+    for image in range(per_image.shape[0]):
+        row = per_image[image]
         for c in range(out.size):
             totals[c] += row[c]
     for c in range(out.size):
@@ -222,34 +221,33 @@ def _sum_images(parts, out):
 
 
 @kernel
-def _backward(g, x, gamma, beta, mean, inverse_deviation, silu, dx, dgamma, dbeta, splits, threads):
-    along = np.empty((mean.shape[0], gamma.size), np.float32)
-    plain = np.empty((mean.shape[0], gamma.size), np.float32)
+def _backward(g, x, gamma, beta, mean, rstd, silu, dx, dgamma, dbeta, splits, threads):
+    dgammas = np.empty((mean.shape[0], gamma.size), np.float32)
+    dbetas = np.empty((mean.shape[0], gamma.size), np.float32)
     launch(
-        _differentiate, threads, threads, splits, g, x, gamma, beta, mean, inverse_deviation, silu, dx, along,
-        plain,
+        _differentiate, threads, threads, splits, g, x, gamma, beta, mean, rstd, silu, dx, dgammas, dbetas,
     )  # fmt: skip
-    _sum_images(along, dgamma)
-    _sum_images(plain, dbeta)
+    _sum_images(dgammas, dgamma)
+    _sum_images(dbetas, dbeta)
 
 
 def _plan(x: np.ndarray, groups: int) -> tuple[tuple[int, int], int, int]:
-    """The form (lines, width) of x, into how many jobs an image is split, and on how many threads."""
+    """The shape (lines, width) of x, the number of jobs to an image, and the number of threads."""
     images, channels = len(x), x.shape[-1]
     pixels = x.size // max(images * channels, 1)
-    together = fold(pixels, channels)
+    line = fold(pixels, channels)
     threads = 1 if x.size < SERIAL_BELOW else get_num_threads()
-    splits = 1 if images >= threads or together > 1 else min(groups, threads)
-    return (images * pixels // together, together * channels), splits, threads
+    splits = 1 if images >= threads or line > 1 else min(groups, threads)
+    return (images * pixels // line, line * channels), splits, threads
 
 
 def group_norm(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, silu: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y, mean, inverse_deviation = (memory.empty(s) for s in (x.shape, (len(x), groups), (len(x), groups)))
-    form, *plan = _plan(x, groups)
-    _forward(x.reshape(form), gamma, beta, eps, silu, y.reshape(form), mean, inverse_deviation, *plan)
-    return y, mean, inverse_deviation
+    y, mean, rstd = (memory.empty(s) for s in (x.shape, (len(x), groups), (len(x), groups)))
+    shape, *plan = _plan(x, groups)
+    _forward(x.reshape(shape), gamma, beta, eps, silu, y.reshape(shape), mean, rstd, *plan)
+    return y, mean, rstd
 
 
 def group_norm_backward(
@@ -258,13 +256,13 @@ def group_norm_backward(
     gamma: np.ndarray,
     beta: np.ndarray,
     mean: np.ndarray,
-    inverse_deviation: np.ndarray,
+    rstd: np.ndarray,
     silu: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     dx, dgamma, dbeta = (memory.empty(a.shape) for a in (x, gamma, beta))
-    form, *plan = _plan(x, mean.shape[1])
+    shape, *plan = _plan(x, mean.shape[1])
     _backward(
-        g.reshape(form), x.reshape(form), gamma, beta, mean, inverse_deviation, silu,
-        dx.reshape(form), dgamma, dbeta, *plan,
+        g.reshape(shape), x.reshape(shape), gamma, beta, mean, rstd, silu,
+        dx.reshape(shape), dgamma, dbeta, *plan,
     )  # fmt: skip
     return dx, dgamma, dbeta

@@ -1,7 +1,7 @@
-"""What happens to all parameters at once: two passes over flat vectors, since a network's are read from far away.
+"""The optimiser in two passes over flat vectors, as few as possible since memory bandwidth limits both.
 
-The first is the gradient's norm, which has to be whole before anything is changed. The second does all the rest to
-a number while it is at hand: Adam, the moving average, and the gradient made ready for the next sum.
+The first pass is the norm of the gradient, which must be complete before any parameter changes. The second does all
+the rest for each parameter: Adam, the exponential moving average, and the gradient set to zero for the next step.
 """
 
 import numpy as np
@@ -9,45 +9,45 @@ import numpy as np
 from .jit import device, kernel
 from .launch import launch
 
-BLOCK = 16_384  # numbers that one job sums; their count is all that decides the order of the sums
-LANES = 64  # sums that grow side by side, so that they fill vectors
-CHUNK = 1024  # numbers that Adam takes at a time: five vectors of them fit into the L1 cache
-NO_AVERAGE = np.zeros(0, np.float32)
+BLOCK = 16_384  # numbers in a partial sum; the order of the sums depends on their count alone
+LANES = 64  # independent sums, so that they fill vector registers
+CHUNK = 1024  # numbers that Adam processes at a time: five vectors of them fit into the L1 cache
+NO_EMA = np.zeros(0, np.float32)
 
 
 @device
 def _adam_chunk(
-    chunk, parameters, gradients, firsts, seconds, averages,
-    rate, correction, share1, share2, eps, scale, share,
+    chunk, all_parameters, all_gradients, all_m, all_v, all_ema,
+    rate, correction, weight1, weight2, eps, scale, ema_weight,
 ):  # fmt: skip
-    """Short loops over numbers that stay in the L1 cache: one loop over five arrays would not become vectors."""
+    """Short loops over numbers that stay in the L1 cache: LLVM would not vectorise one loop over five arrays."""
     begin, end = chunk * CHUNK, (chunk + 1) * CHUNK
-    parameter, gradient, average = parameters[begin:end], gradients[begin:end], averages[begin:end]
-    first, second = firsts[begin:end], seconds[begin:end]
-    for i in range(first.size):
-        first[i] += share1 * (gradient[i] * scale - first[i])
-    for i in range(first.size):
+    parameter, gradient, ema = all_parameters[begin:end], all_gradients[begin:end], all_ema[begin:end]
+    m, v = all_m[begin:end], all_v[begin:end]
+    for i in range(m.size):
+        m[i] += weight1 * (gradient[i] * scale - m[i])
+    for i in range(m.size):
         g = gradient[i] * scale
-        second[i] += share2 * (g * g - second[i])
-    for i in range(first.size):
-        parameter[i] -= rate * first[i] / (np.sqrt(second[i] * correction) + eps)
-    for i in range(average.size):
-        average[i] += share * (parameter[i] - average[i])
+        v[i] += weight2 * (g * g - v[i])
+    for i in range(m.size):
+        parameter[i] -= rate * m[i] / (np.sqrt(v[i] * correction) + eps)
+    for i in range(ema.size):
+        ema[i] += ema_weight * (parameter[i] - ema[i])
     gradient[:] = 0
 
 
 @kernel
-def _adam(parameter, gradient, first, second, average, rate, correction, share1, share2, eps, scale, share):
+def _adam(parameter, gradient, m, v, ema, rate, correction, weight1, weight2, eps, scale, ema_weight):
     chunks = (parameter.size + CHUNK - 1) // CHUNK
     launch(
-        _adam_chunk, chunks, parameter, gradient, first, second, average,
-        rate, correction, share1, share2, eps, scale, share,
+        _adam_chunk, chunks, parameter, gradient, m, v, ema,
+        rate, correction, weight1, weight2, eps, scale, ema_weight,
     )  # fmt: skip
 
 
 @device
-def _squares(block, vector, parts):
-    """parts[block] = Σ vectorᵢ² of the block in float64, LANES sums at a time."""
+def _squares(block, vector, partial_sums):
+    """partial_sums[block] = Σ vectorᵢ² of the block in float64, LANES sums at a time."""
     begin, end = block * BLOCK, min((block + 1) * BLOCK, vector.size)
     sums = np.zeros(LANES)
     whole = begin + (end - begin) // LANES * LANES
@@ -59,38 +59,38 @@ def _squares(block, vector, parts):
     for i in range(whole, end):
         value = np.float64(vector[i])
         sums[0] += value * value
-    parts[block] = sums.sum()
+    partial_sums[block] = sums.sum()
 
 
 @kernel
 def _squared_norm(vector):
     blocks = (vector.size + BLOCK - 1) // BLOCK
-    parts = np.empty(blocks)
-    launch(_squares, blocks, vector, parts)
+    partial_sums = np.empty(blocks)
+    launch(_squares, blocks, vector, partial_sums)
     total = 0.0
     for block in range(blocks):
-        total += parts[block]
+        total += partial_sums[block]
     return total
 
 
 def adam(
     parameter: np.ndarray,
     gradient: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    average: np.ndarray | None,
+    first_moment: np.ndarray,
+    second_moment: np.ndarray,
+    ema: np.ndarray | None,
     step: int,
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
     scale: float,
-    decay: float,
+    ema_decay: float,
 ) -> None:
     rate, correction = lr / (1 - beta1**step), 1 / (1 - beta2**step)
-    settings = map(np.float32, (rate, correction, 1 - beta1, 1 - beta2, eps, scale, 1 - decay))
-    average = NO_AVERAGE if average is None else average
-    _adam(parameter, gradient, first, second, average, *settings)
+    settings = map(np.float32, (rate, correction, 1 - beta1, 1 - beta2, eps, scale, 1 - ema_decay))
+    ema = NO_EMA if ema is None else ema
+    _adam(parameter, gradient, first_moment, second_moment, ema, *settings)
 
 
 def squared_norm(vector: np.ndarray) -> float:

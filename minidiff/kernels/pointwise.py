@@ -1,4 +1,4 @@
-"""Sums, and SiLU by itself, forward and backward, over flat arrays."""
+"""Elementwise kernels: the sum, and SiLU without a norm before it, forward and backward, over flat arrays."""
 
 import numpy as np
 from numba import get_num_threads
@@ -8,42 +8,46 @@ from .jit import device, kernel
 from .launch import launch
 from .math32 import sigmoid
 
-SERIAL_BELOW = 16_384  # numbers; fewer are done before the other threads have woken
+SERIAL_BELOW = 16_384  # numbers; fewer take less time than waking the other threads
 
 
 @device
-def _cut(share, shares, array):
-    """A thread's share of an array."""
-    return array[array.size * share // shares : array.size * (share + 1) // shares]
+def _chunk(worker, workers, array):
+    """The part of an array that one worker computes."""
+    return array[array.size * worker // workers : array.size * (worker + 1) // workers]
 
 
 @device
-def _add_share(share, shares, all_a, all_b, all_out):
-    a, b, out = _cut(share, shares, all_a), _cut(share, shares, all_b), _cut(share, shares, all_out)
+def _add_worker(worker, workers, all_a, all_b, all_out):
+    a, b, out = (
+        _chunk(worker, workers, all_a),
+        _chunk(worker, workers, all_b),
+        _chunk(worker, workers, all_out),
+    )
     for i in range(out.size):
         out[i] = a[i] + b[i]
 
 
 @kernel
 def _add(a, b, out, threads):
-    launch(_add_share, threads, threads, a, b, out)
+    launch(_add_worker, threads, threads, a, b, out)
 
 
 @device
-def _silu_share(share, shares, all_x, all_y):
-    x, y = _cut(share, shares, all_x), _cut(share, shares, all_y)
+def _silu_worker(worker, workers, all_x, all_y):
+    x, y = _chunk(worker, workers, all_x), _chunk(worker, workers, all_y)
     for i in range(y.size):
         y[i] = x[i] * sigmoid(x[i])
 
 
 @kernel
 def _silu(x, y, threads):
-    launch(_silu_share, threads, threads, x, y)
+    launch(_silu_worker, threads, threads, x, y)
 
 
 @device
-def _silu_backward_share(share, shares, all_g, all_x, all_dx):
-    g, x, dx = _cut(share, shares, all_g), _cut(share, shares, all_x), _cut(share, shares, all_dx)
+def _silu_backward_worker(worker, workers, all_g, all_x, all_dx):
+    g, x, dx = _chunk(worker, workers, all_g), _chunk(worker, workers, all_x), _chunk(worker, workers, all_dx)
     for i in range(dx.size):
         s = sigmoid(x[i])
         dx[i] = g[i] * s * (np.float32(1) + x[i] * (np.float32(1) - s))
@@ -51,7 +55,7 @@ def _silu_backward_share(share, shares, all_g, all_x, all_dx):
 
 @kernel
 def _silu_backward(g, x, dx, threads):
-    launch(_silu_backward_share, threads, threads, g, x, dx)
+    launch(_silu_backward_worker, threads, threads, g, x, dx)
 
 
 def _threads(size: int) -> int:

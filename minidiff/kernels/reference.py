@@ -1,7 +1,7 @@
 """What every kernel computes, in short plain NumPy: the specification of `minidiff.kernels`.
 
-Images are (B, H, W, C), channels last. These functions accept float32 and float64 and give back the dtype
-they were given; the compiled kernels beside this file are held against them in float64.
+Images are (B, H, W, C), channels last. These functions take float32 or float64 and return the same dtype; the tests
+compare the compiled kernels with them in float64.
 """
 
 import math
@@ -31,11 +31,11 @@ def sum_rows(g: np.ndarray) -> np.ndarray:
     return g.sum(axis=0)
 
 
-def _windows(x: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding) -> np.ndarray:
-    """Every window that the kernel sees, as a view: (B, H', W', kh, kw, C)."""
+def _patches(x: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding) -> np.ndarray:
+    """The receptive field of every output pixel (im2col), as a view: (B, H', W', kh, kw, C)."""
     padded = np.pad(x, ((0, 0), *padding, (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
-    return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
+    patches = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
+    return patches[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
 def conv2d(
@@ -46,12 +46,12 @@ def conv2d(
     padding: Padding,
     residual: np.ndarray | None = None,
 ) -> np.ndarray:
-    """x (B, H, W, C), w (kh, kw, C, O), b (O,) → (B, H', W', O): correlation, as every framework has it.
+    """x (B, H, W, C), w (kh, kw, C, O), b (O,) → (B, H', W', O): cross-correlation, as in every framework.
 
-    H' = (H + top + bottom − kh) // stride + 1, and W' likewise. b may be (B, O), one for each image; a residual of
+    H' = (H + top + bottom − kh) // stride + 1, and W' likewise. b may be (B, O), one bias for each image; a residual of
     the result's shape is added to it.
     """
-    out = np.tensordot(_windows(x, w.shape[:2], stride, padding), w, axes=3)
+    out = np.tensordot(_patches(x, w.shape[:2], stride, padding), w, axes=3)
     out += b if b.ndim == 1 else b[:, None, None, :]
     return out if residual is None else out + residual
 
@@ -59,7 +59,7 @@ def conv2d(
 def conv2d_backward_input(
     g: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, padding: Padding
 ) -> np.ndarray:
-    """Gradient of `conv2d` in x, whose height and width were `size`: (B, H', W', O) → (B, H, W, C)."""
+    """Gradient of `conv2d` in x, whose height and width are `size`: (B, H', W', O) → (B, H, W, C)."""
     (top, bottom), (left, right) = padding
     batch, rows, columns, _ = g.shape
     kh, kw, channels, _ = w.shape
@@ -74,7 +74,7 @@ def conv2d_backward_weight(
     x: np.ndarray, g: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding
 ) -> np.ndarray:
     """Gradient of `conv2d` in w: x (B, H, W, C), g (B, H', W', O) → (kh, kw, C, O)."""
-    return np.tensordot(_windows(x, kernel, stride, padding), g, axes=((0, 1, 2), (0, 1, 2)))
+    return np.tensordot(_patches(x, kernel, stride, padding), g, axes=((0, 1, 2), (0, 1, 2)))
 
 
 def group_norm(
@@ -82,14 +82,15 @@ def group_norm(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normalise each image over each group of channels, scale and shift; with `silu`, SiLU of that.
 
-    x (B, ..., C), gamma and beta (C,) → y as x, and what backward needs: mean and 1/deviation, (B, groups).
+    x (B, ..., C), gamma and beta (C,) → y as x, and for backward the mean and the reciprocal standard deviation
+    rstd = 1 / √(variance + eps), (B, groups).
     """
     grouped = _in_groups(x, groups)
     mean = grouped.mean(axis=(1, 3))
-    inverse_deviation = 1 / np.sqrt(grouped.var(axis=(1, 3)) + eps)
-    normal = (grouped - mean[:, None, :, None]) * inverse_deviation[:, None, :, None]
-    z = normal.reshape(x.shape) * gamma + beta
-    return (z * _sigmoid(z) if silu else z), mean, inverse_deviation
+    rstd = 1 / np.sqrt(grouped.var(axis=(1, 3)) + eps)
+    x_hat = (grouped - mean[:, None, :, None]) * rstd[:, None, :, None]
+    z = x_hat.reshape(x.shape) * gamma + beta
+    return (z * _sigmoid(z) if silu else z), mean, rstd
 
 
 def group_norm_backward(
@@ -98,20 +99,20 @@ def group_norm_backward(
     gamma: np.ndarray,
     beta: np.ndarray,
     mean: np.ndarray,
-    inverse_deviation: np.ndarray,
+    rstd: np.ndarray,
     silu: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of `group_norm` in x, gamma and beta, from that of y and from what forward kept."""
+    """Gradients of `group_norm` in x, gamma and beta, from that of y and the mean and rstd that forward returned."""
     grouped = _in_groups(x, groups=mean.shape[1])
-    normal = ((grouped - mean[:, None, :, None]) * inverse_deviation[:, None, :, None]).reshape(x.shape)
+    x_hat = ((grouped - mean[:, None, :, None]) * rstd[:, None, :, None]).reshape(x.shape)
     if silu:
-        g = silu_backward(g, normal * gamma + beta)
-    every_row = tuple(range(x.ndim - 1))
+        g = silu_backward(g, x_hat * gamma + beta)
+    axes = tuple(range(x.ndim - 1))
     scaled = (g * gamma).reshape(grouped.shape)
     centred = scaled - scaled.mean(axis=(1, 3), keepdims=True)
-    along = (scaled * normal.reshape(grouped.shape)).mean(axis=(1, 3), keepdims=True)
-    dx = (centred - normal.reshape(grouped.shape) * along) * inverse_deviation[:, None, :, None]
-    return dx.reshape(x.shape), (g * normal).sum(axis=every_row), g.sum(axis=every_row)
+    projection = (scaled * x_hat.reshape(grouped.shape)).mean(axis=(1, 3), keepdims=True)
+    dx = (centred - x_hat.reshape(grouped.shape) * projection) * rstd[:, None, :, None]
+    return dx.reshape(x.shape), (g * x_hat).sum(axis=axes), g.sum(axis=axes)
 
 
 def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
@@ -120,12 +121,14 @@ def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # exp(−x) may be infinite: the result is 0 then, as it should be
+    with np.errstate(
+        over="ignore"
+    ):  # exp(−x) may overflow to infinity: the result is then 0, as it should be
         return 1 / (1 + np.exp(-x))
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a + b, of one shape: two gradients of one value, or a residual."""
+    """a + b, of equal shapes: two gradients of one value, or a residual."""
     return a + b
 
 
@@ -143,7 +146,7 @@ def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
     """Scaled dot-product attention: q (B, N, C), k and v (B, M, C) → (B, N, C), and the weights (B, heads, M, N).
 
-    Head h owns the channels h·d … (h+1)·d − 1 with d = C / heads; scores are k·q / √d, one row for each key.
+    Head h has the channels h·d … (h+1)·d − 1 with d = C / heads; scores are k·q / √d, one row for each key.
     """
     q, k, v = (_split_heads(a, heads) for a in (q, k, v))
     scores = k @ q.swapaxes(2, 3) / math.sqrt(q.shape[-1])
@@ -155,7 +158,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[
 def attention_backward(
     g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of `attention` in q, k and v, from that of its output and the weights it kept."""
+    """Gradients of `attention` in q, k and v, from that of its output and the weights that forward returned."""
     g, q, k, v = (_split_heads(a, weights.shape[1]) for a in (g, q, k, v))
     dv = weights @ g
     dweights = v @ g.swapaxes(2, 3)
@@ -194,26 +197,26 @@ def perceptron(
     index: np.ndarray,
     keep: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Hidden layers h ← SiLU(h·w + b + a row of each table), then a linear one: x (B, I) → (B, O).
+    """A conditional MLP: hidden layers h ← SiLU(h·w + b + embeddings), then a linear one: x (B, I) → (B, O).
 
-    weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: for each kind of thing that the
-    layers are told one (rows, hidden layers · W), where a row holds what each layer hears, side by side; index
-    (kinds, B) says which row. Also given back, with `keep`, is what backward needs: the input z of every SiLU,
-    (B, hidden layers, W).
+    weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: one embedding table (rows,
+    hidden layers · W) for each input that the layers are conditioned on, such as time and label; a row holds the
+    embeddings for all hidden layers, concatenated, and index (tables, B) selects it. With `keep` the second result is
+    what backward needs, the pre-activations z (B, hidden layers, W), otherwise None.
     """
-    told = sum(table[row] for table, row in zip(tables, index, strict=True))
-    h, kept = x, []
-    for w, b, of_layer in zip(weights, biases, np.split(told, len(weights) - 1, axis=1), strict=False):
-        z = h @ w + b + of_layer
-        kept.append(z)
+    embeddings = sum(table[row] for table, row in zip(tables, index, strict=True))
+    h, pre_activations = x, []
+    for w, b, embedding in zip(weights, biases, np.split(embeddings, len(weights) - 1, axis=1), strict=False):
+        z = h @ w + b + embedding
+        pre_activations.append(z)
         h = silu(z)
-    return h @ weights[-1] + biases[-1], np.stack(kept, axis=1) if keep else None
+    return h @ weights[-1] + biases[-1], np.stack(pre_activations, axis=1) if keep else None
 
 
 def perceptron_backward(
     g: np.ndarray, x: np.ndarray, weights: list[np.ndarray], z: np.ndarray
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Gradients of `perceptron` in x, weights and biases; z is used up: where it was is its own gradient."""
+    """Gradients of `perceptron` in x, weights and biases; z is overwritten with its own gradient."""
     dw, db = [], []
     for layer in range(z.shape[1] - 1, -1, -1):
         dw.insert(0, silu(z[:, layer]).T @ g)
@@ -226,30 +229,30 @@ def perceptron_backward(
 def adam(
     parameter: np.ndarray,
     gradient: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    average: np.ndarray | None,
+    first_moment: np.ndarray,
+    second_moment: np.ndarray,
+    ema: np.ndarray | None,
     step: int,
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
     scale: float,
-    decay: float,
+    ema_decay: float,
 ) -> None:
-    """One step of Adam on flat vectors, in place, and all else that passes over them: the gradient becomes 0.
+    """One step of Adam (Kingma & Ba 2015) on flat vectors, in place; the gradient is set to 0 afterwards.
 
-    The gradient counts `scale` times (clipping); step counts from 1. Where there is an average of the parameters it
-    becomes decay · average + (1 − decay) · parameter.
+    The gradient is multiplied by `scale` (clipping); step counts from 1. ema, if given, is an exponential moving
+    average of the parameters and becomes ema_decay · ema + (1 − ema_decay) · parameter.
     """
     scaled = gradient * parameter.dtype.type(scale)
-    first += (1 - beta1) * (scaled - first)
-    second += (1 - beta2) * (scaled * scaled - second)
-    corrected = np.sqrt(second / (1 - beta2**step)) + eps
-    parameter -= lr / (1 - beta1**step) * first / corrected
+    first_moment += (1 - beta1) * (scaled - first_moment)
+    second_moment += (1 - beta2) * (scaled * scaled - second_moment)
+    corrected = np.sqrt(second_moment / (1 - beta2**step)) + eps
+    parameter -= lr / (1 - beta1**step) * first_moment / corrected
     gradient[...] = 0
-    if average is not None:
-        average += (1 - decay) * (parameter - average)
+    if ema is not None:
+        ema += (1 - ema_decay) * (parameter - ema)
 
 
 def squared_norm(vector: np.ndarray) -> float:

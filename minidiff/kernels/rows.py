@@ -1,4 +1,4 @@
-"""Sums over rows: of all of them (a bias's gradient), and of those that share an index (an embedding's)."""
+"""Sums over rows: over all of them (the gradient of a bias), and over those with one index (that of an embedding)."""
 
 import numpy as np
 from numba import get_num_threads
@@ -7,17 +7,17 @@ from . import memory
 from .jit import device, kernel
 from .launch import launch
 
-BLOCK = 64  # lines that one job sums; their number is all that decides the order of the sums
-LONG = 128  # numbers; a loop over fewer spends its time on beginning and ending
-SERIAL_BELOW = 32_768  # numbers; fewer are done before the other threads have woken
+BLOCK = 64  # lines in a partial sum; the order of the sums depends on their number alone
+LONG = 128  # numbers; in a loop over fewer the overhead dominates
+SERIAL_BELOW = 32_768  # numbers; fewer take less time than waking the other threads
 
 
 def fold(rows: int, channels: int) -> int:
-    """How many rows to take as one, a power of two that divides them, so that loops over them are LONG."""
-    together = 1
-    while together * channels < LONG and rows and rows % (2 * together) == 0:
-        together *= 2
-    return together
+    """How many rows to treat as one line, a power of two that divides `rows`, so that loops over a line are LONG."""
+    count = 1
+    while count * channels < LONG and rows and rows % (2 * count) == 0:
+        count *= 2
+    return count
 
 
 @device
@@ -38,33 +38,33 @@ def _sum_block(g, first, out):
 
 
 @device
-def _sum_share(share, shares, g, parts):
-    blocks = parts.shape[0]
-    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
-        _sum_block(g, block * BLOCK, parts[block])
+def _sum_worker(worker, workers, g, partial_sums):
+    blocks = partial_sums.shape[0]
+    for block in range(blocks * worker // workers, blocks * (worker + 1) // workers):
+        _sum_block(g, block * BLOCK, partial_sums[block])
 
 
 @kernel
 def _sum_rows(g, out, threads):
     """g (lines, rows of a line · channels)."""
     blocks = (g.shape[0] + BLOCK - 1) // BLOCK
-    parts = np.empty((blocks, g.shape[1]), np.float32)
-    launch(_sum_share, threads, threads, g, parts)
+    partial_sums = np.empty((blocks, g.shape[1]), np.float32)
+    launch(_sum_worker, threads, threads, g, partial_sums)
     totals = np.zeros(g.shape[1])
     for block in range(blocks):
-        part = parts[block]
-        for c in range(part.size):
-            totals[c] += part[c]
+        row_sums = partial_sums[block]
+        for c in range(row_sums.size):
+            totals[c] += row_sums[c]
     for c in range(out.size):
         total = 0.0
-        for again in range(c, totals.size, out.size):
-            total += totals[again]
+        for column in range(c, totals.size, out.size):
+            total += totals[column]
         out[c] = total
 
 
 @kernel
 def _scatter_rows(g, index, out):
-    """Row after row, on one thread: rows that share an index must not meet."""
+    """Row after row, on one thread: two threads must not add to the same row."""
     for i in range(index.size):
         target, row = out[index[i]], g[i]
         for c in range(row.size):
@@ -73,9 +73,9 @@ def _scatter_rows(g, index, out):
 
 def sum_rows(g: np.ndarray) -> np.ndarray:
     out = memory.empty(g.shape[1:])
-    together = fold(*g.shape)
+    rows_in_line = fold(*g.shape)
     threads = 1 if g.size < SERIAL_BELOW else get_num_threads()
-    _sum_rows(g.reshape(len(g) // together, -1 if g.size else g.shape[1]), out, threads)
+    _sum_rows(g.reshape(len(g) // rows_in_line, -1 if g.size else g.shape[1]), out, threads)
     return out
 
 

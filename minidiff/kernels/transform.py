@@ -1,8 +1,8 @@
-"""L X Lᵀ for a small square X whose entries are vectors of channels, with L written into the code.
+"""L X Lᵀ for a small square X whose entries are vectors of channels, with L as constants in the generated code.
 
-X is a q × q grid of vectors, found at q² addresses; the result, p × p, goes to p² others. L comes as its factors:
-as sums and differences of the rows of a sparser matrix it takes fewer operations. When a transform is compiled
-each product with a row is written out, so that an entry of 0 costs nothing and one of ±1 an addition.
+X is a q × q grid of vectors, read from q² addresses; the result, p × p, is written to p² others. L is given as a
+product of factors: with its rows as sums and differences of the rows of a sparser matrix it takes fewer operations.
+Each product with a row is fully unrolled, so that an entry of 0 costs nothing and one of ±1 an addition.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .tile import FLOAT, VECTOR, WIDTH, load, multiply_add, store
+from .microkernel import FLOAT, VECTOR, WIDTH, load, multiply_add, store
 
 _i64 = ir.IntType(64)
 
@@ -25,7 +25,9 @@ def _constant(value: float) -> ir.Constant:
 def _combine(builder: ir.IRBuilder, row: np.ndarray, vectors: list[ir.Value]) -> ir.Value:
     """Σ row[i] · vectors[i]."""
     total = None
-    for i in sorted(np.flatnonzero(row), key=lambda i: row[i] != 1):  # first what need not be multiplied
+    for i in sorted(
+        np.flatnonzero(row), key=lambda i: row[i] != 1
+    ):  # first the entries that need no multiplication
         if total is None:
             total = vectors[i] if row[i] == 1 else builder.fmul(vectors[i], _constant(row[i]))
         elif abs(row[i]) == 1:
@@ -42,32 +44,32 @@ def _apply(builder: ir.IRBuilder, factors: tuple[np.ndarray, ...], vectors: list
 
 
 def both_sides(*factors: np.ndarray, add: bool = False) -> Callable:
-    """A function for kernels, `transform(sources, s, targets, t, count)`, of L = the product of the factors:
+    """A function for kernels, `transform(sources, s, targets, t, count)`, with L = the product of the factors:
 
-        target[a, b] = Σ_ij L[a, i] · source[i, j] · L[b, j]    for `count` vectors one behind the other.
+        target[a, b] = Σ_ij L[a, i] · source[i, j] · L[b, j]    for `count` consecutive vectors.
 
-    sources and targets are addresses of tables of q² and p² addresses, s and t bytes that are added to all of
-    them. With `add` the transform takes the address of one more table, with p² vectors to add to the result.
+    sources and targets are the addresses of tables of q² and p² addresses; s and t are in bytes and added to all of
+    these. With `add` the transform takes the address of one more table, of p² vectors to add to the result.
     """
     p, q = len(factors[0]), factors[-1].shape[1]
 
     def write(builder: ir.IRBuilder, sources, s, targets, t, count, starts=None) -> None:
-        def places(table: ir.Value, number: int, offset: ir.Value) -> list[ir.Value]:
-            entries = [load(builder, builder.add(table, _i64(8 * i)), _i64) for i in range(number)]
+        def addresses(table: ir.Value, size: int, offset: ir.Value) -> list[ir.Value]:
+            entries = [load(builder, builder.add(table, _i64(8 * i)), _i64) for i in range(size)]
             return [builder.add(entry, offset) for entry in entries]
 
-        read, written = places(sources, q * q, s), places(targets, p * p, t)
-        added = places(starts, p * p, t) if add else []
+        read, written = addresses(sources, q * q, s), addresses(targets, p * p, t)
+        added = addresses(starts, p * p, t) if add else []
         with cgutils.for_range(builder, count, intp=_i64) as loop:
             here = builder.mul(loop.index, _i64(WIDTH * FLOAT))
-            x = [load(builder, builder.add(place, here), VECTOR) for place in read]
+            x = [load(builder, builder.add(address, here), VECTOR) for address in read]
             columns = [_apply(builder, factors, x[j::q]) for j in range(q)]
             for a in range(p):
                 row = _apply(builder, factors, [column[a] for column in columns])
-                for place, value in enumerate(row, a * p):
+                for i, value in enumerate(row, a * p):
                     if add:
-                        value = builder.fadd(value, load(builder, builder.add(added[place], here), VECTOR))
-                    store(builder, value, builder.add(written[place], here))
+                        value = builder.fadd(value, load(builder, builder.add(added[i], here), VECTOR))
+                    store(builder, value, builder.add(written[i], here))
 
     if add:
 

@@ -1,4 +1,4 @@
-"""How a float32 kernel is held against its float64 twin: in roundings of what it adds up."""
+"""How a float32 kernel is compared with its float64 reference: in roundings of the numbers that it sums."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def wide(*values):
 
 
 def assert_close(got: np.ndarray, exact: np.ndarray, scale: np.ndarray, roundings: float) -> None:
-    """|got − exact| ≤ roundings · 2⁻²⁴ · scale, entry by entry; scale is what was added up, without signs."""
+    """|got − exact| ≤ roundings · 2⁻²⁴ · scale, entry by entry; scale is the sum of magnitudes."""
     assert got.dtype == np.float32 and got.shape == exact.shape
     allowed = roundings * ROUNDING * np.broadcast_to(scale, exact.shape)
     worst = np.abs(got - exact) - allowed
@@ -25,7 +25,7 @@ def assert_close(got: np.ndarray, exact: np.ndarray, scale: np.ndarray, rounding
 
 
 def assert_product_close(kernel, name: str, *arguments, roundings: float = 8) -> np.ndarray:
-    """A kernel that sums products: its scale is its twin on absolute values, and the bound holds for any length."""
+    """For kernels that sum products: the scale is the reference on absolute values; the bound holds for any length."""
     specification = getattr(reference, name)
     got = kernel(*arguments)
     absolute = [np.abs(v) if isinstance(v, np.ndarray) else v for v in wide(*arguments)]

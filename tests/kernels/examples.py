@@ -1,7 +1,7 @@
-"""Right arguments for every public kernel, so that what holds for all of them is asked of all of them.
+"""Valid arguments for every public kernel, so that properties common to all kernels are tested on all of them.
 
-A kernel that has several ways, by its shapes or by what it is handed, has an example of each: a case is the kernel's
-name, or its name and after a colon what is special.
+A kernel with several code paths, chosen by shapes or arguments, has an example of each: a case is the kernel's name, or
+its name, a colon and what is special.
 """
 
 import inspect
@@ -11,7 +11,7 @@ import numpy as np
 
 from minidiff import kernels
 from minidiff.kernels import reference
-from minidiff.kernels.tile import LANES
+from minidiff.kernels.microkernel import NR
 
 PUBLIC = [name for name, value in vars(reference).items() if inspect.isfunction(value) and name[0] != "_"]
 CASES = [
@@ -25,12 +25,12 @@ CASES = [
     "conv2d_backward_input:winograd",
     "conv2d_backward_weight:winograd",
     "perceptron:nothing kept",
-    "adam:no average",
+    "adam:no ema",
 ]
 SAME = ((1, 1), (1, 1))
-# What a kernel changes in place.
+# The arguments that a kernel changes in place.
 CHANGED = {
-    "adam": ("parameter", "gradient", "first", "second", "average"),
+    "adam": ("parameter", "gradient", "first_moment", "second_moment", "ema"),
     "add_rows": ("out",),
     "perceptron_backward": ("z",),
 }
@@ -47,7 +47,7 @@ def kernel(case: str) -> Callable:
 def example(case: str, batch: int = 2, size: int = 3, dtype: type = np.float32) -> dict[str, object]:
     """The arguments of a case, drawn anew at each call; `batch` images of size × size pixels, or as many rows.
 
-    Nothing here is computed with NumPy's BLAS, whose bits hang on where in memory an array begins.
+    Nothing here is computed with NumPy's BLAS, whose bits depend on the address of an array.
     """
     rng = np.random.default_rng(0)
 
@@ -67,7 +67,7 @@ def example(case: str, batch: int = 2, size: int = 3, dtype: type = np.float32) 
         images = dict(x=draw(b, n, n, 8), gamma=draw(8), beta=draw(8))
         if name == "group_norm":
             return images | dict(groups=4, eps=1e-5, silu=True)
-        kept = dict(mean=draw(b, 4), inverse_deviation=np.abs(draw(b, 4)), silu=True)
+        kept = dict(mean=draw(b, 4), rstd=np.abs(draw(b, 4)), silu=True)
         return dict(g=draw(b, n, n, 8)) | images | kept
     if name.startswith("perceptron"):
         weights = [draw(2, 24), draw(24, 24), draw(24, 3)]
@@ -88,40 +88,40 @@ def example(case: str, batch: int = 2, size: int = 3, dtype: type = np.float32) 
         "scatter_rows": lambda: dict(g=draw(b, 24), index=rng.integers(0, 9, b), rows=9),
         "add_rows": lambda: dict(out=draw(9, 24), g=draw(b, 24), index=rng.integers(0, 9, b)),
         "adam": lambda: (
-            dict(parameter=draw(b), gradient=draw(b), first=draw(b), second=draw(b) ** 2)
-            | dict(average=None if special == "no average" else draw(b), step=3, lr=0.1)
-            | dict(beta1=0.9, beta2=0.999, eps=1e-8, scale=0.5, decay=0.9)
+            dict(parameter=draw(b), gradient=draw(b), first_moment=draw(b), second_moment=draw(b) ** 2)
+            | dict(ema=None if special == "no ema" else draw(b), step=3, lr=0.1)
+            | dict(beta1=0.9, beta2=0.999, eps=1e-8, scale=0.5, ema_decay=0.9)
         ),
         "squared_norm": lambda: dict(vector=draw(b)),
     }[name]()
 
 
 def _convolution(name: str, special: str, draw: Callable, b: int, n: int) -> dict[str, object]:
-    """Of 5 channels to 7; by Winograd's way, whose channels fill registers; or to as few as `narrow` takes."""
+    """From 5 channels to 7; by Winograd's algorithm, whose channels fill registers; or to as few as `narrow` takes."""
     c, o = 5, 7
     if special.startswith("winograd"):
-        c, o = LANES, 2 * LANES
+        c, o = NR, 2 * NR
     elif special == "narrow":
-        c, o = LANES, 3
-    x, w, g, windows = draw(b, n, n, c), draw(3, 3, c, o), draw(b, n, n, o), dict(stride=1, padding=SAME)
+        c, o = NR, 3
+    x, w, g, settings = draw(b, n, n, c), draw(3, 3, c, o), draw(b, n, n, o), dict(stride=1, padding=SAME)
     if name == "conv2d_backward_input":
-        return dict(g=g, w=w, size=(n, n)) | windows
+        return dict(g=g, w=w, size=(n, n)) | settings
     if name == "conv2d_backward_weight":
-        return dict(x=x, g=g, kernel=(3, 3)) | windows
+        return dict(x=x, g=g, kernel=(3, 3)) | settings
     bias = draw(b, o) if "bias of each image" in special else draw(o)
-    return dict(x=x, w=w, b=bias) | windows | (dict(residual=g) if "residual" in special else {})
+    return dict(x=x, w=w, b=bias) | settings | (dict(residual=g) if "residual" in special else {})
 
 
 def arrays(arguments: dict[str, object]) -> dict[str, np.ndarray]:
-    """All arrays among them by name; what lies in lists is called as one would write it, `tables[1]`."""
+    """All arrays among them by name; an item of a list has a name like `tables[1]`."""
     found = {}
 
     def visit(name: str, value: object) -> None:
         if isinstance(value, np.ndarray):
             found[name] = value
         elif isinstance(value, list):
-            for i, part in enumerate(value):
-                visit(f"{name}[{i}]", part)
+            for i, item in enumerate(value):
+                visit(f"{name}[{i}]", item)
 
     for name, value in arguments.items():
         visit(name, value)
@@ -129,18 +129,18 @@ def arrays(arguments: dict[str, object]) -> dict[str, np.ndarray]:
 
 
 def replaced(arguments: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
-    """The arguments with others in the place of some, by the names that `arrays` has for them."""
+    """The arguments with some replaced, by the names that `arrays` gives them."""
 
-    def put(old: object, places: list[str], new: object) -> object:
-        if not places:
+    def put(old: object, indices: list[str], new: object) -> object:
+        if not indices:
             return new
-        i = int(places[0])
-        return [*old[:i], put(old[i], places[1:], new), *old[i + 1 :]]
+        i = int(indices[0])
+        return [*old[:i], put(old[i], indices[1:], new), *old[i + 1 :]]
 
     arguments = dict(arguments)
     for name, value in changes.items():
-        key, *places = name.replace("]", "").split("[")
-        arguments[key] = put(arguments.get(key), places, value)
+        key, *indices = name.replace("]", "").split("[")
+        arguments[key] = put(arguments.get(key), indices, value)
     return arguments
 
 
@@ -149,14 +149,14 @@ def changed(case: str) -> list[str]:
     return [key for key in CHANGED.get(name_of(case), ()) if example(case)[key] is not None]
 
 
-def results(case: str, answer: object, arguments: dict[str, object]) -> list[np.ndarray]:
-    """All that a kernel has computed: what it gave back, and what it changed."""
-    return [*_flat(answer), *(arguments[key] for key in changed(case))]
+def results(case: str, returned: object, arguments: dict[str, object]) -> list[np.ndarray]:
+    """All that a kernel has computed: what it returned, and what it changed in place."""
+    return [*_flat(returned), *(arguments[key] for key in changed(case))]
 
 
-def _flat(answer: object) -> Iterable[np.ndarray]:
-    if isinstance(answer, (tuple, list)):
-        for part in answer:
-            yield from _flat(part)
-    elif answer is not None:
-        yield np.asarray(answer)
+def _flat(returned: object) -> Iterable[np.ndarray]:
+    if isinstance(returned, (tuple, list)):
+        for item in returned:
+            yield from _flat(item)
+    elif returned is not None:
+        yield np.asarray(returned)

@@ -1,15 +1,15 @@
-"""A fresh interpreter, for what a running one can no longer show."""
+"""A fresh interpreter, for tests of what happens at import or once in a process."""
 
 import os
 import signal
 import subprocess
 import sys
 
-LONGEST = 120  # seconds; only what hangs takes so long
+LONGEST = 120  # seconds; only a process that hangs takes so long
 
 
 def run(code: str, cwd=None, **environment: str) -> subprocess.CompletedProcess:
-    """Run `code` on the compiled kernels, whatever the tests themselves run on; stdout and stderr come back."""
+    """Run `code` with the compiled kernels, whatever the tests themselves run with; captures stdout and stderr."""
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "MINIDIFF_KERNELS": "numba", **environment},

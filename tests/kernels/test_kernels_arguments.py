@@ -1,4 +1,4 @@
-"""What a kernel is handed: any layout of memory will do; what will not do is refused in words, before it runs."""
+"""The arguments of kernels: any memory layout is accepted; invalid ones are refused with a message, before a kernel runs."""
 
 import contextlib
 import inspect
@@ -28,41 +28,41 @@ def call(case, arguments):
     return results(case, kernel(case)(**arguments), arguments)
 
 
-def refuse(case, error, words, wrong):
-    """The call must fail with `words` in its message, and leave everything as it was."""
+def refuse(case, error, message, wrong):
+    """The call must fail with this message, a regular expression, and change no argument."""
     arguments = replaced(example(case), wrong)
     before = {name: array.copy() for name, array in arrays(arguments).items()}
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         kernel(case)(**arguments)
     for name, array in arrays(arguments).items():
         np.testing.assert_array_equal(array, before[name])
 
 
-def far_apart(a):
-    """The same numbers in every second place of another array, which begins 8 bytes late."""
+def strided_copy(a):
+    """The same numbers in every second element of a larger array, from its second on."""
     wide = np.zeros([2 * n + 1 for n in a.shape], a.dtype)
-    there = wide[tuple(slice(1, None, 2) for _ in a.shape)]
-    there[...] = a
-    return there
+    strided = wide[tuple(slice(1, None, 2) for _ in a.shape)]
+    strided[...] = a
+    return strided
 
 
-def fixed(a):
+def read_only(a):
     a = a.copy()
     a.flags.writeable = False
     return a
 
 
 def misaligned(a):
-    there = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
-    there[...] = a
-    return there
+    shifted = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    shifted[...] = a
+    return shifted
 
 
 LAYOUTS = {
     "fortran": np.asfortranarray,
-    "strided": far_apart,
+    "strided": strided_copy,
     "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
-    "read-only": fixed,
+    "read-only": read_only,
     "misaligned": misaligned,
     "subclass": lambda a: a.view(type("Subclass", (np.ndarray,), {})),
 }
@@ -71,7 +71,7 @@ LAYOUTS = {
 @pytest.mark.compiled
 @pytest.mark.parametrize("layout", LAYOUTS)
 @every_case
-def test_the_layout_of_what_is_read_changes_no_bit(case, layout):
+def test_the_layout_of_inputs_changes_no_bit(case, layout):
     if name_of(case) == "squared_norm" and layout in ("strided", "reversed"):
         pytest.skip("flat vectors are contiguous")
     plain = example(case)
@@ -85,22 +85,22 @@ def test_the_layout_of_what_is_read_changes_no_bit(case, layout):
 
 
 def in_order(case, arguments):
-    """The arguments by place, with the defaults of those that are left out."""
+    """The positional arguments, with the defaults of those that are left out."""
     bound = inspect.signature(kernel(case)).bind(**arguments)
     bound.apply_defaults()
     return bound.args
 
 
 @every_case
-def test_arguments_in_their_order_are_the_same_as_by_name(case):
-    by_place, by_name = example(case), example(case)
-    got = results(case, kernel(case)(*in_order(case, by_place)), by_place)
+def test_positional_arguments_are_the_same_as_keywords(case):
+    by_position, by_name = example(case), example(case)
+    got = results(case, kernel(case)(*in_order(case, by_position)), by_position)
     for a, b in zip(got, call(case, by_name), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @every_case
-def test_what_is_only_read_stays_as_it_was(case):
+def test_inputs_are_not_changed(case):
     arguments = example(case)
     before = {key: array.copy() for key, array in arrays(arguments).items() if key not in changed(case)}
     kernel(case)(**arguments)
@@ -112,19 +112,19 @@ def test_what_is_only_read_stays_as_it_was(case):
 @every_float
 def test_one_array_of_another_dtype_is_refused(case, key, dtype):
     if dtype == "f8" and len(floats(case)) == 1:
-        pytest.skip("float64 alone is right")
+        pytest.skip("float64 alone is valid")
     wrong = np.abs(arrays(example(case))[key]).astype(dtype)
     refuse(case, TypeError, re.escape(str(np.dtype(dtype))), {key: wrong})
 
 
 @pytest.mark.parametrize("value", [None, 3.0, [1.0, 2.0], "words"], ids=str)
 @every_array
-def test_what_is_no_array_is_refused_by_name(case, key, value):
-    optional = key in ("residual", "average")
+def test_what_is_not_an_array_is_refused_by_name(case, key, value):
+    optional = key in ("residual", "ema")
     if optional and value is None:
-        pytest.skip("None is right")
-    words = f"{key} must be a NumPy array{' or None' * optional}, not {type(value).__name__}"
-    refuse(case, TypeError, re.escape(words), {key: value})
+        pytest.skip("None is valid")
+    message = f"{key} must be a NumPy array{' or None' * optional}, not {type(value).__name__}"
+    refuse(case, TypeError, re.escape(message), {key: value})
 
 
 LISTS = [("perceptron", key) for key in ("weights", "biases", "tables")] + [
@@ -136,20 +136,20 @@ LISTS = [("perceptron", key) for key in ("weights", "biases", "tables")] + [
     "value", [None, 3.0, np.ones((3, 24, 24), np.float32), "words"], ids=["None", "3", "array", "words"]
 )
 @pytest.mark.parametrize("case, key", LISTS)
-def test_what_is_no_list_is_refused_by_name(case, key, value):
-    words = f"{key} must be a list, not {type(value).__name__}"
-    refuse(case, TypeError, re.escape(words), {key: value})
+def test_what_is_not_a_list_is_refused_by_name(case, key, value):
+    message = f"{key} must be a list, not {type(value).__name__}"
+    refuse(case, TypeError, re.escape(message), {key: value})
 
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("case", ["perceptron", "perceptron_backward"])
-def test_tuples_do_for_lists_whatever_the_layout(case):
+def test_tuples_are_accepted_for_lists_whatever_the_layout(case):
     def in_tuples(value):
         return tuple(map(in_tuples, value)) if isinstance(value, list) else value
 
     plain = example(case)
     fixed_weights = replaced(
-        example(case), {f"weights[{i}]": fixed(w) for i, w in enumerate(plain["weights"])}
+        example(case), {f"weights[{i}]": read_only(w) for i, w in enumerate(plain["weights"])}
     )
     given = {key: in_tuples(value) for key, value in fixed_weights.items()}
     for got, expected in zip(call(case, given), call(case, plain), strict=True):
@@ -159,16 +159,16 @@ def test_tuples_do_for_lists_whatever_the_layout(case):
 @every_array
 def test_another_number_of_axes_is_refused(case, key):
     if (name_of(case), key) in (("add", "a"), ("silu", "x"), ("group_norm", "x")):
-        pytest.skip("images of any number of axes are right")
+        pytest.skip("any number of axes is valid")
     if name_of(case) == "conv2d" and key == "b":
-        pytest.skip("one bias and one for each image are right")
+        pytest.skip("one bias and one for each image are valid")
     array = arrays(example(case))[key]
     refuse(case, ValueError, "shape", {key: array[None]})
     refuse(case, ValueError, "shape", {key: array[0, ...]})
     refuse(case, ValueError, "shape", {key: array.reshape(-1)[:1].reshape(())})
 
 
-# Where a kernel has its sizes from: another length may be right here, or be found wrong in another argument.
+# The arguments that define a kernel's sizes: another length is valid here, or refused as that of another argument.
 SIZES = {
     "linear": "x w", "linear_backward_input": "g w", "linear_backward_weight": "x g", "sum_rows": "g",
     "conv2d": "x w", "conv2d_backward_input": "g w", "conv2d_backward_weight": "x g", "group_norm": "x",
@@ -200,17 +200,17 @@ every_number = pytest.mark.parametrize("case, key", NUMBERS)
 
 @pytest.mark.parametrize("value", ["3", None, 1j, [2]], ids=str)
 @every_number
-def test_what_is_no_number_is_refused_by_name(case, key, value):
+def test_what_is_not_a_number_is_refused_by_name(case, key, value):
     refuse(case, TypeError, f"{key} must be (a number|an integer)", {key: value})
 
 
 @pytest.mark.parametrize("case, key", [(c, k) for c, k in NUMBERS if isinstance(example(c)[k], int)])
-def test_a_count_must_be_whole(case, key):
+def test_a_count_must_be_an_integer(case, key):
     refuse(case, TypeError, f"{key} must be an integer, not 2.5", {key: 2.5})
 
 
 @every_number
-def test_numbers_may_be_numpys(case, key):
+def test_numpy_scalars_are_accepted_as_numbers(case, key):
     arguments, plain = example(case), example(case)
     arguments[key] = np.float64(plain[key]) if isinstance(plain[key], float) else np.int32(plain[key])
     for got, expected in zip(call(case, arguments), call(case, plain), strict=True):
@@ -218,7 +218,7 @@ def test_numbers_may_be_numpys(case, key):
 
 
 @pytest.mark.parametrize(
-    "name, wrong, words",
+    "name, wrong, message",
     [
         ("conv2d", dict(stride=0), "stride must be at least 1"),
         ("conv2d", dict(padding=((-1, 1), (1, 1))), "padding at least 0"),
@@ -232,12 +232,12 @@ def test_numbers_may_be_numpys(case, key):
         ("adam", dict(step=0), "step counts from 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(name, wrong, words):
-    refuse(name, ValueError, words, wrong)
+def test_settings_out_of_range_are_refused(name, wrong, message):
+    refuse(name, ValueError, message, wrong)
 
 
 @pytest.mark.parametrize(
-    "name, wrong, words",
+    "name, wrong, message",
     [
         ("conv2d", dict(padding=1), r"padding must be like \(\(1, 1\), \(1, 1\)\), not 1"),
         ("conv2d", dict(padding=((1, 1), (1, 1.5))), "padding must be like"),
@@ -250,18 +250,18 @@ def test_settings_out_of_range_are_refused(name, wrong, words):
         ("add_rows", dict(index=np.zeros(2)), "index must hold integers"),
     ],
 )
-def test_settings_of_another_kind_are_refused(name, wrong, words):
-    refuse(name, TypeError, words, wrong)
+def test_settings_of_another_kind_are_refused(name, wrong, message):
+    refuse(name, TypeError, message, wrong)
 
 
 @pytest.mark.parametrize("index", [[0, 9], [-1, 0]])
 @pytest.mark.parametrize("name", ["scatter_rows", "add_rows", "perceptron"])
-def test_an_index_that_is_not_there_is_refused(name, index):
+def test_an_index_out_of_range_is_refused(name, index):
     index = np.array([index, [0, 0]] if name == "perceptron" else index)
     refuse(name, IndexError, "index must lie in 0…8", {"index": index})
 
 
-def test_lists_do_for_pairs():
+def test_lists_are_accepted_for_pairs():
     given = example("conv2d") | {"padding": [[1, 1], [1, 1]]}
     np.testing.assert_array_equal(kernels.conv2d(**given), kernels.conv2d(**example("conv2d")))
 
@@ -282,9 +282,14 @@ def test_too_few_too_many_or_unknown_arguments_are_refused(case):
 def test_what_is_changed_in_place_must_be_contiguous_aligned_and_writeable(case, key):
     array = example(case, batch=10)[key]
     others = {name: a for name, a in arrays(example(case, batch=10)).items() if name != key}
-    for wrong in (fixed(array), misaligned(array), far_apart(array), np.ascontiguousarray(array[::-1])[::-1]):
-        words = "what is changed in place must be contiguous, aligned in memory and not read-only"
-        refuse(case, ValueError, words, others | {key: wrong})
+    for wrong in (
+        read_only(array),
+        misaligned(array),
+        strided_copy(array),
+        np.ascontiguousarray(array[::-1])[::-1],
+    ):
+        message = "what is changed in place must be contiguous, aligned in memory and not read-only"
+        refuse(case, ValueError, message, others | {key: wrong})
 
 
 @pytest.mark.parametrize("case, key", [("adam", key) for key in changed("adam")])
@@ -294,13 +299,13 @@ def test_adam_takes_flat_vectors(case, key):
 
 
 @every_changed
-def test_what_is_changed_in_place_must_not_share_memory_with_any_other_argument(case, key):
+def test_what_is_changed_in_place_must_not_share_memory_with_another(case, key):
     given = arrays(example(case, batch=10))
     for other, array in given.items():
         if other == key:
             continue
         memory = np.zeros(given[key].nbytes + array.nbytes, np.uint8)
-        start = given[key].nbytes - array.itemsize  # the last number of the one is the first of the other
+        start = given[key].nbytes - array.itemsize  # the last number of one is the first of the other
         own = memory[: given[key].nbytes].view(np.float32).reshape(given[key].shape)
         theirs = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
         own[...], theirs[...] = given[key], array
@@ -321,7 +326,7 @@ def test_a_subclass_is_changed_in_place_too(case, key):
 
 @pytest.mark.parametrize("batch, size", [(0, 3), (1, 1), (2, 1), (1, 2), (3, 7)])
 @every_case
-def test_other_sizes_an_empty_batch_and_a_single_pixel_are_as_the_reference_has_them(case, batch, size):
+def test_other_sizes_an_empty_batch_and_one_pixel_match_the_reference(case, batch, size):
     exact = call(case, example(case, batch, size, np.float64))
     for got, expected in zip(call(case, example(case, batch, size)), exact, strict=True):
         assert got.shape == expected.shape
@@ -329,7 +334,7 @@ def test_other_sizes_an_empty_batch_and_a_single_pixel_are_as_the_reference_has_
 
 
 @every_case
-def test_nan_and_infinity_come_out_without_a_word(case, recwarn):
+def test_nan_and_infinity_propagate_without_a_warning(case, recwarn):
     arguments = example(case)
     for key in floats(case):
         array = arrays(arguments)[key]

@@ -1,4 +1,4 @@
-"""Attention, forward and backward, against its float64 twin."""
+"""Attention, forward and backward, against its float64 reference."""
 
 import numba
 import numpy as np
@@ -30,15 +30,15 @@ def assert_matches(q, k, v, g, heads):
 
     root = np.sqrt(q.shape[2] / heads)
     q, k, v, g = split(q), split(k), split(v), split(g)
-    # A score is off by roundings of Σ|q||k|; exp turns that into a relative error, of its own row's sum too.
+    # A score is off by roundings of Σ|q||k|; exp turns that into a relative error, also of the sum of its row.
     scores = q @ k.swapaxes(2, 3) / root
-    unsure = exact_weights * (1 + scores.max(-1, keepdims=True, initial=0))
-    slopes = g @ v.swapaxes(2, 3)
-    dscores = (exact_weights + unsure) * (slopes + (slopes * exact_weights).sum(-1, keepdims=True)) / root
-    dscores = dscores + exact_weights * (slopes * unsure).sum(-1, keepdims=True) / root
-    assert_close(weights, exact_weights, unsure + 1e-30, 8)
-    assert_close(out, exact_out, join(unsure @ v), 8)
-    scales = join(dscores @ k), join(dscores.swapaxes(2, 3) @ q), join(unsure.swapaxes(2, 3) @ g)
+    error = exact_weights * (1 + scores.max(-1, keepdims=True, initial=0))
+    dweights = g @ v.swapaxes(2, 3)
+    dscores = (exact_weights + error) * (dweights + (dweights * exact_weights).sum(-1, keepdims=True)) / root
+    dscores = dscores + exact_weights * (dweights * error).sum(-1, keepdims=True) / root
+    assert_close(weights, exact_weights, error + 1e-30, 8)
+    assert_close(out, exact_out, join(error @ v), 8)
+    scales = join(dscores @ k), join(dscores.swapaxes(2, 3) @ q), join(error.swapaxes(2, 3) @ g)
     for got, expected, scale in zip(gradients, exact, scales, strict=True):
         assert_close(got, expected, scale + 1e-30, 8)
 
@@ -96,11 +96,11 @@ def test_a_nan_in_a_key_reaches_every_row_of_its_image():
     assert np.isnan(out[1]).all() and not np.isnan(out[0]).any()
 
 
-def test_a_batch_of_none_is_no_trouble():
-    nothing = draw(0, 0, 5, 4)
-    out, weights = kernels.attention(nothing, nothing, nothing, 2)
+def test_an_empty_batch_gives_empty_results():
+    empty = draw(0, 0, 5, 4)
+    out, weights = kernels.attention(empty, empty, empty, 2)
     assert out.shape == (0, 5, 4) and weights.shape == (0, 2, 5, 5)
-    for gradient in kernels.attention_backward(nothing, nothing, nothing, nothing, weights):
+    for gradient in kernels.attention_backward(empty, empty, empty, empty, weights):
         assert gradient.shape == (0, 5, 4)
 
 

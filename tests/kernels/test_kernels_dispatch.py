@@ -1,4 +1,4 @@
-"""Which kernel answers: by dtype, by environment, by memory layout, by CPU."""
+"""Which kernel is called: by dtype, by environment, by memory layout, by CPU."""
 
 import inspect
 import os
@@ -22,9 +22,11 @@ def draw(seed, *shape):
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_kernel_has_the_name_the_signature_and_the_words_of_its_twin(name):
-    ours, twin = getattr(kernels, name), getattr(reference, name)
-    assert inspect.signature(ours) == inspect.signature(twin) and ours.__doc__ == twin.__doc__
+def test_every_kernel_has_the_signature_and_docstring_of_its_reference(name):
+    ours, specification = getattr(kernels, name), getattr(reference, name)
+    assert (
+        inspect.signature(ours) == inspect.signature(specification) and ours.__doc__ == specification.__doc__
+    )
 
 
 def test_float64_takes_the_reference():
@@ -32,7 +34,7 @@ def test_float64_takes_the_reference():
     np.testing.assert_array_equal(kernels.conv2d(x, w, b, 1, SAME), reference.conv2d(x, w, b, 1, SAME))
 
 
-def test_the_environment_can_ask_for_the_reference():
+def test_the_environment_can_choose_the_reference():
     code = "import numpy as np; from minidiff import kernels; from minidiff.kernels import pointwise; "
     code += "assert kernels.silu(np.ones(3, np.float32)).dtype == np.float32; "
     code += "print(len(pointwise._silu.signatures))"
@@ -45,11 +47,11 @@ def test_the_environment_can_ask_for_the_reference():
 PRODUCT = """
 import numpy as np
 from minidiff import kernels
-from minidiff.kernels import reference, tile
+from minidiff.kernels import microkernel, reference
 rng = np.random.default_rng(0)
 x, w, b = (rng.standard_normal(s, dtype=np.float32) for s in ((9, 40), (40, 35), (35,)))
 assert np.abs(kernels.linear(x, w, b) - reference.linear(x, w, b)).max() < 1e-5
-print(tile.ROWS, tile.LANES)
+print(microkernel.MR, microkernel.NR)
 """
 
 
@@ -58,13 +60,13 @@ print(tile.ROWS, tile.LANES)
     "cpu, features, shape",
     [("haswell", None, "4 16"), ("generic", "", "4 8")],
 )
-def test_a_cpu_named_by_hand_gets_its_tile_and_right_results(cpu, features, shape):
+def test_a_cpu_named_by_hand_gets_its_register_tile_and_correct_results(cpu, features, shape):
     settings = {"NUMBA_CPU_NAME": cpu} | ({} if features is None else {"NUMBA_CPU_FEATURES": features})
     done = run(PRODUCT, **settings)
     assert done.stdout.strip() == shape, done.stderr
 
 
-KEPT = """
+CACHED = """
 import hashlib
 from examples import example
 from minidiff import kernels
@@ -73,15 +75,15 @@ for array in kernels.group_norm_backward(**example("group_norm_backward", 40)):
 """
 
 
-def test_a_kernel_just_compiled_gives_the_bits_of_one_that_was_kept(tmp_path):
-    """Group norm's gradient did not: its helper is so large that LLVM kept it apart from the kernel."""
+def test_a_kernel_just_compiled_gives_the_bits_of_a_cached_one(tmp_path):
+    """The gradient of group norm once did not: its helper is so large that LLVM did not inline it."""
     there = {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CACHE_DIR": str(tmp_path)}
-    compiled, kept = run(KEPT, **there), run(KEPT, **there)
+    compiled, cached = run(CACHED, **there), run(CACHED, **there)
     assert list(tmp_path.rglob("*_backward*.nbi"))
-    assert compiled.stdout == kept.stdout and len(kept.stdout.split()) == 3, kept.stderr
+    assert compiled.stdout == cached.stdout and len(cached.stdout.split()) == 3, cached.stderr
 
 
-def test_a_change_in_a_helpers_file_renews_the_kernels_that_were_kept(tmp_path):
+def test_a_change_in_the_file_of_a_helper_invalidates_cached_kernels(tmp_path):
     package = tmp_path / "minidiff"
     shutil.copytree(
         Path(kernels.__file__).parent, package / "kernels", ignore=shutil.ignore_patterns("*cache*")
@@ -90,7 +92,7 @@ def test_a_change_in_a_helpers_file_renews_the_kernels_that_were_kept(tmp_path):
     code = (
         "import numpy as np; from minidiff import kernels; print(kernels.silu(np.ones(1, np.float32))[0] < 0)"
     )
-    there = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept"), "cwd": tmp_path}
+    there = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "cwd": tmp_path}
     assert run(code, **there).stdout.strip() == "False"
     helper = package / "kernels" / "math32.py"
     helper.write_text(helper.read_text() + "\n\n@device_in_order\ndef sigmoid(x):\n    return -x\n")

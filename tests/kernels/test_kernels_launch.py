@@ -1,4 +1,4 @@
-"""Every job is done, once, with the arguments that were given, whatever the number of jobs and of threads."""
+"""Every job runs exactly once, with the given arguments, whatever the numbers of jobs and threads."""
 
 import os
 from pathlib import Path
@@ -14,25 +14,25 @@ from minidiff.kernels.launch import launch
 
 
 @device
-def _note(job, names, scale, done):
+def _record(job, names, scale, done):
     done[job] += names[0] * job * scale
 
 
 @device
-def _ask_for_memory(job, numbers, failing):
+def _allocate(job, numbers, failing):
     if job == failing:
         np.empty(numbers)[0] = 1
 
 
 @numba.njit
-def _note_all(jobs, names, scale, done):
+def _record_all(jobs, names, scale, done):
     for _ in range(2):
-        launch(_note, jobs, names, scale, done)
+        launch(_record, jobs, names, scale, done)
 
 
 @numba.njit
 def _fail(jobs, numbers, failing):
-    launch(_ask_for_memory, jobs, numbers, failing)
+    launch(_allocate, jobs, numbers, failing)
 
 
 @pytest.fixture(autouse=True)
@@ -44,28 +44,28 @@ def started():
 
 @pytest.mark.parametrize("count", sorted({1, numba.config.NUMBA_NUM_THREADS}))
 @pytest.mark.parametrize("jobs", [0, 1, 2, 3, 7, 1000])
-def test_every_job_is_done_once_at_each_launch(jobs, count):
+def test_every_job_runs_once_at_each_launch(jobs, count):
     numba.set_num_threads(count)
     done = np.zeros(1001)
-    _note_all(jobs, (2, 3), 0.5, done)
+    _record_all(jobs, (2, 3), 0.5, done)
     assert np.array_equal(done, np.where(np.arange(1001) < jobs, 2.0 * np.arange(1001), 0))
 
 
 @pytest.mark.parametrize("jobs", [1, 50])
-def test_a_job_that_finds_no_memory_is_told_of(jobs):
+def test_a_job_that_runs_out_of_memory_raises(jobs):
     _fail(jobs, 10, jobs - 1)
     with pytest.raises(MemoryError, match="scratch"):
         _fail(jobs, 1 << 55, jobs - 1)
     _fail(jobs, 10, jobs - 1)
 
 
-def test_jobs_are_shared_out_on_another_layer_too():
+def test_jobs_are_divided_among_threads_on_another_layer_too():
     code = """
 import numpy as np
 import test_kernels_launch as here
 here.threads.start()
 done = np.zeros(7)
-here._note_all(7, (2, 3), 0.5, done)
+here._record_all(7, (2, 3), 0.5, done)
 print(*done.astype(int))
 """
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

@@ -1,4 +1,4 @@
-"""Memory that is used again: never while anybody can see it, and never more than was needed at once."""
+"""The caching allocator: memory is never reused while an array refers to it, and never more is kept than was needed."""
 
 import ctypes
 import gc
@@ -24,7 +24,7 @@ def address(array):
     return array.ctypes.data
 
 
-def test_what_nobody_sees_is_handed_out_again():
+def test_memory_without_references_is_reused():
     array = memory.empty(SHAPE)
     before = address(array)
     del array
@@ -40,7 +40,7 @@ def test_arrays_are_plain_aligned_and_writeable():
     assert memory.empty(()).shape == () and memory.empty((0, 7)).shape == (0, 7)
 
 
-def test_another_dtype_is_no_business_of_the_pool():
+def test_another_dtype_does_not_come_from_the_pool():
     array = memory.empty(SHAPE, np.float64)
     assert array.shape == SHAPE and array.dtype == np.float64 and not memory._pool.sizes
 
@@ -53,7 +53,7 @@ def test_a_copy_is_plain_and_another_array(dtype):
     np.testing.assert_array_equal(copied, array)
 
 
-def test_zeros_are_zeros_where_numbers_were():
+def test_zeros_are_zeros_on_reused_memory():
     memory.empty(SHAPE).fill(7)
     assert not memory.zeros(SHAPE).any()
 
@@ -63,7 +63,7 @@ def generator_over(array):
     yield array.sum()
 
 
-WAYS_TO_SEE = {
+REFERENCES = {
     "itself": lambda a: a,
     "a slice": lambda a: a[3:4, ::2],
     "one number's view": lambda a: a[2, 2, 2:3],
@@ -91,20 +91,20 @@ WAYS_TO_SEE = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS_TO_SEE)
-def test_nothing_is_handed_out_while_it_is_seen(way):
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_no_memory_is_reused_while_there_is_a_reference(kind):
     array = memory.empty(SHAPE)
     array[:] = 7
-    place, sight = address(array), WAYS_TO_SEE[way](array)
+    before, reference = address(array), REFERENCES[kind](array)
     del array
     others = [memory.zeros(SHAPE) for _ in range(3)]
-    assert place not in [address(other) for other in others]
-    del sight
+    assert before not in [address(other) for other in others]
+    del reference
     gc.collect()
-    assert place in [address(memory.empty(SHAPE))]
+    assert before in [address(memory.empty(SHAPE))]
 
 
-def test_a_generator_in_the_middle_keeps_what_it_holds():
+def test_a_suspended_generator_keeps_its_arrays():
     array = memory.empty(SHAPE)
     array[:] = 1
     steps = generator_over(array)
@@ -114,7 +114,7 @@ def test_a_generator_in_the_middle_keeps_what_it_holds():
     assert next(steps) == np.prod(SHAPE)
 
 
-def test_what_another_thread_holds_is_left_to_it():
+def test_memory_held_by_another_thread_is_not_reused():
     held, go, sums = [memory.empty(SHAPE)], threading.Event(), []
     held[0][:] = 2
 
@@ -136,17 +136,17 @@ def test_what_another_thread_holds_is_left_to_it():
 
 
 def test_each_thread_has_buffers_of_its_own():
-    places = []
+    addresses = []
 
     def take():
-        places.append(address(memory.empty(SHAPE)))
+        addresses.append(address(memory.empty(SHAPE)))
 
     memory.empty(SHAPE)
     mine = address(memory.empty(SHAPE))
     thread = threading.Thread(target=take)
     thread.start()
     thread.join(10)
-    assert places[0] != mine
+    assert addresses[0] != mine
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(4000, 9000), st.integers(0, 30)), max_size=60))
@@ -168,14 +168,14 @@ def kept():
     return sum(n * len(buffers) for n, buffers in memory._pool.sizes.items())
 
 
-def test_what_is_kept_is_bounded_by_the_most_that_was_in_use_at_once():
-    for size in range(10_000, 110_000, 1024):  # a hundred sizes, each used once and let go
+def test_kept_memory_is_bounded_by_the_most_in_use_at_once():
+    for size in range(10_000, 110_000, 1024):  # a hundred sizes, each used once and released
         memory.empty((size,))
         largest = memory.rounded(size * 4)
         assert kept() <= memory.SLACK * largest
 
 
-def test_a_repeated_step_finds_all_it_needs():
+def test_a_repeated_step_allocates_nothing():
     def step():
         forward = [memory.empty((10_000 + 2000 * (i % 3),)) for i in range(9)]
         while forward:

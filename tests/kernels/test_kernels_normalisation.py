@@ -1,4 +1,4 @@
-"""Group norm, forward and backward, against its float64 twin."""
+"""Group norm, forward and backward, against its float64 reference."""
 
 import numba
 import numpy as np
@@ -43,36 +43,37 @@ def group_mean(values, groups):
 @given(cases(), st.booleans())
 def test_group_norm_forward_and_backward_match_the_reference(case, silu):
     x, gamma, beta, groups = case
-    y, mean, inverse_deviation = kernels.group_norm(x, gamma, beta, groups, EPS, silu)
+    y, mean, rstd = kernels.group_norm(x, gamma, beta, groups, EPS, silu)
     exact = reference.group_norm(*wide(x, gamma, beta), groups, EPS, silu)
     x64, gamma64, beta64 = wide(x, gamma, beta)
-    # Every number is rounded at the size of |x|, before the mean is taken off: that is what the result can know.
-    normal = (np.abs(x64) + np.abs(spread(exact[1], x))) * spread(exact[2], x)
-    z = normal * np.abs(gamma64) + np.abs(beta64)
+    # Every number is rounded at the size of |x|, before the mean is subtracted: this limits the accuracy.
+    x_hat = (np.abs(x64) + np.abs(spread(exact[1], x))) * spread(exact[2], x)
+    z = x_hat * np.abs(gamma64) + np.abs(beta64)
     largest = np.abs(x64).max(axis=tuple(range(1, x.ndim)))[:, None]
     assert_close(mean, exact[1], np.broadcast_to(largest, mean.shape), 2)
     assert_close(y, exact[0], z, 8)
     relative = 1 + (np.abs(exact[1]) * exact[2]) ** 2 * 1e-6
-    assert_close(inverse_deviation, exact[2], exact[2] * relative, 8)
+    assert_close(rstd, exact[2], exact[2] * relative, 8)
 
     g = draw(3, *x.shape)
-    got = kernels.group_norm_backward(g, x, gamma, beta, mean, inverse_deviation, silu)
-    twins = reference.group_norm_backward(*wide(g, x, gamma, beta), *exact[1:], silu)
-    slope = np.abs(g.astype(np.float64)) * ((1.1 + z / 2) if silu else 1)
-    scaled = slope * np.abs(gamma64)
+    got = kernels.group_norm_backward(g, x, gamma, beta, mean, rstd, silu)
+    exact_gradients = reference.group_norm_backward(*wide(g, x, gamma, beta), *exact[1:], silu)
+    dz = np.abs(g.astype(np.float64)) * ((1.1 + z / 2) if silu else 1)
+    scaled = dz * np.abs(gamma64)
     dx = spread(exact[2], x) * (
-        scaled + group_mean(scaled, groups) + normal * group_mean(scaled * normal, groups)
+        scaled + group_mean(scaled, groups) + x_hat * group_mean(scaled * x_hat, groups)
     )
     rows = tuple(range(x.ndim - 1))
-    for one, two, scale in zip(got, twins, (dx, (slope * normal).sum(rows), slope.sum(rows)), strict=True):
+    scales = dx, (dz * x_hat).sum(rows), dz.sum(rows)
+    for one, two, scale in zip(got, exact_gradients, scales, strict=True):
         assert_close(one, two, scale, 8)
 
 
 def test_a_large_mean_costs_no_more_than_its_rounding():
     x = draw(0, 1, 16, 16, 8) + np.float32(1000)
-    _, _, inverse_deviation = kernels.group_norm(x, np.ones(8, "f4"), np.zeros(8, "f4"), 2, EPS, False)
+    _, _, rstd = kernels.group_norm(x, np.ones(8, "f4"), np.zeros(8, "f4"), 2, EPS, False)
     exact = reference.group_norm(x.astype(np.float64), np.ones(8), np.zeros(8), 2, EPS, False)[2]
-    np.testing.assert_allclose(inverse_deviation, exact, rtol=1e-6)
+    np.testing.assert_allclose(rstd, exact, rtol=1e-6)
 
 
 @pytest.mark.parametrize("images", [1, 9])
@@ -80,8 +81,8 @@ def test_neither_threads_nor_batch_change_a_bit(images):
     x, gamma, beta, g = draw(0, images, 24, 24, 40), draw(1, 40), draw(2, 40), draw(3, images, 24, 24, 40)
 
     def both(x, g):
-        y, mean, inverse_deviation = kernels.group_norm(x, gamma, beta, 5, EPS, True)
-        return y, *kernels.group_norm_backward(g, x, gamma, beta, mean, inverse_deviation, True)
+        y, mean, rstd = kernels.group_norm(x, gamma, beta, 5, EPS, True)
+        return y, *kernels.group_norm_backward(g, x, gamma, beta, mean, rstd, True)
 
     results, before = both(x, g), numba.get_num_threads()
     try:
@@ -103,11 +104,11 @@ def test_a_nan_fills_its_group_and_no_other():
     np.testing.assert_array_equal(np.isnan(y), expected)
 
 
-def test_a_batch_of_none_is_no_trouble():
+def test_an_empty_batch_gives_empty_results():
     x, gamma = draw(0, 0, 3, 3, 4), draw(1, 4)
-    y, mean, inverse_deviation = kernels.group_norm(x, gamma, gamma, 2, EPS, True)
+    y, mean, rstd = kernels.group_norm(x, gamma, gamma, 2, EPS, True)
     assert y.shape == x.shape and mean.shape == (0, 2)
-    dx, dgamma, dbeta = kernels.group_norm_backward(x, x, gamma, gamma, mean, inverse_deviation, True)
+    dx, dgamma, dbeta = kernels.group_norm_backward(x, x, gamma, gamma, mean, rstd, True)
     assert dx.shape == x.shape and not dgamma.any() and not dbeta.any()
 
 

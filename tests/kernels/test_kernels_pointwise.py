@@ -1,4 +1,4 @@
-"""The exponential, SiLU, sums over rows and the passes over flat vectors, against their float64 twins."""
+"""The exponential, SiLU, sums over rows and the passes over flat vectors, against their float64 references."""
 
 import numba
 import numpy as np
@@ -24,13 +24,13 @@ def draw(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def test_exp_is_right_to_two_in_ten_million_where_float32_is_normal():
+def test_exp_has_a_relative_error_below_2e_7_where_float32_is_normal():
     x = np.linspace(-87.3, 88.7, 300_001, dtype=np.float32)
     exact = np.exp(x.astype(np.float64))
     assert np.max(np.abs(exp_of(x) - exact) / exact) < 2e-7
 
 
-def test_exp_at_the_ends_and_of_nothing():
+def test_exp_at_the_ends_of_its_range_and_of_nan():
     x = np.array([0, -0.0, np.inf, -np.inf, 88.8, 500, -104, -500], np.float32)
     np.testing.assert_array_equal(exp_of(x), np.array([1, 1, np.inf, 0, np.inf, np.inf, 0, 0], np.float32))
     assert np.isnan(exp_of(np.array([np.nan], np.float32)))[0]
@@ -41,7 +41,7 @@ def test_exp_at_the_ends_and_of_nothing():
 def test_silu_and_its_gradient_match_the_reference(size, spread, seed):
     x, g = draw(seed, size) * np.float32(spread), draw(seed + 1, size)
     exact = reference.silu(x.astype(np.float64))
-    # The reference's own sigmoid is right to 2⁻⁵³ of 1, not of itself.
+    # The sigmoid of the reference has an absolute error of 2⁻⁵³, not a relative one.
     assert_close(kernels.silu(x), exact, np.abs(exact) + 2.0**-29 * np.abs(x), 6)
     scale = np.abs(g) * (1 + np.abs(x)) / (1 + np.exp(-x.astype(np.float64)))
     assert_close(
@@ -53,7 +53,7 @@ def test_silu_and_its_gradient_match_the_reference(size, spread, seed):
 
 
 @pytest.mark.parametrize("function", ["silu", "silu_backward"])
-def test_a_large_array_on_all_threads_has_the_bits_of_its_parts(function):
+def test_a_large_array_on_all_threads_has_the_bits_of_its_slices(function):
     x = draw(0, 5, 100, 100) * 5
     arguments = (x,) if function == "silu" else (x[::-1], x)
     whole = getattr(kernels, function)(*arguments)
@@ -61,7 +61,7 @@ def test_a_large_array_on_all_threads_has_the_bits_of_its_parts(function):
         np.testing.assert_array_equal(getattr(kernels, function)(*(a[i] for a in arguments)), whole[i])
 
 
-def test_silu_passes_nan_and_the_infinities_as_the_reference_does():
+def test_silu_of_nan_and_infinity_matches_the_reference():
     x = np.array([np.nan, np.inf, -np.inf, 0], np.float32)
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(kernels.silu(x), reference.silu(x))
@@ -75,13 +75,13 @@ def test_add_has_the_bits_of_numpy_and_memory_of_its_own(shape):
     assert not np.shares_memory(total, a) and not np.shares_memory(total, b)
 
 
-def test_add_stretches_nothing():
+def test_add_does_not_broadcast():
     with pytest.raises(ValueError, match="b must have shape"):
         kernels.add(draw(0, 4, 3), draw(1, 3))
 
 
 @pytest.mark.parametrize("shape", [(8192, 32), (1000, 3), (6, 200), (4099, 1)])
-def test_neither_threads_nor_luck_change_a_bit_of_sum_rows(shape):
+def test_the_number_of_threads_changes_no_bit_of_sum_rows(shape):
     g, before = draw(0, *shape), numba.get_num_threads()
     total = kernels.sum_rows(g)
     try:
@@ -105,7 +105,7 @@ def test_scatter_rows_matches_the_reference(count, channels, rows, seed):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("bad", [-1, 3])
-def test_scatter_rows_refuses_an_index_that_names_no_row(dtype, bad):
+def test_scatter_rows_refuses_an_index_out_of_range(dtype, bad):
     with pytest.raises(IndexError, match="index must lie in 0…2"):
         kernels.scatter_rows(np.ones((2, 4), dtype), np.array([0, bad]), 3)
 
@@ -114,23 +114,23 @@ def test_scatter_rows_refuses_an_index_that_names_no_row(dtype, bad):
 @pytest.mark.parametrize("averaged", [True, False])
 def test_adam_matches_the_reference(size, averaged):
     parameter, gradient, first = draw(0, size), draw(1, size), draw(2, size)
-    second, average = draw(3, size) ** 2, draw(4, size)
-    twins = wide(parameter, gradient, first, second, average)
+    second, ema = draw(3, size) ** 2, draw(4, size)
+    exact = wide(parameter, gradient, first, second, ema)
     settings = (7, 1e-2, 0.9, 0.999, 1e-8, 0.3, 0.99)
     step = np.abs(first) + np.abs(gradient)
-    untouched = average.copy()
-    kernels.adam(parameter, gradient, first, second, average if averaged else None, *settings)
-    reference.adam(*twins[:4], twins[4] if averaged else None, *settings)
-    assert_close(first, twins[2], step, 4)
-    assert_close(second, twins[3], twins[3], 8)
-    scale = np.abs(twins[0]) + step / np.sqrt(twins[3])
-    assert_close(parameter, twins[0], scale, 4)
+    untouched = ema.copy()
+    kernels.adam(parameter, gradient, first, second, ema if averaged else None, *settings)
+    reference.adam(*exact[:4], exact[4] if averaged else None, *settings)
+    assert_close(first, exact[2], step, 4)
+    assert_close(second, exact[3], exact[3], 8)
+    scale = np.abs(exact[0]) + step / np.sqrt(exact[3])
+    assert_close(parameter, exact[0], scale, 4)
     assert not gradient.any()
-    assert_close(average, twins[4], np.abs(twins[4]) + scale, 4)
-    assert averaged or np.array_equal(average, untouched)
+    assert_close(ema, exact[4], np.abs(exact[4]) + scale, 4)
+    assert averaged or np.array_equal(ema, untouched)
 
 
-def test_adam_leaves_padding_zero_and_says_nothing_of_nan():
+def test_adam_leaves_padding_zero_and_does_not_warn_of_nan():
     zeros = [np.zeros(8, np.float32) for _ in range(5)]
     zeros[1][3] = np.nan
     kernels.adam(*zeros, 1, 1e-2, 0.9, 0.999, 1e-8, 1.0, 0.5)
@@ -155,5 +155,5 @@ def test_squared_norm_is_summed_in_float64_whatever_the_threads(size):
         assert np.isnan(kernels.squared_norm(vector))
 
 
-def test_the_bound_itself_is_one_rounding_of_float32():
+def test_rounding_is_one_rounding_of_float32():
     assert np.float32(1) + np.float32(2 * ROUNDING) > 1 and np.float32(1) + np.float32(ROUNDING) == 1

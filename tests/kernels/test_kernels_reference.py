@@ -1,4 +1,4 @@
-"""The specification itself: against loops for convolution, against finite differences for every gradient."""
+"""The reference itself: convolution against loops, every gradient against finite differences."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def assert_gradients(forward, arguments, given):
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_conv2d_is_the_sum_over_the_window(stride, padding):
+def test_conv2d_is_the_sum_over_the_receptive_field(stride, padding):
     (top, bottom), (left, right) = padding
     x, w, b = draw(2, 5, 4, 3), draw(3, 2, 3, 2), draw(2)
     out = reference.conv2d(x, w, b, stride, padding)
@@ -75,8 +75,8 @@ def test_gradients_of_linear():
 @pytest.mark.parametrize("shape", [(2, 3, 2, 6), (3, 6)])
 def test_gradients_of_group_norm(silu, shape):
     x, gamma, beta, g = draw(*shape), draw(6), draw(6) + 1, draw(*shape) + 1
-    _, mean, inverse_deviation = reference.group_norm(x, gamma, beta, 3, 1e-5, silu)
-    given = reference.group_norm_backward(g, x, gamma, beta, mean, inverse_deviation, silu)
+    _, mean, rstd = reference.group_norm(x, gamma, beta, 3, 1e-5, silu)
+    given = reference.group_norm_backward(g, x, gamma, beta, mean, rstd, silu)
     assert_gradients(
         lambda: np.sum(reference.group_norm(x, gamma, beta, 3, 1e-5, silu)[0] * g), (x, gamma, beta), given
     )
@@ -95,7 +95,7 @@ def test_gradients_of_attention(heads):
     assert_gradients(lambda: np.sum(reference.attention(q, k, v, heads)[0] * g), (q, k, v), given)
 
 
-def test_scatter_rows_is_the_gradient_of_picking_rows():
+def test_scatter_rows_is_the_gradient_of_indexing():
     table, index, g = draw(4, 3), np.array([0, 2, 2, 3, 0]), draw(5, 3)
     assert_gradients(lambda: np.sum(table[index] * g), (table,), (reference.scatter_rows(g, index, 4),))
 
@@ -104,29 +104,29 @@ def test_adam_follows_its_formula_for_three_steps():
     rng = np.random.default_rng(0)
     parameter, first, second = rng.standard_normal(5), np.zeros(5), np.zeros(5)
     expected, m, v = parameter.copy(), np.zeros(5), np.zeros(5)
-    average = parameter.copy()
-    mean = average.copy()
+    ema = parameter.copy()
+    mean = ema.copy()
     for step in (1, 2, 3):
         gradient = rng.standard_normal(5)
         given = gradient.copy()
-        reference.adam(parameter, given, first, second, average, step, 0.1, 0.9, 0.99, 1e-8, 0.5, 0.8)
+        reference.adam(parameter, given, first, second, ema, step, 0.1, 0.9, 0.99, 1e-8, 0.5, 0.8)
         m = 0.9 * m + 0.1 * (gradient / 2)
         v = 0.99 * v + 0.01 * (gradient / 2) ** 2
         expected -= 0.1 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.99**step)) + 1e-8)
         mean = 0.8 * mean + 0.2 * expected
         np.testing.assert_allclose(parameter, expected, rtol=1e-12)
-        np.testing.assert_allclose(average, mean, rtol=1e-12)
+        np.testing.assert_allclose(ema, mean, rtol=1e-12)
         assert not given.any()
 
 
-def test_add_rows_adds_to_what_is_there():
+def test_add_rows_adds_to_its_output():
     out, index, g = draw(4, 3), np.array([0, 2, 2]), draw(3, 3)
     expected = out + reference.scatter_rows(g, index, 4)
     reference.add_rows(out, g, index)
     np.testing.assert_allclose(out, expected, rtol=1e-12)
 
 
-def test_the_gradients_of_the_perceptron_are_those_of_its_output():
+def test_gradients_of_the_perceptron():
     x, index, g = draw(5, 2), np.array([[0, 1, 1, 2, 0], [1, 1, 0, 0, 1]]), draw(5, 1)
     weights, biases = [draw(2, 3), draw(3, 3), draw(3, 1)], [draw(3), draw(3), draw(1)]
     tables = [draw(3, 6), draw(2, 6)]
@@ -136,9 +136,10 @@ def test_the_gradients_of_the_perceptron_are_those_of_its_output():
 
     _, z = reference.perceptron(x, weights, biases, tables, index, True)
     dx, dw, db = reference.perceptron_backward(g, x, weights, z)
-    told = z.reshape(5, 6)
+    dembeddings = z.reshape(5, 6)
     dtables = [
-        reference.scatter_rows(told, rows, len(table)) for table, rows in zip(tables, index, strict=True)
+        reference.scatter_rows(dembeddings, rows, len(table))
+        for table, rows in zip(tables, index, strict=True)
     ]
     assert_gradients(value, (x, *weights, *biases, *tables), (dx, *dw, *db, *dtables))
 

@@ -1,4 +1,4 @@
-"""Where kernels must work: any number of threads, beside NumPy's BLAS, in a forked child, with nowhere to write."""
+"""Kernels with any number of threads, beside NumPy's BLAS, in a forked child, and without a writeable cache."""
 
 import os
 import shutil
@@ -49,15 +49,15 @@ def output(code, **environment):
 
 def test_one_two_and_four_threads_give_the_same_bits():
     code = WORK + "import numba\nprint(numba.get_num_threads(), bits())"
-    answers = [output(code, NUMBA_NUM_THREADS=n) for n in ("1", "2", "4")]
-    assert [answer[0] for answer in answers] == ["1", "2", "4"]
-    assert len({answer[1] for answer in answers}) == 1
+    outputs = [output(code, NUMBA_NUM_THREADS=n) for n in ("1", "2", "4")]
+    assert [line[0] for line in outputs] == ["1", "2", "4"]
+    assert len({line[1] for line in outputs}) == 1
 
 
 @needs_fork
 @both_layers
 def test_a_forked_child_computes_the_same_bits(layer):
-    """Also in a thread of its own, and in its own child."""
+    """Also in another thread of the child, and in its own child."""
     code = (
         WORK
         + """
@@ -86,13 +86,13 @@ def in_child(deeper):
 print(*in_child(True), bits())
 """
     )
-    answers = output(code, NUMBA_THREADING_LAYER=layer)
-    assert len(answers) == 6 and len(set(answers)) == 1
+    bits = output(code, NUMBA_THREADING_LAYER=layer)
+    assert len(bits) == 6 and len(set(bits)) == 1
 
 
 @needs_fork
 @both_layers
-def test_a_fork_while_another_thread_computes_leaves_the_child_free(layer):
+def test_a_fork_while_another_thread_computes_does_not_block_the_child(layer):
     code = """
 import os, threading
 import numpy as np
@@ -120,7 +120,7 @@ print("done")
 
 
 @needs_fork
-def test_a_child_of_a_process_that_ran_no_kernel_has_its_threads():
+def test_a_child_of_a_process_that_ran_no_kernel_starts_its_own_threads():
     code = """
 import os
 import numpy as np
@@ -137,7 +137,7 @@ print(os.waitpid(child, 0)[1])
 
 @both_layers
 def test_two_python_threads_may_call_at_once(layer):
-    """By itself Numba's workqueue layer ends the process."""
+    """Without a lock, Numba's workqueue layer would abort the process."""
     code = """
 import threading
 import numpy as np
@@ -164,33 +164,33 @@ print(threads.limit_blas(2), threads.limit_blas(3))
 """
 
 
-def test_an_import_holds_numpys_blas_to_one_thread_and_it_can_be_let_go():
-    held = output(BLAS)
-    if held == ["None", "None"]:
+def test_an_import_limits_numpys_blas_to_one_thread_and_it_can_be_undone():
+    threads_before = output(BLAS)
+    if threads_before == ["None", "None"]:
         pytest.skip("this NumPy brings no OpenBLAS")
-    assert held == ["1", "2"]
+    assert threads_before == ["1", "2"]
 
 
-def test_the_reference_leaves_numpys_blas_its_threads():
+def test_the_reference_does_not_limit_numpys_blas():
     assert output(BLAS, MINIDIFF_KERNELS="reference") in (["2", "2"], ["None", "None"])
 
 
 @pytest.mark.parametrize("origin", ["/nowhere/numpy.so", None])
-def test_a_numpy_without_openblas_is_left_alone(monkeypatch, origin):
+def test_without_openblas_nothing_is_limited(monkeypatch, origin):
     monkeypatch.setattr(threads, "find_spec", lambda name: SimpleNamespace(origin=origin) if origin else None)
     assert threads.limit_blas(1) is None
 
 
 def copy_of_the_package(folder):
-    """The package alone, as an installer lays it down."""
+    """The package alone, as installed."""
     shutil.copytree(
         Path(minidiff.__file__).parent, folder / "minidiff", ignore=shutil.ignore_patterns("__pycache__")
     )
     return folder / "minidiff"
 
 
-def test_a_copy_elsewhere_works_from_any_folder(tmp_path):
-    """Nothing reaches out of the package, and its data comes with it."""
+def test_a_copy_elsewhere_works_from_any_directory(tmp_path):
+    """The package uses no file outside of itself, and its data is part of it."""
     copy_of_the_package(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     code = "import minidiff; from minidiff import datasets; print(minidiff.__file__, len(datasets.load('digits').x))"

@@ -1,4 +1,4 @@
-"""Winograd's convolution: its matrices against the definition, its kernels against the specification."""
+"""Winograd's convolution: its matrices against the definition, its kernels against the reference."""
 
 import gc
 import os
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from minidiff import kernels
 from minidiff.kernels import convolution, frozen, reference, winograd
-from minidiff.kernels.tile import LANES
+from minidiff.kernels.microkernel import NR
 
-CHANNELS = st.sampled_from([LANES, 2 * LANES, 3 * LANES])
+CHANNELS = st.sampled_from([NR, 2 * NR, 3 * NR])
 ENDS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 SAME = ((1, 1), (1, 1))
 
@@ -25,8 +25,8 @@ def draw(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def assert_close_for_its_size(got, exact, absolute, axes, roundings):
-    """Within so many roundings of the largest sum of magnitudes along `axes`: an error spreads over its patch."""
+def assert_close_for_the_largest(got, exact, absolute, axes, roundings):
+    """Within so many roundings of the largest sum of magnitudes along `axes`: an error spreads over a patch."""
     largest = absolute.max(axis=axes, keepdims=True, initial=0)
     assert_close(got, exact, largest, roundings)
 
@@ -35,9 +35,9 @@ def test_the_matrices_give_the_correlation_of_any_patch_with_any_kernel():
     b = winograd._BUTTERFLY @ winograd._B
     g = winograd._BUTTERFLY @ winograd._G
     a = winograd._A @ winograd._BUTTERFLY
-    reached = np.einsum("ye,ek,ei->yki", a, g, b)  # how far output y takes pixel i through weight k
+    coefficients = np.einsum("ye,ek,ei->yki", a, g, b)  # the coefficient of pixel i and weight k in output y
     definition = np.array([[[float(i == y + k) for i in range(6)] for k in range(3)] for y in range(4)])
-    np.testing.assert_allclose(reached, definition, atol=1e-14)
+    np.testing.assert_allclose(coefficients, definition, atol=1e-14)
 
 
 @given(st.data())
@@ -56,7 +56,7 @@ def test_forward_and_both_gradients_match_the_reference(data):
     arguments = x, w, b, 1, padding, residual
     absolute = [np.abs(v) if isinstance(v, np.ndarray) else v for v in wide(*arguments)]
     exact, scale = reference.conv2d(*wide(*arguments)), reference.conv2d(*absolute)
-    assert_close_for_its_size(y, exact, scale, (1, 2), roundings=64)
+    assert_close_for_the_largest(y, exact, scale, (1, 2), roundings=64)
 
     g = draw(seed + 4, *y.shape)
     back = winograd.convolve(
@@ -65,15 +65,15 @@ def test_forward_and_both_gradients_match_the_reference(data):
     of_input = (height, width), 1, padding
     exact = reference.conv2d_backward_input(*wide(g, w), *of_input)
     scale = reference.conv2d_backward_input(np.abs(*wide(g)), np.abs(*wide(w)), *of_input)
-    assert_close_for_its_size(back, exact, scale, (1, 2), roundings=64)
+    assert_close_for_the_largest(back, exact, scale, (1, 2), roundings=64)
 
     dw = winograd.backward_weight(x, g, shift)
     exact = reference.conv2d_backward_weight(*wide(x, g), (3, 3), 1, padding)
     scale = reference.conv2d_backward_weight(np.abs(*wide(x)), np.abs(*wide(g)), (3, 3), 1, padding)
-    assert_close_for_its_size(dw, exact, scale, (0, 1), roundings=128)
+    assert_close_for_the_largest(dw, exact, scale, (0, 1), roundings=128)
 
 
-def everything(x, w, b, g):
+def all_results(x, w, b, g):
     return [
         kernels.conv2d(x, w, b, 1, SAME),
         kernels.conv2d_backward_input(g, w, x.shape[1:3], 1, SAME),
@@ -83,8 +83,8 @@ def everything(x, w, b, g):
 
 @pytest.fixture
 def layer():
-    """One to which Winograd's way is taken: x, w, b and the output's gradient."""
-    c, o = LANES, 2 * LANES
+    """A layer that uses Winograd's algorithm: x, w, b and the output's gradient."""
+    c, o = NR, 2 * NR
     assert winograd.suits(c, o, (9, 6))
     return draw(0, 37, 9, 6, c), draw(1, 3, 3, c, o), draw(2, o), draw(3, 37, 9, 6, o)
 
@@ -94,7 +94,7 @@ def test_the_number_of_threads_changes_no_bit(layer):
     try:
         for threads in {1, min(2, numba.config.NUMBA_NUM_THREADS), numba.config.NUMBA_NUM_THREADS}:
             numba.set_num_threads(threads)
-            results.append(everything(*layer))
+            results.append(all_results(*layer))
     finally:
         numba.set_num_threads(before)
     for other in results[1:]:
@@ -103,9 +103,9 @@ def test_the_number_of_threads_changes_no_bit(layer):
 
 
 @pytest.mark.compiled
-def test_an_image_has_the_same_bits_whatever_batch_it_is_in(layer):
+def test_an_image_has_the_same_bits_in_any_batch(layer):
     x, w, b, g = layer
-    y, back, _ = everything(x, w, b, g)
+    y, back, _ = all_results(x, w, b, g)
     for i in (0, 5, 36):
         np.testing.assert_array_equal(kernels.conv2d(x[i : i + 1], w, b, 1, SAME)[0], y[i])
         alone = kernels.conv2d_backward_input(g[i : i + 1], w, (9, 6), 1, SAME)
@@ -122,11 +122,11 @@ def test_a_bias_for_each_image_is_the_bias_of_that_image(layer):
 
 
 @pytest.mark.compiled
-def test_direct_convolution_is_one_switch_away_and_closer_to_the_definition(layer, monkeypatch):
-    exact = everything(*wide(*layer))
-    by_winograd = everything(*layer)
+def test_direct_convolution_can_be_chosen_and_is_more_exact(layer, monkeypatch):
+    exact = all_results(*wide(*layer))
+    by_winograd = all_results(*layer)
     monkeypatch.setattr(convolution, "WINOGRAD", False)
-    directly = everything(*layer)
+    directly = all_results(*layer)
     for true, fast, plain in zip(exact, by_winograd, directly, strict=True):
         assert np.abs(plain - true).max() < np.abs(fast - true).max()
         assert not np.array_equal(plain, fast)
@@ -136,22 +136,22 @@ def test_direct_convolution_is_one_switch_away_and_closer_to_the_definition(laye
 def test_the_environment_chooses_between_them(choice, winograd_is_used):
     code = "from minidiff.kernels import convolution; print(convolution.WINOGRAD)"
     environment = {**os.environ, "MINIDIFF_CONVOLUTION": choice}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert answer.stdout.strip() == winograd_is_used
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == winograd_is_used
 
 
-def test_another_word_in_the_environment_is_refused():
+def test_another_value_in_the_environment_is_refused():
     environment = {**os.environ, "MINIDIFF_CONVOLUTION": "fft"}
-    answer = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", "import minidiff.kernels"], env=environment, capture_output=True, text=True
     )
-    assert "MINIDIFF_CONVOLUTION must be 'winograd' or 'direct', not 'fft'" in answer.stderr
+    assert "MINIDIFF_CONVOLUTION must be 'winograd' or 'direct', not 'fft'" in done.stderr
 
 
-def test_it_is_not_taken_where_patches_hang_mostly_over_the_edge_or_channels_do_not_fill_registers():
-    assert winograd.suits(LANES, LANES, (4, 4))
-    assert not winograd.suits(LANES, LANES, (2, 2))
-    assert not winograd.suits(LANES + 1, LANES, (8, 8)) and not winograd.suits(LANES, 3, (8, 8))
+def test_it_is_not_used_for_small_images_or_channels_that_do_not_fill_registers():
+    assert winograd.suits(NR, NR, (4, 4))
+    assert not winograd.suits(NR, NR, (2, 2))
+    assert not winograd.suits(NR + 1, NR, (8, 8)) and not winograd.suits(NR, 3, (8, 8))
     assert not winograd.suits(512, 256, (4, 4)) and winograd.suits(512, 256, (8, 8))
 
 
@@ -163,7 +163,7 @@ def test_frozen_weights_give_the_same_bits_the_first_time_and_later(layer):
     x, w, b, g = layer
     once = kernels.freeze(w)
     for _ in range(2):
-        for one, two in zip(everything(x, w, b, g), everything(x, once, b, g), strict=True):
+        for one, two in zip(all_results(x, w, b, g), all_results(x, once, b, g), strict=True):
             np.testing.assert_array_equal(one, two)
     flat, matrix = x.reshape(-1, x.shape[3]), w[1, 1]
     frozen_matrix = kernels.freeze(matrix)
@@ -171,7 +171,7 @@ def test_frozen_weights_give_the_same_bits_the_first_time_and_later(layer):
         np.testing.assert_array_equal(kernels.linear(flat, matrix, b), kernels.linear(flat, frozen_matrix, b))
 
 
-def test_what_is_frozen_cannot_be_written_and_does_not_follow_the_original(layer):
+def test_a_frozen_array_is_a_read_only_copy(layer):
     x, w, b, _ = layer
     once = kernels.freeze(w)
     before = kernels.conv2d(x, once, b, 1, SAME)
@@ -182,7 +182,7 @@ def test_what_is_frozen_cannot_be_written_and_does_not_follow_the_original(layer
         once *= 2
 
 
-def test_nothing_is_kept_of_weights_that_may_change_nor_of_frozen_ones_that_are_gone(layer):
+def test_nothing_is_cached_for_writeable_weights_nor_for_freed_frozen_ones(layer):
     x, w, b, _ = layer
     gc.collect()
     before = len(frozen._by_memory)

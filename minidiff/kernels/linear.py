@@ -1,17 +1,17 @@
-"""The linear layer on `windows`: a convolution of one tap, whose images are BLOCK rows of x."""
+"""The linear layer as an implicit GEMM: a 1×1 convolution, whose images are BLOCK rows of x."""
 
 from functools import lru_cache
 
 import numpy as np
 
 from . import memory
-from .tile import FLOAT
-from .windows import BLOCK, NO_BIAS, product, transposed_product
+from .implicit_gemm import BLOCK, NO_BIAS, product, transposed_product
+from .microkernel import FLOAT
 
 
 @lru_cache(maxsize=256)
 def _rows(width: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """The numbers in BLOCK rows, where each row begins, and the zeros that `windows` asks for."""
+    """The size of BLOCK rows, the offset of each row in bytes, and the zeros that `implicit_gemm` requires."""
     offsets = np.arange(BLOCK, dtype=np.int64)[None, :] * (width * FLOAT)
     return BLOCK * width, offsets, np.zeros(width, np.float32)
 

@@ -1,4 +1,4 @@
-"""Direct convolution and the linear layer: the compiled kernels against the specification and against themselves."""
+"""Implicit GEMM, for convolution and the linear layer: the kernels against the reference and against themselves."""
 
 import numba
 import numpy as np
@@ -12,14 +12,14 @@ from minidiff.kernels import convolution
 
 CHANNELS = st.sampled_from(
     [1, 3, 8, 17, 36, 40]
-)  # none of which fills the registers: Winograd is held elsewhere
+)  # none of which fills the registers: Winograd's algorithm has tests of its own
 ENDS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 SAME = ((1, 1), (1, 1))
 
 
 @pytest.fixture(autouse=True, scope="module")
 def direct():
-    """Winograd's way is held to a wider bound elsewhere."""
+    """Without Winograd's algorithm, which is tested elsewhere with a wider bound."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "WINOGRAD", False)
         yield
@@ -62,7 +62,7 @@ def test_linear_forward_and_backward_match_the_reference(n, i, o, seed):
 
 
 @pytest.mark.parametrize("channels, columns", [(64, 40), (9, 128)])
-def test_sums_longer_than_one_reach_of_a_panel_match_the_reference(channels, columns):
+def test_sums_over_several_blocks_of_a_micro_panel_match_the_reference(channels, columns):
     x, w, b = draw(0, 2, 9, 9, channels), draw(1, 5, 5, channels, columns), draw(2, columns)
     assert_product_close(kernels.conv2d, "conv2d", x, w, b, 1, ((2, 2), (2, 2)))
     long = draw(3, 70, channels * 50), draw(4, channels * 50, columns), b
@@ -100,7 +100,7 @@ def test_the_number_of_threads_changes_no_bit(channels, columns):
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("size, columns", [(1, 40), (4, 40), (7, 40), (7, 2)])
-def test_an_image_has_the_same_bits_whatever_batch_it_is_in(size, columns):
+def test_an_image_has_the_same_bits_in_any_batch(size, columns):
     x, w, b = draw(0, 37, size, size, 48), draw(1, 3, 3, 48, columns), draw(2, columns)
     g = draw(3, 37, size, size, columns)
     together, back = (
@@ -115,7 +115,7 @@ def test_an_image_has_the_same_bits_whatever_batch_it_is_in(size, columns):
         np.testing.assert_array_equal(kernels.linear(x[i, 0], w[0, 0], b), rows[i * size * size :][:size])
 
 
-def test_a_nan_reaches_all_that_depends_on_it_and_nothing_else():
+def test_a_nan_reaches_what_depends_on_it_and_nothing_else():
     x, w, b, g = draw(0, 2, 6, 6, 16), draw(1, 3, 3, 16, 16), draw(2, 16), draw(3, 2, 6, 6, 16)
     x[1, 2, 3, 4] = g[1, 2, 3, 4] = np.nan
     touched = np.zeros((2, 6, 6), bool)
@@ -128,7 +128,7 @@ def test_a_nan_reaches_all_that_depends_on_it_and_nothing_else():
     assert dw[:, :, 4].all() and dw[..., 4].all() and not dw[:, :, :4, :4].any()
 
 
-def test_a_window_that_does_not_fit_and_shapes_that_disagree_are_refused():
+def test_a_kernel_that_does_not_fit_and_unequal_shapes_are_refused():
     x, w, b = draw(0, 1, 2, 2, 3), draw(1, 3, 3, 3, 4), draw(2, 4)
     with pytest.raises(ValueError, match="does not fit"):
         kernels.conv2d(x, w, b, 1, ((0, 0), (0, 0)))

@@ -1,4 +1,4 @@
-"""The perceptron in one pass against its float64 twin, at every edge of blocks, tiles and lanes."""
+"""The fused MLP against its float64 reference, at every edge case of blocks, register tiles and lanes."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import kernels
-from minidiff.kernels import mlp, reference
+from minidiff.kernels import fused_mlp, reference
 
 ROWS_OF_TABLES = (7, 3)
 
@@ -20,7 +20,7 @@ def draw(seed, *shape):
 
 
 def network(batch, dim=1, width=32, depth=2, outputs=None, kinds=1, seed=0):
-    """x, weights, biases, tables, index of a network whose numbers stay around 1."""
+    """x, weights, biases, tables and index of a network whose activations stay around 1."""
     sizes = [dim, *[width] * depth, outputs or dim]
     weights = [draw(seed + i, a, b) / np.float32(a) ** 0.5 for i, (a, b) in enumerate(pairwise(sizes))]
     biases = [draw(seed + 10 + i, n) for i, n in enumerate(sizes[1:])]
@@ -41,8 +41,8 @@ def assert_near(got, exact, roundings):
     assert np.abs(got - exact).max(initial=0) <= roundings * ROUNDING * scale
 
 
-def outcome(net, g):
-    """Everything that comes out, forward and backward, in one list."""
+def all_results(net, g):
+    """Everything that is computed, forward and backward, in one list."""
     x, weights, biases, tables, index = net
     y, z = kernels.perceptron(x, weights, biases, tables, index, True)
     kept = z.copy()
@@ -65,7 +65,7 @@ def test_value_and_gradients_match_the_reference(batch, dim, width, depth, kinds
     _, weights, *_ = wide_network(*net)
     kept = z.copy()
     dx, dw, db = reference.perceptron_backward(*wide(g, net[0]), weights, z)
-    for got, exact in zip(outcome(net, g), [y, kept, dx, *dw, *db, z], strict=True):
+    for got, exact in zip(all_results(net, g), [y, kept, dx, *dw, *db, z], strict=True):
         assert_near(got, exact, 64)
     np.testing.assert_array_equal(kernels.perceptron(*net, False)[0], kernels.perceptron(*net, True)[0])
     assert kernels.perceptron(*net, False)[1] is None
@@ -75,7 +75,7 @@ def test_outputs_may_be_more_or_fewer_than_inputs():
     net, g = network(70, dim=3, width=20, outputs=2), draw(1, 70, 2)
     y, z = reference.perceptron(*wide_network(*net), True)
     dx, dw, db = reference.perceptron_backward(*wide(g, net[0]), wide_network(*net)[1], z)
-    got = outcome(net, g)
+    got = all_results(net, g)
     assert_near(got[0], y, 64)
     for ours, exact in zip(got[2:], [dx, *dw, *db, z], strict=True):
         assert_near(ours, exact, 64)
@@ -86,10 +86,10 @@ def test_outputs_may_be_more_or_fewer_than_inputs():
 def test_a_row_has_the_same_bits_whatever_the_batch_around_it(width):
     x, weights, biases, tables, index = network(1000, dim=2, width=width, depth=3)
     whole, kept = kernels.perceptron(x, weights, biases, tables, index, True)
-    for part in (slice(0, 1), slice(63, 66), slice(5, 134), slice(997, 1000)):
-        y, z = kernels.perceptron(x[part], weights, biases, tables, index[:, part], True)
-        np.testing.assert_array_equal(y, whole[part])
-        np.testing.assert_array_equal(z, kept[part])
+    for rows in (slice(0, 1), slice(63, 66), slice(5, 134), slice(997, 1000)):
+        y, z = kernels.perceptron(x[rows], weights, biases, tables, index[:, rows], True)
+        np.testing.assert_array_equal(y, whole[rows])
+        np.testing.assert_array_equal(z, kept[rows])
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core")
@@ -102,7 +102,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(batch):
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
-            outs = outcome(net, g)
+            outs = all_results(net, g)
             table = one_table.copy()
             kernels.add_rows(table, outs[-1][:, 0], net[4][0])
         finally:
@@ -120,12 +120,12 @@ def test_float64_takes_the_reference():
 
 
 @pytest.mark.compiled
-def test_arrays_may_lie_in_memory_as_they_like():
+def test_arrays_may_have_any_memory_layout():
     x, weights, biases, tables, index = network(65, dim=2)
-    strange = [np.asfortranarray(w) for w in weights]
+    fortran = [np.asfortranarray(w) for w in weights]
     tables[0].flags.writeable = False
     np.testing.assert_array_equal(
-        kernels.perceptron(x[::-1], strange, biases, tables, index[:, ::-1].astype(np.int32), False)[0],
+        kernels.perceptron(x[::-1], fortran, biases, tables, index[:, ::-1].astype(np.int32), False)[0],
         kernels.perceptron(x, weights, biases, tables, index, False)[0][::-1],
     )
 
@@ -135,19 +135,19 @@ def test_arrays_may_lie_in_memory_as_they_like():
 def test_frozen_weights_are_prepared_once_and_give_the_same_bits(width, depth, monkeypatch):
     x, weights, biases, tables, index = network(70, width=width, depth=depth)
     expected = kernels.perceptron(x, weights, biases, tables, index, False)[0]
-    still = [kernels.freeze(w) for w in weights], [kernels.freeze(b) for b in biases]
-    np.testing.assert_array_equal(kernels.perceptron(x, *still, tables, index, False)[0], expected)
-    monkeypatch.setattr(mlp, "_panels", None)  # they are there
-    np.testing.assert_array_equal(kernels.perceptron(x, *still, tables, index, False)[0], expected)
+    frozen = [kernels.freeze(w) for w in weights], [kernels.freeze(b) for b in biases]
+    np.testing.assert_array_equal(kernels.perceptron(x, *frozen, tables, index, False)[0], expected)
+    monkeypatch.setattr(fused_mlp, "_pack_once", None)  # they are cached
+    np.testing.assert_array_equal(kernels.perceptron(x, *frozen, tables, index, False)[0], expected)
     other = [draw(5, len(table), depth * width) for table in tables]  # these are not frozen: they may change
     np.testing.assert_array_equal(
-        kernels.perceptron(x, *still, other, index, False)[0],
+        kernels.perceptron(x, *frozen, other, index, False)[0],
         kernels.perceptron(x, weights, biases, other, index, False)[0],
     )
 
 
 @pytest.mark.compiled
-def test_of_weights_that_are_frozen_in_part_nothing_is_kept():
+def test_nothing_is_cached_for_partly_frozen_weights():
     x, weights, biases, tables, index = network(5)
     weights[-1] = kernels.freeze(weights[-1])
     before = kernels.perceptron(x, weights, biases, tables, index, False)[0]
@@ -159,7 +159,7 @@ def test_of_weights_that_are_frozen_in_part_nothing_is_kept():
     assert_near(after, exact, 64)
 
 
-def test_far_out_values_saturate_and_nan_stays():
+def test_large_values_saturate_and_nan_stays():
     x, weights, biases, tables, index = network(4, width=16, depth=1)
     weights[0][...] = 1
     biases[0][...] = 0
@@ -170,7 +170,9 @@ def test_far_out_values_saturate_and_nan_stays():
     np.testing.assert_array_equal(y[[1, 3]], np.full((2, 1), biases[1][0]))
     assert np.isnan(y[2, 0])
     kernels.perceptron_backward(np.ones((4, 1), np.float32), x, weights, z)
-    np.testing.assert_array_equal(z[0, 0], weights[1][:, 0])  # the slope is 1 there, 0 on the other side
+    np.testing.assert_array_equal(
+        z[0, 0], weights[1][:, 0]
+    )  # the derivative of SiLU is 1 there, 0 on the other side
     assert not z[1, 0].any() and np.isnan(z[2, 0]).all()
 
 
@@ -187,14 +189,14 @@ def test_far_out_values_saturate_and_nan_stays():
         (lambda n: n[2].__setitem__(0, n[2][0].astype(np.float16)), TypeError, "all float32 or all float64"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_a_kernel_runs(change, error, message):
+def test_shapes_that_do_not_fit_are_refused_before_a_kernel_runs(change, error, message):
     net = network(50, dim=2)
     change(net)
     with pytest.raises(error, match=message):
         kernels.perceptron(*net, True)
 
 
-def test_backward_refuses_another_z_or_g():
+def test_backward_refuses_a_wrong_z_or_g():
     x, weights, biases, tables, index = network(5)
     y, z = kernels.perceptron(x, weights, biases, tables, index, True)
     with pytest.raises(ValueError, match="g must have shape"):
@@ -217,6 +219,6 @@ def test_add_rows_matches_the_reference(count, channels, rows, seed):
     assert np.all(np.abs(out - exact) <= 8 * ROUNDING * scale)
 
 
-def test_add_rows_refuses_a_row_that_is_not_there():
+def test_add_rows_refuses_an_index_out_of_range():
     with pytest.raises(IndexError, match="must lie in 0…2"):
         kernels.add_rows(np.zeros((3, 2), np.float32), np.ones((2, 2), np.float32), np.array([0, 3]))
