@@ -1,7 +1,7 @@
-"""One table of all rules: for each, arguments to draw, the call, and its value by a plain formula.
+"""One table of all rules: for each, random arguments, the call, and its value by a plain formula.
 
 The formulas are loops over numbers with `math`, or the one NumPy function that the rule is defined by; none uses
-the engine. `test_rules.py` takes gradients and values from here; a rule without a case is noticed there.
+the autograd engine. `test_rules.py` tests values and gradients of these cases, and that every rule has one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minidiff import autograd as ag
 
 
 class Example(NamedTuple):
-    """A rule with arguments: `call(*tensors)` and `plain(*arrays)` shall agree on `arrays`."""
+    """A rule with arguments: `call(*tensors)` and `plain(*arrays)` must agree on `arrays`."""
 
     call: Callable[..., ag.Tensor]
     plain: Callable[..., np.ndarray]
@@ -32,7 +32,7 @@ CASES: dict[str, st.SearchStrategy[Example]] = {}
 
 
 def case(name: str) -> Callable:
-    """Enter the examples that a function draws as `name`: a rule, and in brackets which side of it."""
+    """Register the examples that a function draws as `name`: a rule, and in brackets which case of it."""
 
     def enter(function: Callable) -> Callable:
         CASES[name] = st.composite(function)()
@@ -71,14 +71,15 @@ def all_different(draw: Callable, *shapes: tuple[int, ...]) -> list[np.ndarray]:
     """Arrays no two numbers of which are closer than 0.1."""
     sizes = [math.prod(shape) for shape in shapes]
     numbers = 0.1 * (np.random.default_rng(draw(seeds)).permutation(sum(sizes)) - sum(sizes) // 2)
-    return [part.reshape(s) for part, s in zip(np.split(numbers, np.cumsum(sizes)[:-1]), shapes, strict=True)]
+    split = np.split(numbers, np.cumsum(sizes)[:-1])
+    return [chunk.reshape(shape) for chunk, shape in zip(split, shapes, strict=True)]
 
 
-# ---- one number at a time
+# ---- elementwise functions
 
 
 def by_entry(function: Callable) -> Callable:
-    """A function of numbers as one of arrays."""
+    """A function of numbers, applied to every entry of arrays."""
     return np.vectorize(function, otypes=[np.float64])
 
 
@@ -121,7 +122,7 @@ def real_powers(draw):
     return Example(lambda a: ag.power(a, exponent=n), by_entry(lambda x: math.pow(x, n)), (a,))
 
 
-# ---- two numbers at a time
+# ---- elementwise functions of two arguments
 
 
 def _enter_binary(rule: Callable, formula: Callable, numbers: Callable = normal) -> None:
@@ -161,7 +162,7 @@ def choices(draw):
     )
 
 
-# ---- sums
+# ---- reductions
 
 
 @st.composite
@@ -175,19 +176,19 @@ def axes_of(draw, ndim: int):
 
 
 def reduced(function: Callable, a: np.ndarray, axis: object, keepdims: bool) -> np.ndarray:
-    """function(list of numbers) for every place of the result."""
+    """function(list of numbers) for every entry of the result."""
     axes = range(a.ndim) if axis is None else [i % a.ndim for i in np.atleast_1d(axis).astype(int)]
     out = np.empty([1 if i in axes else n for i, n in enumerate(a.shape)])
-    for place in np.ndindex(out.shape):
-        index = tuple(slice(None) if i in axes else k for i, k in enumerate(place))
-        out[place] = function(np.ravel(a[index]).tolist())
+    for index in np.ndindex(out.shape):
+        entries = tuple(slice(None) if i in axes else k for i, k in enumerate(index))
+        out[index] = function(np.ravel(a[entries]).tolist())
     return out if keepdims else out.reshape([n for i, n in enumerate(a.shape) if i not in axes])
 
 
-def _enter_reduction(rule: Callable, formula: Callable) -> None:
+def _enter_reduction(rule: Callable, formula: Callable, numbers: Callable = normal) -> None:
     @case(rule.__name__)
     def examples(draw):
-        a = normal(draw, *draw(shapes))
+        a = numbers(draw, *draw(shapes))
         axis, keepdims = draw(axes_of(a.ndim)), draw(st.booleans())
         return Example(
             lambda a: rule(a, axis=axis, keepdims=keepdims),
@@ -199,6 +200,7 @@ def _enter_reduction(rule: Callable, formula: Callable) -> None:
 _enter_reduction(ag.sum, math.fsum)
 _enter_reduction(ag.mean, statistics.fmean)
 _enter_reduction(ag.variance, statistics.pvariance)
+_enter_reduction(ag.max, max, lambda draw, *shape: all_different(draw, shape)[0])
 
 
 # ---- shape
@@ -213,7 +215,7 @@ def reshapes(draw):
     a = normal(draw, *sides)
 
     def in_order(a):
-        return np.array([a[place] for place in np.ndindex(a.shape)]).reshape(shape)
+        return np.array([a[index] for index in np.ndindex(a.shape)]).reshape(shape)
 
     return Example(lambda a: ag.reshape(a, shape=tuple(shape)), in_order, (a,))
 
@@ -225,18 +227,18 @@ def transposes(draw):
     signed = tuple(i - a.ndim * draw(st.booleans()) for i in order)
     axes = draw(st.sampled_from([None, signed]))
 
-    def moved(a):
+    def permuted(a):
         order_of = range(a.ndim)[::-1] if axes is None else order
         out = np.empty([a.shape[i] for i in order_of])
-        for place in np.ndindex(a.shape):
-            out[tuple(place[i] for i in order_of)] = a[place]
+        for index in np.ndindex(a.shape):
+            out[tuple(index[i] for i in order_of)] = a[index]
         return out
 
-    return Example(lambda a: ag.transpose(a, axes=axes), moved, (a,))
+    return Example(lambda a: ag.transpose(a, axes=axes), permuted, (a,))
 
 
-def _enter_getitem(side: str, indices: Callable) -> None:
-    @case(f"getitem ({side})")
+def _enter_getitem(kind: str, indices: Callable) -> None:
+    @case(f"getitem ({kind})")
     def examples(draw):
         a = normal(draw, *draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=4)))
         index = draw(indices(a.shape))
@@ -264,12 +266,12 @@ def concatenations(draw):
     def resized(n):
         return tuple(n if i == axis % len(shape) else m for i, m in enumerate(shape))
 
-    def one_after_another(*parts):
-        rows = [row for part in parts for row in np.moveaxis(part, axis, 0)]
+    def one_after_another(*arrays):
+        rows = [row for array in arrays for row in np.moveaxis(array, axis, 0)]
         return np.moveaxis(np.array(rows), 0, axis)
 
     return Example(
-        lambda *parts: ag.concatenate(*parts, axis=axis),
+        lambda *tensors: ag.concatenate(*tensors, axis=axis),
         one_after_another,
         tuple(normal(draw, *resized(n)) for n in lengths),
     )
@@ -280,13 +282,13 @@ def pads(draw):
     a = normal(draw, *draw(hnp.array_shapes(max_dims=3, max_side=3)))
     widths = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in a.shape)
 
-    def surrounded(a):
+    def padded(a):
         out = np.zeros([before + n + after for n, (before, after) in zip(a.shape, widths, strict=True)])
-        for place in np.ndindex(a.shape):
-            out[tuple(i + before for i, (before, _) in zip(place, widths, strict=True))] = a[place]
+        for index in np.ndindex(a.shape):
+            out[tuple(i + before for i, (before, _) in zip(index, widths, strict=True))] = a[index]
         return out
 
-    return Example(lambda a: ag.pad(a, widths=widths), surrounded, (a,))
+    return Example(lambda a: ag.pad(a, widths=widths), padded, (a,))
 
 
 # ---- products
@@ -320,7 +322,7 @@ def linears(draw):
 
 
 def plain_conv2d(x, w, b, stride, padding):
-    """Every output by a loop over the pixels that its window covers."""
+    """Every output by a loop over the pixels of its receptive field."""
     (top, bottom), (left, right) = padding
     batch, rows, columns, _ = x.shape
     kh, kw, _, outputs = w.shape
@@ -397,8 +399,8 @@ def group_norms(draw):
     def by_group(x, gamma, beta):
         z = np.empty(x.shape)
         for n, group in np.ndindex(len(x), groups):
-            place = (n, ..., slice(group * width, (group + 1) * width))
-            z[place] = _normalised(x[place], eps)
+            entries = (n, ..., slice(group * width, (group + 1) * width))
+            z[entries] = _normalised(x[entries], eps)
         z = z * gamma + beta
         return by_entry(lambda a: a * _sigmoid(a))(z) if silu else z
 
@@ -451,7 +453,7 @@ def attentions(draw):
     )
 
 
-# ---- resolution and chance
+# ---- resolution and randomness
 
 
 @case("upsample_nearest")
@@ -517,11 +519,11 @@ def cross_entropies(draw):
     batch, classes = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     labels = draw(hnp.arrays(np.int64, batch, elements=st.integers(0, classes - 1)))
 
-    def surprise(logits):
+    def by_row(logits):
         return statistics.fmean(-math.log(plain_softmax(x)[k]) for x, k in zip(logits, labels, strict=True))
 
     return Example(
-        lambda logits: ag.cross_entropy(logits, labels=labels), surprise, (normal(draw, batch, classes),)
+        lambda logits: ag.cross_entropy(logits, labels=labels), by_row, (normal(draw, batch, classes),)
     )
 
 
