@@ -8,8 +8,8 @@ appends a node to the tape (`tape.py`): the nodes that the arguments came from, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,11 +59,16 @@ class Tensor:
     def dtype(self) -> np.dtype:
         return self.data.dtype
 
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> NoReturn:
-        raise TypeError("a Tensor is not converted to an array implicitly; take its .data")
+    if not TYPE_CHECKING:  # to a type checker, what has this method is an array
+
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError("a Tensor is not converted to an array implicitly; take its .data")
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         return f"Tensor({self.data!r}{', requires_grad=True' if self.requires_grad else ''})"

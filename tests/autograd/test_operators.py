@@ -129,6 +129,8 @@ def test_rows_of_a_tensor_can_be_iterated_and_differentiated():
     first, second = x
     (first * second).sum().backward()
     np.testing.assert_array_equal(x.grad, A[::-1])
+    with pytest.raises(TypeError):
+        list(x.sum())
 
 
 @pytest.mark.parametrize(
