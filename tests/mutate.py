@@ -1,32 +1,45 @@
-"""Would the tests notice? One sign, factor, axis, argument or comparison of a function is changed at a time.
+"""Mutation testing: would the tests fail if the code were wrong?
 
-The tests are collected once, and run once to see which of them enter which function. For each change a child process
-puts the changed code into the function and runs those tests, the ones that bear its name first, until one fails. A
-change under which all pass is printed, and counts as a survivor.
+A mutant is the program with one sign, factor, axis, argument or comparison of a function changed. The tests are
+collected once, and run once to record which of them enter which function and how long they take. For each mutant a
+child process puts the changed code into the function and runs those tests, the ones that bear its name first, until one
+fails: the mutant is killed. One that survives, because all tests pass, is printed.
 
-    python tests/mutate.py                    the rules of the engine, against tests/autograd
-    python tests/mutate.py minidiff/diffusion/noising.py tests/properties/test_forward.py …       any module, any tests
+    python tests/mutate.py                            every mutant of the rules and of the mathematics: hours
+    python tests/mutate.py --sample 200 --seed 0      200 of them, drawn at random
+    python tests/mutate.py minidiff/autograd/rules.py minidiff/autograd/neural.py             those of these files
+    python tests/mutate.py minidiff/diffusion/noising.py tests/properties/test_forward.py     with these tests alone
 
-`mutmut`, which is used for the mathematics, does not look into decorated functions; every rule is one.
+The mathematics and its tests are the files that setup.cfg lists for `mutmut`, which does not mutate decorated
+functions; every rule is one.
 """
 
+import __future__
+
+import argparse
 import ast
+import configparser
 import copy
 import importlib
+import itertools
 import json
 import os
+import random
 import resource
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-LONGEST = 60  # seconds of processor time for the tests of one change; an endless loop counts as noticed
+ROOT = Path(__file__).resolve().parent.parent
+RULES = ["minidiff/autograd/rules.py", "minidiff/autograd/neural.py"]
+SLACK = 20  # seconds of processor time, beyond thrice what the tests take: an endless loop counts as killed
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
 OPERATORS |= {
@@ -40,7 +53,7 @@ OPERATORS |= {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt
 OPERATORS |= {ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In}
 
 
-def changes(node: ast.AST, arguments: list[str]) -> Iterator[ast.AST]:
+def replacements(node: ast.AST, arguments: list[str]) -> Iterator[ast.AST]:
     """What may stand in place of one node; `arguments` are those of the function around it."""
     match node:
         case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
@@ -77,9 +90,9 @@ def changes(node: ast.AST, arguments: list[str]) -> Iterator[ast.AST]:
                 yield ast.Call(function, [*given[:i], given[i + 1], given[i], *given[i + 2 :]], keywords)
             for i in range(len(keywords)):
                 yield ast.Call(function, given, keywords[:i] + keywords[i + 1 :])
-        case ast.Return(value=ast.Tuple(elts=parts, ctx=ctx)) if len(parts) > 2:  # two vjps change places
-            for i in range(1, len(parts) - 1):
-                swapped = [*parts[:i], parts[i + 1], parts[i], *parts[i + 2 :]]
+        case ast.Return(value=ast.Tuple(elts=elements, ctx=ctx)) if len(elements) > 2:  # two vjps swapped
+            for i in range(1, len(elements) - 1):
+                swapped = [*elements[:i], elements[i + 1], elements[i], *elements[i + 2 :]]
                 yield ast.Return(ast.Tuple(swapped, ctx))
         case ast.Return(value=value) if value is not None and not isinstance(value, ast.Tuple):
             yield ast.Return(ast.BinOp(ast.Constant(2), ast.Mult(), value))
@@ -102,8 +115,8 @@ def functions(
             yield (*owners, node.name), node
 
 
-def places(node: ast.AST, path: tuple = ()) -> Iterator[tuple]:
-    """The way to every node below that is run; annotations and the words of errors are not."""
+def paths_below(node: ast.AST, path: tuple = ()) -> Iterator[tuple]:
+    """The path to every node below that is executed: not annotations, nor the messages of errors."""
     if isinstance(node, (ast.Raise, ast.JoinedStr)):
         return
     for field, value in ast.iter_fields(node):
@@ -112,7 +125,7 @@ def places(node: ast.AST, path: tuple = ()) -> Iterator[tuple]:
         for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):
                 yield (*path, (field, i))
-                yield from places(child, (*path, (field, i)))
+                yield from paths_below(child, (*path, (field, i)))
 
 
 def follow(tree: ast.AST, path: tuple) -> ast.AST:
@@ -121,25 +134,45 @@ def follow(tree: ast.AST, path: tuple) -> ast.AST:
     return tree
 
 
-def mutants(function: ast.FunctionDef) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """Each changed function, with its line, what stood there and what stands there now."""
-    arguments = [a.arg for a in function.args.args]
-    for path in places(function):
-        node = follow(function, path)
-        for change in changes(node, arguments):
-            changed = copy.deepcopy(function)
-            parent, (field, i) = follow(changed, path[:-1]), path[-1]
-            new = ast.copy_location(copy.deepcopy(change), node)
-            if i is None:
-                setattr(parent, field, new)
-            else:
-                getattr(parent, field)[i] = new
-            told = f"{node.lineno}: {ast.unparse(node)}  →  {ast.unparse(new)}"
-            yield told, ast.fix_missing_locations(changed)
+class Mutant(NamedTuple):
+    """One change of one function: `new` in place of the node at `path`."""
+
+    file: Path
+    names: tuple[str, ...]  # that lead to the function in its module
+    function: ast.FunctionDef
+    path: tuple
+    new: ast.AST
+
+    def __str__(self) -> str:
+        old = follow(self.function, self.path)
+        return f"{self.file}:{old.lineno}: {ast.unparse(old)}  →  {ast.unparse(self.new)}"
+
+    def changed(self) -> ast.FunctionDef:
+        """The whole function with the change, without its decorators."""
+        changed = copy.deepcopy(self.function)
+        changed.decorator_list = []
+        parent, (field, i) = follow(changed, self.path[:-1]), self.path[-1]
+        new = ast.copy_location(copy.deepcopy(self.new), follow(self.function, self.path))
+        if i is None:
+            setattr(parent, field, new)
+        else:
+            getattr(parent, field)[i] = new
+        return ast.fix_missing_locations(changed)
+
+
+def mutants(file: Path) -> Iterator[Mutant]:
+    """Every mutant of a file; functions that use `super()` are left out, since their code cannot be replaced."""
+    module = importlib.import_module(".".join(file.with_suffix("").parts))
+    for names, function in functions(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if not function_at(module, names).__code__.co_freevars:
+            arguments = [a.arg for a in function.args.args]
+            for path in paths_below(function):
+                for new in replacements(follow(function, path), arguments):
+                    yield Mutant(file, names, function, path, new)
 
 
 def function_at(module: object, names: tuple[str, ...]) -> Callable:
-    """The plain function behind a name, whatever its decorators made of it."""
+    """The undecorated function of a name."""
     for name in names:
         module = vars(module)[name]
     for inside in ("__wrapped__", "fget", "func", "pyfunc"):
@@ -148,72 +181,90 @@ def function_at(module: object, names: tuple[str, ...]) -> Callable:
 
 
 class Mutation:
-    """In place of pytest's own loop over the tests: that loop for each change."""
+    """A pytest plugin that replaces the loop over the tests: that loop for each mutant."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
+    def __init__(self, files: list[Path], sample: int | None, seed: int, only: tuple[str, ...]) -> None:
+        self.files, self.sample, self.seed, self.only = files, sample, seed, only
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed or not session.items:
             raise pytest.UsageError("there are no tests, or they cannot be collected")
-        for path in self.paths:
-            module = importlib.import_module(".".join(path.with_suffix("").parts))
-            entered = lines_entered(session, module.__file__)
+        drawn = [mutant for file in self.files for mutant in mutants(file)]
+        if self.sample is not None:
+            count = min(self.sample, len(drawn))
+            drawn = [drawn[i] for i in sorted(random.Random(self.seed).sample(range(len(drawn)), count))]
+        runs = record(session, {str(ROOT / mutant.file) for mutant in drawn})
+        for file, group in itertools.groupby(drawn, lambda mutant: mutant.file):
+            module = importlib.import_module(".".join(file.with_suffix("").parts))
             count = survivors = 0
-            for names, node in functions(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-                tests = tests_of(node, session.items, entered)
-                for told, changed in mutants(node):
-                    count += 1
-                    if in_child(lambda: put(changed, module, names) or all_pass(session, tests), LONGEST):  # noqa: B023
-                        survivors += 1
-                        print(f"{path}:{told}", flush=True)
-            print(f"{path}: {count - survivors} of {count} changes noticed", flush=True)
+            for mutant in group:
+                tests = self.tests_of(mutant, session.items, runs)
+                limit = SLACK + int(3 * sum(runs[test.nodeid].seconds for test in tests))
+                count += 1
+                if in_child(lambda: put(mutant, module) or all_pass(session, tests), limit):  # noqa: B023
+                    survivors += 1
+                    print(mutant, flush=True)
+            print(f"{file}: {count - survivors} of {count} mutants killed", flush=True)
         return True
 
+    def tests_of(self, mutant: Mutant, tests: list[pytest.Item], runs: dict[str, "Run"]) -> list[pytest.Item]:
+        """The tests that enter the mutant's function or one inside it, the ones that bear its name first.
 
-def lines_entered(session: pytest.Session, file: str) -> dict[str, list[int]]:
-    """By the name of each test, the first lines of those functions of a file that it enters.
+        The rules are tested by tests/autograd alone, unless the tests to run were named.
+        """
+        function = mutant.function
+        first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+        lines, name = range(first, function.end_lineno + 1), function.name.strip("_")
+        file = str(ROOT / mutant.file)
+        entering = [
+            t for t in tests if any(f == file and line in lines for f, line in runs[t.nodeid].entered)
+        ]
+        if not self.only and str(mutant.file) in RULES:
+            entering = [test for test in entering if test.nodeid.startswith("tests/autograd/")]
+        return sorted(entering, key=lambda test: name not in test.name)
 
-    Raises UsageError where the tests do not pass as things are.
+
+class Run(NamedTuple):
+    """One test of the unchanged program: its duration, and the file and first line of each function it enters."""
+
+    seconds: float
+    entered: list[tuple[str, int]]
+
+
+def record(session: pytest.Session, files: set[str]) -> dict[str, Run]:
+    """Run every test once and record, by its name, which functions of `files` it enters.
+
+    Raises UsageError if one fails.
     """
-    entered = {item.nodeid: set() for item in session.items}
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as told:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as store:
 
         def watch() -> bool:
             def note(frame: FrameType, event: str, _: object) -> None:
-                if event == "call" and frame.f_code.co_filename == file:
-                    lines.add(frame.f_code.co_firstlineno)
+                if event == "call" and frame.f_code.co_filename in files:
+                    entered.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
+            runs = {}
             for item in session.items:
-                lines = entered[item.nodeid]
+                entered, start = set(), time.process_time()
                 sys.setprofile(note)
                 threading.setprofile(note)
                 passed = all_pass(session, [item])
                 sys.setprofile(None)
                 if not passed:
                     return False
-            json.dump({name: sorted(lines) for name, lines in entered.items()}, told)
-            told.flush()
+                runs[item.nodeid] = Run(time.process_time() - start, sorted(entered))
+            json.dump(runs, store)
+            store.flush()
             return True
 
         if not in_child(watch, resource.RLIM_INFINITY):
             raise pytest.UsageError("the tests fail before anything is changed")
-        told.seek(0)
-        return json.load(told)
-
-
-def tests_of(
-    function: ast.FunctionDef, tests: list[pytest.Item], entered: dict[str, list[int]]
-) -> list[pytest.Item]:
-    """Those tests that enter a function or one inside it, the ones that bear its name first."""
-    first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
-    lines, name = range(first, function.end_lineno + 1), function.name.strip("_")
-    reached = [test for test in tests if any(line in lines for line in entered[test.nodeid])]
-    return sorted(reached, key=lambda test: name not in test.name)
+        store.seek(0)
+        return {name: Run(*run) for name, run in json.load(store).items()}
 
 
 def in_child(work: Callable[[], bool], seconds: int) -> bool:
-    """Whether `work` comes to be true, in a process of its own, within so many seconds of processor time."""
+    """Whether `work` returns True, in a process of its own, within so many seconds of processor time."""
     child = os.fork()
     if child == 0:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
@@ -235,27 +286,53 @@ def all_pass(session: pytest.Session, tests: list[pytest.Item]) -> bool:
     return True
 
 
-def put(changed: ast.FunctionDef, module: object, names: tuple[str, ...]) -> None:
-    """The changed code into the function of that name, so that all who hold the function have it.
+def put(mutant: Mutant, module: object) -> None:
+    """Replace the code of the function in place, so that every reference to the function has the mutant's.
 
-    Raises whatever the changed code raises when it is made.
+    Raises whatever the changed definition raises, which kills the mutant.
     """
-    changed.decorator_list, made = [], {}
-    exec(compile(ast.Module([changed], []), "changed", "exec"), vars(module), made)
-    real, new = function_at(module, names), made[names[-1]]
+    made: dict[str, Callable] = {}
+    code = compile(ast.Module([mutant.changed()], []), "mutant", "exec", __future__.annotations.compiler_flag)
+    exec(code, vars(module), made)
+    real, new = function_at(module, mutant.names), made[mutant.names[-1]]
     real.__code__, real.__defaults__, real.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
 
 
-def main(arguments: list[str]) -> None:
-    os.environ.setdefault("MINIDIFF_KERNELS", "reference")  # no time to compile, and rarely much to compute
+def mathematics() -> tuple[list[str], list[str]]:
+    """The files that mutmut mutates, and the tests that it runs (setup.cfg)."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = config["mutmut"]["only_mutate"].split()
+    files = [
+        path for pattern in patterns for path in sorted(ROOT.glob(pattern)) if path.name != "__init__.py"
+    ]
+    tests = config["mutmut"]["pytest_add_cli_args_test_selection"].split()
+    return [str(path.relative_to(ROOT)) for path in files if path.suffix == ".py"], tests
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="*", help="files of the package to mutate, and tests to run")
+    parser.add_argument("--sample", type=int, help="how many mutants to draw at random (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
+    options = parser.parse_args()
+    os.environ.setdefault("MINIDIFF_KERNELS", "reference")  # nothing to compile, and rarely much to compute
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    modules = [Path(a) for a in arguments if a.startswith("minidiff")]
-    tests = [a for a in arguments if not a.startswith("minidiff")]
-    modules = modules or [Path("minidiff/autograd/rules.py"), Path("minidiff/autograd/neural.py")]
-    options = ["-q", "-s", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
-    pytest.main([*options, *(tests or ["tests/autograd"])], plugins=[Mutation(modules)])
+    files = [path for path in options.paths if path.startswith("minidiff")]
+    only = [path for path in options.paths if not path.startswith("minidiff")]
+    formulas, tests = mathematics()
+    files = files or [*RULES, *formulas]
+    tests = only or [
+        *(["tests/autograd"] if {*files} & {*RULES} else []),
+        *(tests if {*files} - {*RULES} else []),
+    ]
+    plugin = Mutation([Path(file) for file in files], options.sample, options.seed, tuple(only))
+    arguments = ["-q", "-s", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", *tests]
+    sys.exit(pytest.main(arguments, plugins=[plugin]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

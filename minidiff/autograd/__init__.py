@@ -1,6 +1,8 @@
 """Reverse-mode automatic differentiation on NumPy arrays.
 
-`tensor.py` is the tape, `rules.py` and `neural.py` the table of operations, `check.py` the proof of each.
+In reading order: `tape.py`, the record of a computation and its walk in reverse; `tensor.py`, Tensor and the
+decorator `rule`; `rules.py` and `neural.py`, the table of operations, each forward beside its vjps; `check.py`, the
+comparison of a gradient with finite differences.
 """
 
 from minidiff.autograd.neural import (
@@ -29,6 +31,7 @@ from minidiff.autograd.rules import (
     getitem,
     log,
     matmul,
+    max,
     maximum,
     mean,
     multiply,
@@ -47,7 +50,8 @@ from minidiff.autograd.rules import (
     variance,
     where,
 )
-from minidiff.autograd.tensor import Tensor, no_grad, rule
+from minidiff.autograd.tape import no_grad
+from minidiff.autograd.tensor import Tensor, rule
 
 __all__ = [
     "Tensor",
@@ -70,6 +74,7 @@ __all__ = [
     "log",
     "log_softmax",
     "matmul",
+    "max",
     "maximum",
     "mean",
     "mse",

@@ -1,14 +1,17 @@
-"""The table of rules, second half: what networks are made of. Images are (B, H, W, C), channels last.
+"""The table of rules, second half: the operations of neural networks. Images are (B, H, W, C), channels last.
 
-The work is done in `minidiff.kernels`; shapes are checked here, so that what goes wrong is said in words.
+The computation is in `minidiff.kernels`; shapes are checked here, so that errors name the operation and the shapes.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minidiff import kernels
-from minidiff.autograd.tensor import Tensor, is_recording, jointly, rule
+from minidiff.autograd.tape import Array, recording
+from minidiff.autograd.tensor import Operand, Tensor, WithVJPs, jointly, rule
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -17,15 +20,15 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 @rule
-def linear(x, w, b):
-    """x (..., I) times w (I, O) plus b (O,) → (..., O)."""
+def linear(x: Array, w: Array, b: Array) -> WithVJPs:
+    """x w + b: x (..., I), w (I, O), b (O,) → (..., O)."""
     if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0] or b.shape != w.shape[1:]:
         raise ValueError(
             f"linear: expected x (..., I), w (I, O), b (O,); got {x.shape}, {w.shape}, {b.shape}"
         )
     rows = x.reshape(-1, w.shape[0])
 
-    def flat(g):
+    def flat(g: Array) -> Array:
         return g.reshape(-1, w.shape[1])
 
     return (
@@ -37,7 +40,9 @@ def linear(x, w, b):
 
 
 @rule
-def _conv2d(x, w, b, residual, *, stride, padding):
+def _conv2d(
+    x: Array, w: Array, b: Array, residual: Array | None, *, stride: int, padding: Padding
+) -> WithVJPs:
     if (
         x.ndim != 4
         or w.ndim != 4
@@ -68,53 +73,56 @@ def _conv2d(x, w, b, residual, *, stride, padding):
 
 
 def conv2d(
-    x: object,
-    w: object,
-    b: object,
-    residual: object = None,
+    x: Operand,
+    w: Operand,
+    b: Operand,
+    residual: Operand | None = None,
     *,
     stride: int = 1,
     padding: Padding = ((0, 0), (0, 0)),
 ) -> Tensor:
-    """Correlate x (B, H, W, C) with w (kh, kw, C, O), add b → (B, H', W', O).
+    """Cross-correlate x (B, H, W, C) with w (kh, kw, C, O), add b → (B, H', W', O).
 
-    b: (O,), or (B, O) with one for each image; residual: of the result's shape, added to it in the same pass.
+    b: (O,), or (B, O) for one bias per image; residual: of the result's shape, added to it in the same pass.
     padding: zeros ((top, bottom), (left, right)); H' = (H + top + bottom − kh) // stride + 1.
     """
     return _conv2d(x, w, b, residual, stride=stride, padding=padding)
 
 
 @rule
-def embedding(table, *, index: np.ndarray):
+def embedding(table: Array, *, index: np.ndarray) -> WithVJPs:
     """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
     if table.ndim != 2:
         raise ValueError(f"embedding: expected a table (rows, C), got {table.shape}")
     rows, channels = table.shape
     index = np.asarray(index)
     if index.dtype.kind not in "iu":
-        raise ValueError(f"embedding: the index must be of integers, got {index.dtype}")
+        raise ValueError(f"embedding: the index must hold integers, got {index.dtype}")
     if index.size and not 0 <= index.min() <= index.max() < rows:
-        raise ValueError(f"embedding: rows run 0…{rows - 1}, asked for {index.min()}…{index.max()}")
+        raise ValueError(f"embedding: the index must lie in 0…{rows - 1}, got {index.min()}…{index.max()}")
     return (
         table[index],
         lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
     )
 
 
-class _AddedRows:
-    """The gradient of a table of which few rows were read: row i of g, for row index[i] of the table.
+class _SparseRows:
+    """The row-sparse gradient of a table of which few rows were read: row i of g, for row index[i] of the table.
 
-    `grad += this` costs what the rows cost, not what the table does: NumPy leaves the addition to it.
+    `grad += this` costs in proportion to those rows, not to the table: NumPy leaves the addition to it.
     """
 
-    def __init__(self, g: np.ndarray, index: np.ndarray, rows: int) -> None:
+    def __init__(self, g: Array, index: np.ndarray, rows: int) -> None:
         self.g, self.index, self.rows = g, index, rows
+        self.shape = (rows, *g.shape[1:])
 
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
-        dense = kernels.scatter_rows(self.g, self.index, self.rows)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        dense: Array = kernels.scatter_rows(self.g, self.index, self.rows)
         return dense if dtype is None else dense.astype(dtype, copy=False)
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, out: tuple = (None,)) -> object:
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple[Any, ...] = (None,)
+    ) -> Any:
         if ufunc is not np.add or out[0] is not inputs[0]:
             return NotImplemented
         kernels.add_rows(out[0], self.g, self.index)
@@ -124,30 +132,32 @@ class _AddedRows:
 def perceptron(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], tables: list[Tensor], *, index: np.ndarray
 ) -> Tensor:
-    """Hidden layers h ← SiLU(h·w + b + a row of each table), then a linear one: x (B, I) → (B, O).
+    """Hidden layers h ← SiLU(h w + b + Σ table[index]), then a linear one: x (B, I) → (B, O).
 
-    weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: for each kind of thing that the
-    layers are told one (rows, hidden layers · W), where a row holds what each layer hears, side by side; index
-    (kinds, B) says which row. All of it is one operation, so that a block of rows goes through all layers
-    before the next.
+    weights, biases: (I, W) and (W,), (W, W) and (W,), …, (W, O) and (O,). tables: one (rows, hidden layers · W)
+    for each condition, such as t or the label; a row holds the embeddings for all hidden layers, side by side.
+    index: (conditions, B), which row. It is a single operation, so that a block of rows passes through all
+    layers before the next.
     """
     index = np.asarray(index)
-    leaves = [table.node is None for table in tables]  # a leaf takes its rows as they are
+    leaves = [table.node is None for table in tables]  # a leaf accumulates a row-sparse gradient as it is
     return _perceptron(
-        x, *weights, *biases, *tables, layers=len(weights), index=index, leaves=leaves, keep=is_recording()
+        x, *weights, *biases, *tables, layers=len(weights), index=index, leaves=leaves, keep=recording.on
     )
 
 
 @rule
-def _perceptron(x, *arguments, layers: int, index: np.ndarray, leaves: list[bool], keep: bool):
+def _perceptron(
+    x: Array, *arguments: Array, layers: int, index: np.ndarray, leaves: list[bool], keep: bool
+) -> WithVJPs:
     weights, biases, tables = arguments[:layers], arguments[layers : 2 * layers], arguments[2 * layers :]
     y, z = kernels.perceptron(x, weights, biases, tables, index, keep)
     sizes = [len(table) for table in tables]
 
-    def gradients(g):
+    def gradients(g: Array) -> tuple[Any, ...]:
         dx, dw, db = kernels.perceptron_backward(g, x, weights, z)
-        told = z.reshape(len(z), -1)  # its own gradient by now
-        dtables = (_AddedRows(told, rows, size) for rows, size in zip(index, sizes, strict=True))
+        dz = z.reshape(len(z), -1)  # z holds its own gradient by now
+        dtables = (_SparseRows(dz, rows, size) for rows, size in zip(index, sizes, strict=True))
         return dx, *dw, *db, *(d if leaf else np.asarray(d) for d, leaf in zip(dtables, leaves, strict=True))
 
     return y, *jointly(1 + len(arguments), gradients)
@@ -157,10 +167,12 @@ def _perceptron(x, *arguments, layers: int, index: np.ndarray, leaves: list[bool
 
 
 @rule
-def group_norm(x, gamma, beta, *, groups: int, eps: float, silu: bool = False):
-    """Bring each image of x (B, ..., C) to mean 0, variance 1 over each of `groups` runs of channels.
+def group_norm(
+    x: Array, gamma: Array, beta: Array, *, groups: int, eps: float, silu: bool = False
+) -> WithVJPs:
+    """Normalise each image of x (B, ..., C) to mean 0, variance 1 over each of `groups` groups of channels.
 
-    Then · gamma (C,) + beta (C,) and, with silu=True, SiLU of that, in the same pass. (Wu & He 2018)
+    Then · gamma (C,) + beta (C,) and, with silu=True, SiLU of that, in the same pass (Wu & He 2018).
     """
     channels = x.shape[-1]
     if gamma.shape != (channels,) or beta.shape != (channels,) or groups < 1 or channels % groups:
@@ -168,19 +180,15 @@ def group_norm(x, gamma, beta, *, groups: int, eps: float, silu: bool = False):
             f"group_norm: expected gamma and beta ({channels},) and groups that divide {channels}; "
             f"got {gamma.shape}, {beta.shape}, {groups} groups"
         )
-    y, mean, inverse_deviation = kernels.group_norm(x, gamma, beta, groups, eps, silu)
-
-    def gradients(g):
-        return kernels.group_norm_backward(g, x, gamma, beta, mean, inverse_deviation, silu)
-
-    return y, *jointly(3, gradients)
+    y, mean, rstd = kernels.group_norm(x, gamma, beta, groups, eps, silu)
+    return y, *jointly(3, lambda g: kernels.group_norm_backward(g, x, gamma, beta, mean, rstd, silu))
 
 
 @rule
-def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
-    """Each row of the last axis of x (..., C) to mean 0, variance 1; then · gamma (C,) + beta (C,).
+def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> WithVJPs:
+    """Normalise x (..., C) over its last axis to mean 0, variance 1; then · gamma (C,) + beta (C,).
 
-    It is group norm with every row an image of one pixel and one group. (Ba et al. 2016)
+    It is group norm with every row an image of one pixel and one group (Ba et al. 2016).
     """
     channels = x.shape[-1]
     if gamma.shape != (channels,) or beta.shape != (channels,):
@@ -188,18 +196,18 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
             f"layer_norm: expected gamma and beta ({channels},), got {gamma.shape}, {beta.shape}"
         )
     rows = x.reshape(-1, 1, channels)
-    y, mean, inverse_deviation = kernels.group_norm(rows, gamma, beta, 1, eps, False)
+    y, mean, rstd = kernels.group_norm(rows, gamma, beta, 1, eps, False)
 
-    def gradients(g):
+    def gradients(g: Array) -> tuple[Array, ...]:
         g = g.reshape(rows.shape)
-        dx, *others = kernels.group_norm_backward(g, rows, gamma, beta, mean, inverse_deviation, False)
+        dx, *others = kernels.group_norm_backward(g, rows, gamma, beta, mean, rstd, False)
         return dx.reshape(x.shape), *others
 
     return y.reshape(x.shape), *jointly(3, gradients)
 
 
 @rule
-def attention(q, k, v, *, heads: int = 1):
+def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> WithVJPs:
     """softmax(q kᵀ / √d) v for each head of d = C / heads channels (Vaswani et al. 2017).
 
     q (B, N, C), k and v (B, M, C) → (B, N, C).
@@ -218,8 +226,8 @@ def attention(q, k, v, *, heads: int = 1):
 
 
 @rule
-def upsample_nearest(x, *, factor: int = 2):
-    """Every pixel of x (B, H, W, C) as a square of factor × factor equal ones."""
+def upsample_nearest(x: Array, *, factor: int = 2) -> WithVJPs:
+    """Repeat every pixel of x (B, H, W, C) as a square of factor × factor equal pixels."""
     if x.ndim != 4 or factor < 1:
         raise ValueError(
             f"upsample_nearest: expected x (B, H, W, C) and a factor ≥ 1, got {x.shape} and {factor}"
@@ -230,7 +238,7 @@ def upsample_nearest(x, *, factor: int = 2):
     copies = kernels.empty(split, x.dtype)
     copies[...] = x[:, :, None, :, None, :]
 
-    def vjp(g):  # line on line first, where what is added up lies side by side
+    def vjp(g: Array) -> Array:  # rows of pixels first, where the summands are contiguous in memory
         lines = kernels.empty((batch, rows, columns * factor * channels), g.dtype)
         g.reshape(batch, rows, factor, columns * factor * channels).sum(axis=2, out=lines)
         squares = kernels.empty(shape, g.dtype)
@@ -240,29 +248,29 @@ def upsample_nearest(x, *, factor: int = 2):
 
 
 @rule
-def average_pool(x, *, size: int = 2):
+def average_pool(x: Array, *, size: int = 2) -> WithVJPs:
     """The mean of every square of size × size pixels of x (B, H, W, C); H and W must be multiples of size."""
     if x.ndim != 4 or size < 1:
         raise ValueError(f"average_pool: expected x (B, H, W, C) and a size ≥ 1, got {x.shape} and {size}")
     batch, rows, columns, channels = shape = x.shape
     if rows % size or columns % size:
         raise ValueError(
-            f"average_pool: {rows}×{columns} pixels are no whole number of {size}×{size} squares"
+            f"average_pool: {rows}×{columns} pixels cannot be divided into {size}×{size} squares"
         )
     split = batch, rows // size, size, columns // size, size, channels
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         spread = (g / size**2)[:, :, None, :, None, :]
         return np.broadcast_to(spread, split).reshape(shape)
 
     return x.reshape(split).mean(axis=(2, 4)), vjp
 
 
-# ---- chance
+# ---- randomness
 
 
 @rule
-def dropout(x, *, rate: float, rng: np.random.Generator):
+def dropout(x: Array, *, rate: float, rng: np.random.Generator) -> WithVJPs:
     """Each number is 0 with probability `rate` in [0, 1), else · 1/(1 − rate), so that the mean stays."""
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: the rate must lie in [0, 1), got {rate}")
@@ -274,7 +282,7 @@ def dropout(x, *, rate: float, rng: np.random.Generator):
 
 
 @rule
-def softmax(x, *, axis: int = -1):
+def softmax(x: Array, *, axis: int = -1) -> WithVJPs:
     """exp(x) over its sum along `axis`."""
     p = np.exp(x - x.max(axis=axis, keepdims=True))
     p /= p.sum(axis=axis, keepdims=True)
@@ -282,7 +290,7 @@ def softmax(x, *, axis: int = -1):
 
 
 @rule
-def log_softmax(x, *, axis: int = -1):
+def log_softmax(x: Array, *, axis: int = -1) -> WithVJPs:
     """The logarithm of softmax, with no overflow."""
     shifted = x - x.max(axis=axis, keepdims=True)
     out = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
@@ -290,7 +298,7 @@ def log_softmax(x, *, axis: int = -1):
 
 
 @rule
-def cross_entropy(logits, *, labels: np.ndarray):
+def cross_entropy(logits: Array, *, labels: np.ndarray) -> WithVJPs:
     """The mean of −log softmax(logits)[label]: logits (B, K), labels (B,) integers in 0…K−1."""
     labels = np.asarray(labels)
     if logits.ndim != 2 or not len(logits):
@@ -301,30 +309,33 @@ def cross_entropy(logits, *, labels: np.ndarray):
             f"cross_entropy: expected ({batch},) integer labels, got {labels.dtype} {labels.shape}"
         )
     if not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"cross_entropy: labels run 0…{classes - 1}, got {labels.min()}…{labels.max()}")
+        raise ValueError(
+            f"cross_entropy: labels must lie in 0…{classes - 1}, got {labels.min()}…{labels.max()}"
+        )
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    truth = np.arange(batch), labels
+    target = np.arange(batch), labels
 
-    def vjp(g):
-        difference = np.exp(log_p)
-        difference[truth] -= 1
-        return difference * (g / batch)
+    def vjp(g: Array) -> Array:
+        difference: Array = np.exp(log_p)
+        difference[target] -= 1
+        difference *= g / batch
+        return difference
 
-    return -log_p[truth].sum() / batch, vjp
+    return -log_p[target].sum() / batch, vjp
 
 
 @rule
-def mse(a, b):
-    """The mean of (a − b)² over everything; the shapes must be equal, nothing is broadcast."""
+def mse(a: Array, b: Array) -> WithVJPs:
+    """The mean of (a − b)² over all entries; the shapes must be equal, nothing is broadcast."""
     if np.shape(a) != np.shape(b):
-        raise ValueError(f"mse: expected two of one shape, got {np.shape(a)} and {np.shape(b)}")
+        raise ValueError(f"mse: expected two arrays of one shape, got {np.shape(a)} and {np.shape(b)}")
     if not np.size(a):
-        raise ValueError(f"mse: there is no mean of nothing, got two of shape {np.shape(a)}")
+        raise ValueError(f"mse: expected at least one entry, got two arrays of shape {np.shape(a)}")
     difference = a - b
-    share = 2 / difference.size
+    factor = 2 / difference.size
     return (
         np.mean(difference * difference),
-        lambda g: difference * (g * share),
-        lambda g: difference * (g * -share),
+        lambda g: difference * (g * factor),
+        lambda g: difference * (g * -factor),
     )

@@ -1,136 +1,178 @@
-"""A tensor that remembers where it came from, and reverse-mode differentiation on that memory.
+"""Tensor, an array that can be differentiated, and `rule`, which makes the operations on tensors.
 
-An operation on tensors is a *rule* (`rules.py`, `neural.py`): a function from arrays to its result and, for
-each argument, the vector–Jacobian product that takes the gradient g = ∂L/∂out to ∂L/∂argument. While it runs,
-a `Node` is written: which nodes the arguments came from, and those functions. That is the whole tape.
-
-Nodes are numbered as they are made, so a node's number is above those of all its inputs: to walk the tape in
-reverse is to take, again and again, the pending node with the highest number. When its turn comes, everything
-that used its value has been visited and its gradient is complete; it is released at once, with all it held.
+A rule (`rules.py`, `neural.py`) is a function from arrays to its result and, for each argument, the
+vector–Jacobian product (vjp) that takes the gradient g = ∂L/∂out to ∂L/∂argument. Applying it to tensors
+appends a node to the tape (`tape.py`): the nodes that the arguments came from, and the vjps.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import heapq
-import itertools
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from minidiff import kernels
+from minidiff.autograd.tape import VJP, Array, Node, Parent, describe, recording, walk_back
 
-VJP = Callable[[np.ndarray], np.ndarray]
-
-_numbers = itertools.count()
-
-
-class _Recording(threading.local):
-    """Whether operations are written down, one flag a thread."""
-
-    on = True
-
-
-_recording = _Recording()
-
-
-def is_recording() -> bool:
-    """Whether operations are written down in this thread."""
-    return _recording.on
-
-
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
-    """`with no_grad():` nothing is recorded in this thread; results need no gradient."""
-    before, _recording.on = _recording.on, False
-    try:
-        yield
-    finally:
-        _recording.on = before
-
-
-class Node:
-    """One line of the tape: the arguments of an operation and the vjp to each.
-
-    A parent is a `Node` for a value that was computed, the `Tensor` itself for a leaf, and None where no
-    gradient is wanted. The values are not held here; what a vjp needs of them, it holds itself.
-    """
-
-    __slots__ = ("name", "number", "parents", "vjps")
-
-    def __init__(self, name: str, parents: list[Node | Tensor | None], vjps: Iterable[VJP]) -> None:
-        self.number = next(_numbers)
-        self.name, self.parents, self.vjps = name, parents, vjps
-
-    def release(self) -> Iterable[tuple[Node | Tensor | None, VJP]]:
-        """Hand over the parents with their vjps and forget them."""
-        if self.parents is None:
-            raise RuntimeError(
-                f"the graph behind {self.name!r} was already consumed by a backward pass; "
-                "compute the value again to differentiate it again"
-            )
-        edges = zip(self.parents, self.vjps, strict=True)
-        self.parents = self.vjps = None
-        return edges
+WithVJPs: TypeAlias = tuple[Any, ...]  # what a rule returns: the result, then one VJP for each argument
+Operand: TypeAlias = "Tensor | np.ndarray | np.generic | float"
+Axis: TypeAlias = int | tuple[int, ...] | None
 
 
 class Tensor:
     """An array, float32 or float64, that can be differentiated.
 
     data: an array, which keeps its dtype if that is float32 or float64, or numbers; all else becomes float32.
-    requires_grad: whether `backward` shall leave ∂/∂this in `grad`. Of a computed tensor it says whether
-    it depends on one that does.
+    requires_grad: whether `backward` adds ∂/∂this to `grad`. For a computed tensor: whether it depends on
+    one that requires it.
+
+    The operators and methods are those of NumPy; each applies the rule of its name (`rules.py`).
     """
 
     __slots__ = ("__weakref__", "data", "grad", "node", "requires_grad")
     __array_ufunc__ = None  # so that array + Tensor is Tensor.__radd__, not an array of Tensors
 
-    def __init__(self, data: object, requires_grad: bool = False) -> None:
+    def __init__(self, data: ArrayLike, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             raise TypeError("expected an array or numbers, got a Tensor; take its .data or .detach()")
         kept = isinstance(data, (np.ndarray, np.generic)) and data.dtype.char in "fd"
-        self.data = np.asarray(data, dtype=None if kept else np.float32)
+        self.data: np.ndarray = np.asarray(data, dtype=None if kept else np.float32)
         self.grad: np.ndarray | None = None
         self.node: Node | None = None
         self.requires_grad = requires_grad
 
-    shape = property(lambda self: self.data.shape)
-    ndim = property(lambda self: self.data.ndim)
-    size = property(lambda self: self.data.size)
-    dtype = property(lambda self: self.data.dtype)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
 
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
-        raise TypeError("a Tensor is not converted to an array behind your back; take its .data")
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    if not TYPE_CHECKING:  # to a type checker, what has this method is an array
+
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError("a Tensor is not converted to an array implicitly; take its .data")
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         return f"Tensor({self.data!r}{', requires_grad=True' if self.requires_grad else ''})"
 
     def item(self) -> float:
         """The one number of a tensor of one element."""
-        return self.data.item()
+        return float(self.data.item())
 
     def detach(self) -> Tensor:
         """The same array with no history."""
         return Tensor(self.data)
 
+    # ---- operators
+
+    def __add__(self, other: Operand) -> Tensor:
+        return rules.add(self, other)
+
+    def __sub__(self, other: Operand) -> Tensor:
+        return rules.subtract(self, other)
+
+    def __mul__(self, other: Operand) -> Tensor:
+        return rules.multiply(self, other)
+
+    def __truediv__(self, other: Operand) -> Tensor:
+        return rules.divide(self, other)
+
+    def __matmul__(self, other: Operand) -> Tensor:
+        return rules.matmul(self, other)
+
+    def __radd__(self, other: Operand) -> Tensor:
+        return rules.add(self, other)
+
+    def __rsub__(self, other: Operand) -> Tensor:
+        return rules.subtract(other, self)
+
+    def __rmul__(self, other: Operand) -> Tensor:
+        return rules.multiply(self, other)
+
+    def __rtruediv__(self, other: Operand) -> Tensor:
+        return rules.divide(other, self)
+
+    def __rmatmul__(self, other: Operand) -> Tensor:
+        return rules.matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return rules.negative(self)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        return rules.power(self, exponent=exponent)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return rules.getitem(self, index=index)
+
+    # ---- methods
+
+    def exp(self) -> Tensor:
+        return rules.exp(self)
+
+    def log(self) -> Tensor:
+        return rules.log(self)
+
+    def sqrt(self) -> Tensor:
+        return rules.sqrt(self)
+
+    def tanh(self) -> Tensor:
+        return rules.tanh(self)
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return rules.sum(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return rules.mean(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return rules.max(self, axis=axis, keepdims=keepdims)
+
+    def reshape(self, *shape: int | tuple[int, ...]) -> Tensor:
+        """reshape(2, 3) or reshape((2, 3)), as in NumPy."""
+        return rules.reshape(self, shape=_as_tuple(shape))
+
+    def transpose(self, *axes: int | tuple[int, ...]) -> Tensor:
+        """transpose(1, 0) or transpose((1, 0)), as in NumPy; without axes their order is reversed."""
+        return rules.transpose(self, axes=_as_tuple(axes) or None)
+
+    @property
+    def T(self) -> Tensor:
+        """The same with its axes in reverse order."""
+        return rules.transpose(self)
+
+    # ---- gradients
+
     def accumulate(self, gradient: np.ndarray) -> None:
-        """Add to `grad`, in place where it is there, so that it may be a view into a longer vector."""
+        """Add to `grad`, in place if it is set, so that it may be a view into a longer vector."""
         if self.grad is None:
             self.grad = np.array(gradient, dtype=self.dtype)
         else:
             self.grad += gradient
 
-    def backward(self, gradient: object = None) -> None:
+    def backward(self, gradient: ArrayLike | None = None) -> None:
         """Add ∂(Σ gradient · self)/∂leaf to the `grad` of every leaf that requires it.
 
-        gradient: of the shape of self; may be left out for a tensor of one element, and is 1 then.
-        The graph is consumed. Raises ValueError where nothing is to be differentiated, RuntimeError where
-        the graph was consumed before.
+        gradient: of the shape of self; for a tensor of one element it may be left out, and is 1 then.
+        The graph is consumed. Raises ValueError if self depends on no such leaf or a vjp returns a gradient
+        of the wrong shape, RuntimeError if the graph was already consumed.
         """
         if not self.requires_grad:
             raise ValueError("backward() on a tensor that depends on nothing with requires_grad=True")
@@ -146,56 +188,76 @@ class Tensor:
         if self.node is None:
             self.accumulate(gradient)
             return
-        _walk_back(self.node, gradient)
+        walk_back(self.node, gradient)
 
 
-def _walk_back(root: Node, gradient: np.ndarray) -> None:
-    pending = {root.number: (root, gradient)}
-    latest_first = [-root.number]
-    while latest_first:
-        node, g = pending.pop(-heapq.heappop(latest_first))
-        for parent, vjp in node.release():
-            if parent is None:
-                continue
-            contribution = vjp(g)
-            if isinstance(parent, Tensor):
-                parent.accumulate(contribution)
-            elif parent.number in pending:
-                pending[parent.number] = parent, plus(pending[parent.number][1], contribution)
-            else:
-                pending[parent.number] = parent, contribution
-                heapq.heappush(latest_first, -parent.number)
-
-
-def plus(a: object, b: object) -> object:
-    """a + b: for two arrays of one shape and dtype by the kernel, on all threads and on memory used before."""
-    alike = isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape
-    return kernels.add(a, b) if alike and a.dtype == b.dtype and a.dtype.kind == "f" else a + b
-
-
-def rule(function: Callable) -> Callable[..., Tensor]:
+def rule(function: Callable[..., WithVJPs]) -> Callable[..., Tensor]:
     """Make an operation on tensors out of `function(*arrays, **options) → out, vjp, vjp, …`.
 
-    There is one vjp for each positional argument. A vjp may not change g, which others see too. Positional
-    arguments that are no tensors pass through and get no gradient.
+    There is one vjp for each positional argument, which returns a gradient of that argument's shape. A vjp
+    may not change g, which others use too. Positional arguments that are not tensors pass through and get no
+    gradient. The operation raises TypeError if the function returns anything else than out, vjp, vjp, ….
     """
 
     @functools.wraps(function)
-    def operation(*arguments: object, **options: object) -> Tensor:
-        out, *vjps = function(*map(_plain, arguments), **{name: _number(o) for name, o in options.items()})
+    def operation(*arguments: Any, **options: Any) -> Tensor:
+        returned = function(*map(_unwrap, arguments), **{name: _number(o) for name, o in options.items()})
+        if not isinstance(returned, tuple) or len(returned) != 1 + len(arguments):
+            raise _malformed_rule(function, len(arguments), returned)
+        out, *vjps = returned
+        if callable(out) or not all(map(callable, vjps)):
+            raise _malformed_rule(function, len(arguments), returned)
         result = Tensor(out)
-        if _recording.on and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
+        if recording.on and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
             result.requires_grad = True
-            origins = [_origin(a) for a in arguments]
-            wanted = [vjp if origin is not None else None for origin, vjp in zip(origins, vjps, strict=True)]
-            result.node = Node(function.__name__, origins, wanted)
+            parents = [_parent(a) for a in arguments]
+            required = [
+                vjp if parent is not None else None for parent, vjp in zip(parents, vjps, strict=True)
+            ]
+            result.node = Node(function.__name__, result.data.shape, parents, required)
         return result
 
     return operation
 
 
-def _plain(argument: object) -> object:
-    """The array of a tensor; a number as `_number` has it."""
+def jointly(count: int, gradients: Callable[[Array], tuple[Array, ...]]) -> list[VJP]:
+    """The vjps of `count` arguments whose gradients come out of one pass, run by the first vjp that is called.
+
+    gradients(g) returns a tuple of `count` arrays; a vjp raises TypeError if it does not. A node is consumed
+    once, with one g, so that one pass serves all the vjps.
+    """
+    computed: list[Array] = []
+
+    def nth(i: int) -> VJP:
+        def vjp(g: Array) -> Array:
+            if not computed:
+                returned = gradients(g)
+                if not isinstance(returned, tuple) or len(returned) != count:
+                    raise _malformed(gradients.__qualname__, f"a tuple of {count} gradients", returned)
+                computed.extend(returned)
+            return computed[i]
+
+        return vjp
+
+    return [nth(i) for i in range(count)]
+
+
+def _malformed_rule(function: Callable[..., Any], count: int, returned: object) -> TypeError:
+    vjps = f"one vjp for each of its {count} positional arguments"
+    return _malformed(
+        f"rule {function.__name__!r}", f"a tuple of {1 + count}: the result, then {vjps}", returned
+    )
+
+
+def _malformed(name: str, expected: str, returned: object) -> TypeError:
+    got = describe(returned)
+    if isinstance(returned, tuple):
+        got = f"a tuple of {len(returned)}: ({', '.join(map(describe, returned))})"
+    return TypeError(f"{name} must return {expected}; got {got}")
+
+
+def _unwrap(argument: object) -> object:
+    """The array of a tensor; a number as `_number` returns it."""
     return argument.data if isinstance(argument, Tensor) else _number(argument)
 
 
@@ -204,25 +266,17 @@ def _number(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _origin(argument: object) -> Node | Tensor | None:
+def _parent(argument: object) -> Parent:
     if not isinstance(argument, Tensor) or not argument.requires_grad:
         return None
     return argument.node or argument
 
 
-def jointly(count: int, gradients: Callable[[np.ndarray], tuple[np.ndarray, ...]]) -> list[VJP]:
-    """The vjps of `count` arguments whose gradients come out of one pass: made by the first that is asked.
+def _as_tuple(numbers: tuple[Any, ...]) -> tuple[int, ...]:
+    """As in NumPy, a method's numbers may come one by one or as one tuple."""
+    return tuple(numbers[0]) if len(numbers) == 1 and np.iterable(numbers[0]) else numbers
 
-    A node is consumed once, with one g, so what was made for the first serves the others.
-    """
-    made: list[np.ndarray] = []
 
-    def part(i: int) -> VJP:
-        def vjp(g: np.ndarray) -> np.ndarray:
-            if not made:
-                made.extend(gradients(g))
-            return made[i]
-
-        return vjp
-
-    return [part(i) for i in range(count)]
+# At the end, because rules.py needs the classes above to make its rules, while the methods above look their rule up
+# only when they are called: so it does not matter which of the two modules is imported first.
+from minidiff.autograd import rules  # noqa: E402

@@ -1,20 +1,24 @@
-"""The operators and methods of a tensor: the rules of the table under the names that NumPy people write."""
+"""The operators and methods of a tensor: the rules under the names that they have in NumPy."""
 
+import inspect
 import operator
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minidiff import autograd as ag
-from minidiff.autograd import Tensor, rules
+from minidiff.autograd import Tensor
 from minidiff.autograd.check import check_gradient
 
 A = np.array([[1.5, -0.5, 2.0], [0.7, -1.2, 0.4]])
 B = np.array([0.3, -2.0, 1.1])
 SQUARE = np.array([[0.2, -1.0], [0.5, 3.0]])
 
-# What is written, the same in NumPy alone, and the arrays it is written of.
-WRITTEN = {
+# By the name of an operator or method: an expression that uses it, which NumPy evaluates too, and its arguments.
+EXPRESSIONS = {
     "__add__": (operator.add, (A, B)),
     "__radd__": (lambda a: 2 + a, (A,)),
     "__sub__": (operator.sub, (A, B)),
@@ -28,23 +32,59 @@ WRITTEN = {
     "__matmul__": (operator.matmul, (SQUARE, A)),
     "__rmatmul__": (lambda a: SQUARE @ a, (A,)),
     "__getitem__": (lambda a: a[1, ::-1], (A,)),
+    "exp": (lambda a: a.exp() if isinstance(a, Tensor) else np.exp(a), (A,)),
+    "log": (lambda a: a.log() if isinstance(a, Tensor) else np.log(a), (A * A,)),
+    "sqrt": (lambda a: a.sqrt() if isinstance(a, Tensor) else np.sqrt(a), (A * A,)),
+    "tanh": (lambda a: a.tanh() if isinstance(a, Tensor) else np.tanh(a), (A,)),
     "sum": (lambda a: a.sum(axis=-1, keepdims=True), (A,)),
     "mean": (lambda a: a.mean(axis=(0, 1)), (A,)),
+    "max": (lambda a: a.max(axis=0, keepdims=True), (A,)),
     "reshape": (lambda a: a.reshape(3, -1), (A,)),
     "transpose": (lambda a: a.transpose(1, 0), (A,)),
+    "T": (lambda a: a[None].T, (A,)),
 }
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", EXPRESSIONS)
 def test_operator_has_the_value_of_numpy_and_the_gradient_of_differences(name):
-    function, arrays = WRITTEN[name]
+    function, arrays = EXPRESSIONS[name]
     np.testing.assert_allclose(function(*map(Tensor, arrays)).data, function(*arrays), rtol=1e-14)
     check_gradient(function, *arrays)
 
 
-def test_every_operator_and_method_that_the_table_adds_is_held_here():
-    added = {name for name, f in vars(Tensor).items() if getattr(f, "__module__", None) == rules.__name__}
-    assert added == set(WRITTEN)
+def test_every_operator_and_method_that_applies_a_rule_is_tested_here():
+    functions = {name: getattr(f, "fget", f) for name, f in vars(Tensor).items()}
+    code = {name: f.__code__ for name, f in functions.items() if inspect.isfunction(f)}
+    assert {name for name, c in code.items() if "rules" in c.co_names} == set(EXPRESSIONS)
+
+
+@pytest.mark.parametrize("method", ["sum", "mean", "max"])
+def test_a_reduction_without_an_axis_is_over_all_axes_and_drops_them(method):
+    out = getattr(Tensor(A), method)()
+    assert out.shape == () and out.item() == getattr(A, method)()
+    assert getattr(Tensor(A), method)(1, True).shape == (2, 1)
+
+
+def test_any_module_of_the_package_may_be_the_first_that_is_imported():
+    """In one fresh process, the package's __init__, which imports all of them in its own order, replaced by a stub."""
+    program = """
+import importlib, sys, types, minidiff.autograd
+path = minidiff.autograd.__path__
+for first in ("check", "neural", "rules", "tape", "tensor"):
+    for name in [name for name in sys.modules if name.startswith("minidiff.autograd")]:
+        del sys.modules[name]
+    stub = sys.modules["minidiff.autograd"] = types.ModuleType("minidiff.autograd")
+    stub.__path__ = path
+    importlib.import_module(f"minidiff.autograd.{first}")
+    x = importlib.import_module("minidiff.autograd.tensor").Tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0], first
+"""
+    root = Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=False
+    )
+    assert run.returncode == 0, run.stderr
 
 
 def test_reshape_and_transpose_take_a_tuple_as_numpy_does():
@@ -58,7 +98,7 @@ BINARY = [operator.add, operator.sub, operator.mul, operator.truediv]
 
 
 @pytest.mark.parametrize("operation", [*BINARY, operator.matmul])
-def test_array_and_tensor_make_a_tensor_whichever_stands_first(operation):
+def test_array_and_tensor_give_a_tensor_in_either_order(operation):
     for a, b in ((SQUARE, Tensor(SQUARE)), (Tensor(SQUARE), SQUARE)):
         out = operation(a, b)
         assert isinstance(out, Tensor) and out.dtype == np.float64
@@ -89,6 +129,8 @@ def test_rows_of_a_tensor_can_be_iterated_and_differentiated():
     first, second = x
     (first * second).sum().backward()
     np.testing.assert_array_equal(x.grad, A[::-1])
+    with pytest.raises(TypeError):
+        list(x.sum())
 
 
 @pytest.mark.parametrize(
