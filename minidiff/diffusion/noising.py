@@ -82,7 +82,7 @@ def posterior(schedule: Schedule, x0: np.ndarray, x_t: np.ndarray, t: Time) -> t
 def x0_from_eps(schedule: Schedule, x_t: np.ndarray, eps: np.ndarray, t: Time) -> np.ndarray:
     """x_0 = (x_t − √(1−ᾱ_t) ε)/√ᾱ_t (R5), t in 0…T.
 
-    Refused where ᾱ_t = 0: x_t is all noise and says nothing of x_0.
+    Raises ValueError where ᾱ_t = 0: there x_t is pure noise and carries no information about x_0.
     """
     signal, sigma = _signal_and_sigma(schedule, t, x_t, first=0)
     if np.any(signal == 0):
