@@ -1,22 +1,22 @@
-"""The bound on −log p_θ(x_0): what a diffusion model pays, in nats, to describe its data (ledger V1–V7).
+"""The bound on −log p_θ(x_0): what a diffusion model pays, in nats, to describe its data (EQUATIONS.md V1–V7).
 
-The model's chain starts from p(x_T) = N(0, I) and walks back by p_θ(x_{t−1}|x_t) = N(μ_θ(x_t, t), σ_t² I). Its own
-likelihood is an integral over all paths; from above it is held by a sum along those of q,
+The model's chain starts from p(x_T) = N(0, I), with reverse steps p_θ(x_{t−1}|x_t) = N(μ_θ(x_t, t), σ_t² I). Its
+likelihood is an integral over all paths; its negative logarithm is bounded from above by a sum along the paths of q,
 
     V1   −log p_θ(x_0) ≤ E_q[L_T + Σ_{t≥2} L_{t−1} + L_0]
     V2   L_T = KL(q(x_T|x_0) ‖ N(0, I))                       has no parameters
-    V4   L_{t−1} = KL(q(x_{t−1}|x_t, x_0) ‖ N(μ_θ, σ_t² I)) = ‖μ̃_t − μ_θ‖²/2σ_t² + what does not depend on θ
+    V4   L_{t−1} = KL(q(x_{t−1}|x_t, x_0) ‖ N(μ_θ, σ_t² I)) = ‖μ̃_t − μ_θ‖²/2σ_t² + terms independent of θ
     V5   ‖μ̃_t − μ_θ‖²/2σ_t² = β_t²/(2σ_t² α_t (1−ᾱ_t)) ‖ε − ε_θ‖²
-    V6   L_0 = −log p_θ(x_0|x_1): of images, the mass of a level's bin; of continuous data, a density
+    V6   L_0 = −log p_θ(x_0|x_1): for images, the mass of a level's bin; for continuous data, a density
 
 since by Bayes the product of the q(x_t|x_{t−1}) is that of the q(x_{t−1}|x_t, x_0) times q(x_T|x_0) (V3). E_q matters:
-a log-ratio at one path is no KL, and may be negative.
+the log-ratio along a single path is not a KL divergence, and may be negative.
 
-x_0 is a float array (B, …); a term is (B,) float64, summed over coordinates. Draws are of x_t only: given that, each
-term is a closed form.
+x_0 is a float array (B, …); a term is (B,) float64, summed over coordinates. Only x_t is sampled: given x_t, each
+term has a closed form.
 
-Read from T down, the same terms are a code: with L_T + Σ_{s>t} L_{s−1} nats a receiver knows x_t, and guesses x̂_0 from
-it. How far that is from x_0, against the nats paid, is the rate–distortion curve (S8).
+Read from T down, the same terms are a code length: L_T + Σ_{s>t} L_{s−1} nats transmit x_t to a receiver, who estimates
+x̂_0 from it. Its error against x_0, as a function of the nats paid, is the rate–distortion curve (S8).
 """
 
 import math
@@ -28,14 +28,13 @@ import numpy as np
 
 from minidiff.diffusion import noising
 from minidiff.diffusion.denoiser import Denoiser, Prediction
-from minidiff.diffusion.noising import Time
 from minidiff.diffusion.schedules import Schedule
 
 Variance = str | np.ndarray
 
 
 class Bound(NamedTuple):
-    """The three parts of V1, each (B,) in nats: L_T, Σ_{t≥2} L_{t−1} and L_0."""
+    """The three terms of V1, each (B,) in nats: L_T, Σ_{t≥2} L_{t−1} and L_0."""
 
     prior: np.ndarray
     steps: np.ndarray
@@ -43,8 +42,9 @@ class Bound(NamedTuple):
 
     @property
     def total(self) -> np.ndarray:
-        """Their sum, which in the mean over draws is at least −log p_θ(x_0)."""
-        return self.prior + self.steps + self.data
+        """Their sum, whose expectation over x_t is at least −log p_θ(x_0)."""
+        total: np.ndarray = self.prior + self.steps + self.data
+        return total
 
 
 def bound(
@@ -68,8 +68,8 @@ def bound(
 class Costs(NamedTuple):
     """What the chain pays, stratum by stratum from T down: K strata of times for each of B samples.
 
-    width (K,): how many times each holds. step (K, B): L_{t−1} in nats at one t of it. distortion (K, B): the mean over
-    coordinates of (x_0 − x̂_0(x_t))².
+    width (K,): the number of times in each. step (K, B): L_{t−1} in nats at one t of it. distortion (K, B): the mean
+    over coordinates of (x_0 − x̂_0(x_t))².
     """
 
     width: np.ndarray
@@ -84,11 +84,11 @@ def chain(
     variance: Variance = "small",
     strata: Sequence[int] | None = None,
 ) -> Costs:
-    """L_{t−1} for t from T down to 2, and how well x_t is understood there.
+    """L_{t−1} for t from T down to 2, and the distortion of x̂_0 there.
 
-    strata: strictly falling from T to 1; those times t with strata[k] ≥ t > strata[k+1] are one stratum, in which each
-    sample draws a t of its own. That times the stratum's width estimates the sum over it without bias, and costs one
-    evaluation. None: every t is a stratum. Raises ValueError for strata that are not that.
+    strata: strictly decreasing from T to 1; the times t with strata[k] ≥ t > strata[k+1] are one stratum, in which a t
+    is drawn for each sample. Its L_{t−1} times the width of the stratum is an unbiased estimate of the sum over the
+    stratum, for one evaluation of the network. None: every t is a stratum. Raises ValueError for other strata.
     """
     schedule, x0 = denoiser.schedule, _double(x0)
     edges = tuple(range(schedule.T, 0, -1) if strata is None else strata)
@@ -106,10 +106,10 @@ def chain(
 
 
 def rate_distortion(schedule: Schedule, x0: np.ndarray, costs: Costs) -> tuple[np.ndarray, np.ndarray]:
-    """Rate, in nats a sample, and distortion, both (K,) and in the mean over samples: the curve of S8, from T down.
+    """Rate, in nats per sample, and distortion, both (K,), averaged over samples: the curve of S8, from T down.
 
-    The rate is what is paid until x_t is known: L_T and all L_{s−1} with s > t; of its own stratum about the
-    (width − 1)/2 which in the mean come before the t that was drawn, hence exactly where every t is a stratum.
+    The rate is what is paid until x_t is known: L_T and all L_{s−1} with s > t. Of the stratum of t itself it counts
+    (width − 1)/2 terms, the expected number before the t drawn; it is exact where every t is a stratum.
     """
     step = costs.step.mean(axis=1)
     before = np.cumsum(costs.width * step) - costs.width * step
@@ -118,14 +118,15 @@ def rate_distortion(schedule: Schedule, x0: np.ndarray, costs: Costs) -> tuple[n
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean of values (B,) and its standard error, their deviation over √B; NaN for a single one."""
+    """The mean of values (B,) and its standard error, their standard deviation over √B; NaN for one value."""
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return float(values.mean()), float(error)
 
 
 def bits_per_dim(nats: np.ndarray, x0: np.ndarray) -> np.ndarray:
     """Nats per sample as bits per coordinate of x_0 (B, …): divided by the number of coordinates and by log 2."""
-    return nats / (math.prod(x0.shape[1:]) * math.log(2))
+    bits: np.ndarray = nats / (math.prod(x0.shape[1:]) * math.log(2))
+    return bits
 
 
 def prior_term(schedule: Schedule, x0: np.ndarray) -> np.ndarray:
@@ -135,7 +136,7 @@ def prior_term(schedule: Schedule, x0: np.ndarray) -> np.ndarray:
 
 
 def step_term(
-    denoiser: Denoiser, x0: np.ndarray, x_t: np.ndarray, t: Time, variance: Variance = "small"
+    denoiser: Denoiser, x0: np.ndarray, x_t: np.ndarray, t: int | np.ndarray, variance: Variance = "small"
 ) -> np.ndarray:
     """L_{t−1} = KL(q(x_{t−1}|x_t, x_0) ‖ N(μ_θ(x_t, t), σ_t² I)), (B,), for t in 2…T, one or (B,) (V4).
 
@@ -153,7 +154,7 @@ def data_term(
     variance: Variance = "small",
     levels: int | None = None,
 ) -> np.ndarray:
-    """L_0 = −log p_θ(x_0|x_1), (B,): the description of the data itself, once it is nearly known.
+    """L_0 = −log p_θ(x_0|x_1), (B,): the code length of the data itself, given x_1.
 
     levels: None, for continuous data: the density of N(μ_θ(x_1, 1), σ_1²) at x_0 (up to a constant V7); for images
     the number of levels of a pixel, such as 256: the mass of the bin of x_0 (V6).
@@ -170,10 +171,10 @@ def data_term(
 def step_variances(schedule: Schedule, variance: Variance) -> np.ndarray:
     """σ_t² of the model's steps, (T+1,) with 0 at index 0: "small", β̃_t, or "large", β_t; or an array, checked.
 
-    Where a `variance` is asked for it may also be "learned", that of `Prediction.log_variance`.
+    The terms of the bound also take "learned", the variance of `Prediction.log_variance`.
 
-    By either name σ_1² is β̃_2, as in the paper's code. The step to clean data has β̃_1 = 0, under which p_θ(x_0|x_1)
-    would have no density; β̃_2 is the smallest variance of the chain that is not zero. (A sampler adds no noise there.)
+    With either name σ_1² is β̃_2, as in the paper's code. The step to clean data has β̃_1 = 0, with which p_θ(x_0|x_1)
+    would have no density; β̃_2 is the smallest nonzero variance of the chain. (A sampler adds no noise there.)
 
     Raises ValueError for another name, for a schedule of one step, which has no β̃_2, and for an array that is not
     (T+1,) or not positive from index 1 on.
@@ -199,7 +200,7 @@ def step_variances(schedule: Schedule, variance: Variance) -> np.ndarray:
 def eps_weights(schedule: Schedule, variance: Variance = "small") -> np.ndarray:
     """β_t²/(2σ_t² α_t (1−ᾱ_t)), (T+1,) with 0 at index 0: what the bound pays for ‖ε − ε_θ‖² (V5; V7 at t = 1).
 
-    Infinite at T where β_T = 1: there ε says nothing of x_0.
+    Infinite at T where β_T = 1: there ε carries no information about x_0.
     """
     sigma2, weights = step_variances(schedule, variance), np.zeros(schedule.T + 1)
     alpha, beta, noise = schedule.alpha[1:], schedule.beta[1:], schedule.one_minus_alpha_bar[1:]
@@ -209,25 +210,26 @@ def eps_weights(schedule: Schedule, variance: Variance = "small") -> np.ndarray:
 
 
 def gaussian_kl(
-    mean: np.ndarray, variance: np.ndarray, other_mean: np.ndarray, other_variance: np.ndarray
+    mean: np.ndarray, variance: np.ndarray, other_mean: np.ndarray | float, other_variance: np.ndarray | float
 ) -> np.ndarray:
     """KL(N(mean, variance) ‖ N(other_mean, other_variance)) of each coordinate, in nats.
 
-    ½ ((μ − μ')²/v' + v/v' − 1 − log(v/v')), with v/v' − 1 taken as one number so that equal variances give 0.
+    ½ ((μ − μ')²/v' + v/v' − 1 − log(v/v')), with v/v' − 1 computed as (v − v')/v' so that equal variances give 0.
     """
     excess = (variance - other_variance) / other_variance
     ratio = variance / other_variance
-    return ((mean - other_mean) ** 2 / other_variance + excess - np.log(ratio)) / 2
+    kl: np.ndarray = ((mean - other_mean) ** 2 / other_variance + excess - np.log(ratio)) / 2
+    return kl
 
 
 def log_level_mass(
     x0: np.ndarray, mean: np.ndarray, variance: float | np.ndarray, levels: int = 256
 ) -> np.ndarray:
-    """log of the mass that N(mean, variance) gives to the bin x_0 ± 1/255, the bins of −1 and 1 open (V6).
+    """log of the mass of N(mean, variance) in the bin x_0 ± 1/255; the bins of −1 and 1 extend to ∓∞ (V6).
 
-    All are (B, …), the variance may be one number. The masses of all levels sum to 1, and tails far beyond what a float
-    can hold keep their logarithm. With another number n of levels the bin is x_0 ± 1/(n−1). Raises ValueError where
-    x_0 is not on the levels −1, −1 + 2/(n−1), …, 1.
+    All are (B, …), the variance may be one number. The masses of all levels sum to 1, and the logarithm is right even
+    for tails whose mass underflows. For n levels the bin is x_0 ± 1/(n−1). Raises ValueError where x_0 is not one of
+    the levels −1, −1 + 2/(n−1), …, 1.
     """
     last = levels - 1
     level = np.rint((_double(x0) + 1) / 2 * last)
@@ -239,11 +241,12 @@ def log_level_mass(
     half, sigma = 1 / last, np.sqrt(variance)
     low = np.where(level == 0, -np.inf, (centre - half - mean) / sigma)
     high = np.where(level == last, np.inf, (centre + half - mean) / sigma)
-    # In the lower tail Φ keeps its digits, in the upper it is 1 and loses them: so mirror what lies above the mean.
+    # Φ is accurate in the lower tail and rounds to 1 in the upper: so bins above the mean are mirrored.
     mirrored = centre > mean
     low, high = np.where(mirrored, -high, low), np.where(mirrored, -low, high)
     log_high = _log_cdf(high)
-    return log_high + np.log1p(-np.exp(_log_cdf(low) - log_high))
+    log_mass: np.ndarray = log_high + np.log1p(-np.exp(_log_cdf(low) - log_high))
+    return log_mass
 
 
 @np.vectorize(otypes=[np.float64])
@@ -253,29 +256,39 @@ def _log_cdf(z: float) -> float:
         w = 1 / (z * z)
         series = math.log1p(-w * (1 - 3 * w * (1 - 5 * w * (1 - 7 * w))))
         return -z * z / 2 - math.log(-z * math.sqrt(2 * math.pi)) + series
-    beyond = math.erfc(abs(z) / math.sqrt(2)) / 2
-    return math.log1p(-beyond) if z > 0 else math.log(beyond)
+    tail = math.erfc(abs(z) / math.sqrt(2)) / 2
+    return math.log1p(-tail) if z > 0 else math.log(tail)
 
 
 def _step_cost(
-    schedule: Schedule, prediction: Prediction, x0: np.ndarray, x_t: np.ndarray, t: Time, variance: Variance
+    schedule: Schedule,
+    prediction: Prediction,
+    x0: np.ndarray,
+    x_t: np.ndarray,
+    t: int | np.ndarray,
+    variance: Variance,
 ) -> np.ndarray:
-    right = noising.posterior(schedule, x0, x_t, t)
+    exact = noising.posterior(schedule, x0, x_t, t)
     mean, _ = noising.posterior(schedule, prediction.x0, x_t, t)
-    return _per_sample(gaussian_kl(*right, mean, _variance_of(schedule, prediction, t, variance)))
+    return _per_sample(gaussian_kl(*exact, mean, _variance_of(schedule, prediction, t, variance)))
 
 
-def _variance_of(schedule: Schedule, prediction: Prediction, t: Time, variance: Variance) -> np.ndarray:
+def _variance_of(
+    schedule: Schedule, prediction: Prediction, t: int | np.ndarray, variance: Variance
+) -> np.ndarray:
     """σ_t² of the model's step from t, broadcastable against x."""
     if isinstance(variance, str) and variance == "learned":
         if prediction.log_variance is None:
             raise ValueError('the network has no learned variance: take "small" (β̃) or "large" (β)')
-        return np.exp(prediction.log_variance)
+        learned: np.ndarray = np.exp(prediction.log_variance)
+        return learned
     return noising.shaped(step_variances(schedule, variance)[t], prediction.x0)
 
 
-def _per_sample(each: np.ndarray) -> np.ndarray:
-    return each.sum(axis=tuple(range(1, each.ndim)))
+def _per_sample(terms: np.ndarray) -> np.ndarray:
+    """The sum over all axes but the first."""
+    total: np.ndarray = terms.sum(axis=tuple(range(1, terms.ndim)))
+    return total
 
 
 def _double(x: np.ndarray) -> np.ndarray:

@@ -1,18 +1,19 @@
 """The exact likelihood of a deterministic sampler: the probability-flow ODE (Song et al. 2021).
 
-In x̄ = x/√ᾱ and σ̄ = √((1−ᾱ)/ᾱ) the law q_t is that of x_0 + σ̄ ε, and the ODE that carries it along is DDIM's,
+In the variables x̄ = x/√ᾱ and σ̄ = √((1−ᾱ)/ᾱ), q_t is the distribution of x_0 + σ̄ ε, and the ODE whose solutions have
+these marginals is DDIM's,
 
     dx̄/dσ̄ = ε̂(x, t).
 
-It is one to one, so a density is carried by the change of volume:
+Its flow is one to one, so the log-density follows from the change of variables:
 
     log p_0(x_0) = log p_T(x̄_T) + ∫ g dσ̄/σ̄,    g = σ̄ div_x̄ ε̂,    p_T: x_T ~ N(0, I), hence x̄_T ~ N(0, I/ᾱ_T).
 
-div_x̄ ε̂ is √ᾱ times the trace of ∂ε̂/∂x. In few dimensions it is taken entry by entry; in many estimated as the mean
-of vᵀ(∂ε̂/∂x)v over random signs v (Hutchinson), which needs only the vector–Jacobian product of the network. The steps
-are Heun's, from whole time to whole time, and of second order in their length. The volume is summed along log σ̄, since
-g levels off at the number of dimensions while σ̄ may grow a thousandfold in the last step. At t = 0 the slope is 0:
-where there is no noise none can be seen; from there on it grows like σ̄, and g like σ̄².
+div_x̄ ε̂ is √ᾱ times the trace of ∂ε̂/∂x. In few dimensions the trace is computed entry by entry; in many it is estimated
+as the mean of vᵀ(∂ε̂/∂x)v over random signs v (Hutchinson), which needs only the vector–Jacobian product of the network.
+The steps are Heun's, between whole times, and of second order in their length. The divergence is integrated over log σ̄,
+since g tends to the number of dimensions while σ̄ may grow a thousandfold in the last step. At t = 0 the drift ε̂ is 0:
+without noise there is none to estimate. From there it grows like σ̄, and g like σ̄².
 """
 
 from collections.abc import Callable, Sequence
@@ -31,13 +32,13 @@ def log_likelihood(
 ) -> np.ndarray:
     """log p_0(x_0) of the ODE, (B,) float64 in nats, with the exact trace.
 
-    That takes D products a step for x0 (B, …) of D numbers each.
+    The trace takes D vector–Jacobian products per step for x0 (B, …) of D numbers each.
 
-    vjp: (x (N, …), t (N,), v (N, …)) → vᵀ ∂net/∂x, (N, …), of the very answers of `denoiser.net`, whatever it predicts.
-    timesteps: the whole times of the steps, falling strictly from T to 0; None: all.
+    vjp: (x (N, …), t (N,), v (N, …)) → vᵀ ∂net/∂x, (N, …), of the output of `denoiser.net`, whatever it predicts.
+    timesteps: the whole times of the steps, decreasing strictly from T to 0; None: all.
 
-    Raises ValueError for a denoiser that clips (nothing is one to one there), for ᾱ_T = 0, where x̄ has no end, and for
-    other times.
+    Raises ValueError for a denoiser that clips (the flow is then not one to one), for ᾱ_T = 0, where x̄ diverges, and
+    for other times.
     """
     units = np.eye(x0[0].size).reshape(-1, 1, *x0.shape[1:])
     return _log_likelihood(denoiser, x0, vjp, timesteps, units)
@@ -51,9 +52,9 @@ def estimated_log_likelihood(
     probes: int = 1,
     timesteps: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """The same with the trace estimated by `probes` random vectors of ±1 for each sample, kept along the way.
+    """`log_likelihood` with the trace estimated by `probes` random vectors of ±1 for each sample, fixed over time.
 
-    Its mean over such vectors is that of `log_likelihood`. Raises also ValueError for less than one probe.
+    The estimate is unbiased. Raises ValueError as `log_likelihood`, and for less than one probe.
     """
     if probes < 1:
         raise ValueError(f"expected at least one probe, got {probes}")
@@ -67,9 +68,9 @@ def _log_likelihood(
     vjp: VJP,
     timesteps: Sequence[int] | None,
     probes: np.ndarray,
-    share: float = 1.0,
+    weight: float = 1.0,
 ) -> np.ndarray:
-    """probes (P, B or 1, …): share · Σ vᵀJv stands for the trace."""
+    """probes (P, B or 1, …): the trace is computed as weight · Σ vᵀJv."""
     schedule, dim = denoiser.schedule, x0[0].size
     if denoiser.clip is not None:
         raise ValueError("a denoiser that clips is not one to one: leave out the clip for a likelihood")
@@ -84,33 +85,36 @@ def _log_likelihood(
     signal = np.sqrt(schedule.alpha_bar)
 
     x = x0.astype(np.float64)  # x̄
-    slope, g, log_volume = np.zeros_like(x), np.zeros(len(x)), np.zeros(len(x))
+    drift, g, log_volume = np.zeros_like(x), np.zeros(len(x)), np.zeros(len(x))
     for s, t in pairwise(times[::-1]):
         h = sigma[t] - sigma[s]
-        guess = x + h * slope
-        x = x + h / 2 * (slope + denoiser(signal[t] * guess, t).eps)
-        slope = denoiser(signal[t] * x, t).eps
-        before, g = g, sigma[t] * signal[t] * _trace(denoiser, signal[t] * x, t, vjp, probes, share)
-        # Of g ∝ σ̄², as in the first step, ∫ g dσ̄/σ̄ is half of what it ends at.
+        euler = x + h * drift
+        x = x + h / 2 * (drift + denoiser(signal[t] * euler, t).eps)
+        drift = denoiser(signal[t] * x, t).eps
+        before, g = g, sigma[t] * signal[t] * _trace(denoiser, signal[t] * x, t, vjp, probes, weight)
+        # In the first step g ∝ σ̄², so that ∫ g dσ̄/σ̄ is half its final value.
         log_volume += (before + g) / 2 * (np.log(sigma[t] / sigma[s]) if s > 0 else 1.0)
     x_T = signal[-1] * x
     log_prior = -((x_T**2).reshape(len(x), -1).sum(axis=1) + dim * np.log(2 * np.pi)) / 2
-    return log_prior + dim * np.log(signal[-1]) + log_volume
+    log_p0: np.ndarray = log_prior + dim * np.log(signal[-1]) + log_volume
+    return log_p0
 
 
 def _trace(
-    denoiser: Denoiser, x: np.ndarray, t: int, vjp: VJP, probes: np.ndarray, share: float
+    denoiser: Denoiser, x: np.ndarray, t: int, vjp: VJP, probes: np.ndarray, weight: float
 ) -> np.ndarray:
     """tr ∂ε̂/∂x at x (B, …), (B,)."""
     P, B, dim = len(probes), len(x), x[0].size
     v = np.broadcast_to(probes, (P, *x.shape)).reshape(P * B, *x.shape[1:])
-    many = np.broadcast_to(x, (P, *x.shape)).reshape(v.shape)
-    product = np.asarray(vjp(many, np.full(P * B, denoiser.schedule.times[t]), v))
+    copies = np.broadcast_to(x, (P, *x.shape)).reshape(v.shape)
+    product = np.asarray(vjp(copies, np.full(P * B, denoiser.schedule.times[t]), v))
     if product.shape != v.shape:
         raise ValueError(f"expected a vjp of the shape of x, {v.shape}, got {product.shape}")
-    trace = share * (product * v).reshape(P, B, dim).sum(axis=(0, 2))
+    trace: np.ndarray = weight * (product * v).reshape(P, B, dim).sum(axis=(0, 2))
     signal = np.sqrt(denoiser.schedule.alpha_bar[t])
     sigma = np.sqrt(denoiser.schedule.one_minus_alpha_bar[t])
     if denoiser.prediction == "x0":  # ε̂ = (x − √ᾱ x̂_0)/√(1−ᾱ)
-        return (dim - signal * trace) / sigma
-    return trace if denoiser.prediction == "eps" else sigma * dim + signal * trace
+        trace = (dim - signal * trace) / sigma
+    elif denoiser.prediction == "v":  # ε̂ = √(1−ᾱ) x + √ᾱ v̂
+        trace = sigma * dim + signal * trace
+    return trace

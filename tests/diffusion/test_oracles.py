@@ -1,8 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 
 from minidiff import schedules
-from minidiff.diffusion.oracles import FiniteData, Gaussian, Mixture, mixture1d
+from minidiff.diffusion.oracles import FiniteData, Gaussian, Mixture, Oracle, mixture1d
 from minidiff.diffusion.samplers.ddim import steps as ddim_steps
 
 SCHEDULE = schedules.linear(100, 1e-3, 0.1)
@@ -197,3 +199,48 @@ def test_points_far_from_the_origin_and_from_each_axis_lose_no_digits():
     x = near[:3] + 0.005
     shifted = FiniteData(near + around).x0(schedule, x + np.sqrt(schedule.alpha_bar[t]) * around, t)
     assert shifted - around == pytest.approx(FiniteData(near).x0(schedule, x, t), abs=1e-6)
+
+
+# ---- arguments that a first use gets wrong
+
+
+def test_two_numbers_are_a_gaussian_in_one_dimension():
+    numbers, arrays = Gaussian(0.3, 0.04), Gaussian([0.3], [[0.04]])
+    x = np.array([[0.1], [2.0]])
+    assert numbers.dim == 1 and numbers.mean.shape == (1,) and numbers.covariance.shape == (1, 1)
+    assert np.array_equal(numbers.eps(SCHEDULE, x, 7), arrays.eps(SCHEDULE, x, 7))
+
+
+@pytest.mark.parametrize(
+    ("mean", "covariance"),
+    [
+        (0.3, [[1.0]]),
+        ([0.3], 1.0),
+        ([0.3, 0.1], [1.0, 1.0]),
+        ([[0.3]], [[1.0]]),
+        ([0.3], np.eye(2)),
+        (0.3, [1.0]),
+    ],
+)
+def test_a_gaussian_of_other_shapes_is_refused_in_its_own_terms(mean, covariance):
+    shapes = re.escape(f"{np.shape(mean)} and {np.shape(covariance)}")
+    expected = r"a mean of shape \(D,\) and a covariance of shape \(D, D\), or two numbers for D = 1"
+    with pytest.raises(ValueError, match=f"^expected {expected}, got {shapes}$"):
+        Gaussian(mean, covariance)
+
+
+@pytest.mark.parametrize("means", [0.5, [0.5, 0.1]])
+def test_means_that_are_numbers_are_refused_with_the_shape_to_pass(means):
+    with pytest.raises(
+        ValueError, match=r"for D = 1 pass means of shape \(K, 1\), such as \[\[0.5\], \[0.1\]\]"
+    ):
+        Mixture([0.5, 0.5], means, [0.1, 0.1])
+
+
+def test_an_oracle_without_its_density_cannot_be_made():
+    class Incomplete(Oracle):
+        def sample(self, rng, n):
+            return np.zeros((n, 1))
+
+    with pytest.raises(TypeError, match="_exact"):
+        Incomplete()
