@@ -111,10 +111,11 @@ def distances(
         )
     ax.axhline(floor, color=INK, linestyle=":", linewidth=1.2, zorder=1)
     ax.text(1.01, floor, "real data", color=INK, fontsize=9, va="center", transform=ax.get_yaxis_transform())
-    # By the distances, since a bar that reaches 0 has no end on a logarithmic axis.
-    drawn_values = [v for line in found.values() for v in line.values() if v > 0] + [floor]
-    ax.set_ylim(min(drawn_values) / 1.4, max(drawn_values) * 1.4)
-    nfes = sorted({nfe for line in found.values() for nfe in line})
+    # Set by the distances: on a logarithmic axis an error bar that reaches 0 has no end.
+    values = [floor, *(value for by_nfe in found.values() for value in by_nfe.values())]
+    positive = [value for value in values if value > 0]
+    ax.set_ylim(min(positive) / 1.4, max(positive) * 1.4)
+    nfes = sorted({nfe for by_nfe in found.values() for nfe in by_nfe})
     ticks = [nfe for nfe, following in pairwise([*nfes, np.inf]) if following > 1.15 * nfe]
     ax.set_xticks(ticks, labels=[str(tick) for tick in ticks])
     ax.set_xticks([], minor=True)
@@ -235,9 +236,9 @@ def _density_over_time(states: Sequence[State], units: Units) -> np.ndarray:
 
 
 def rate_distortion(rate: np.ndarray, rmse: np.ndarray, path: Path) -> None:
-    """The RMSE of x̂_0(x_t), in the data's units, against the bits/dim paid until x_t is known (S8), on two axes.
+    """The RMSE of x̂_0(x_t), in the data's units, against the rate: the bits/dim that encode x_t (EQUATIONS.md S8).
 
-    The linear axis shows where the bits go, the logarithmic one the first few.
+    On a linear axis, which shows where most bits go, and on a logarithmic one, which shows the first few.
     """
     drawn, axes = figure(8, 3.5, columns=2, sharey=True)
     for ax, scale in zip(axes, ("linear", "log"), strict=True):

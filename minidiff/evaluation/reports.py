@@ -66,12 +66,12 @@ def _reference(data: Dataset, labels: np.ndarray | None) -> tuple[np.ndarray, np
 def compression(
     denoiser: Denoiser, data: Dataset, variance: str, seed: int = 0, labels: np.ndarray | None = None
 ) -> tuple[Report, np.ndarray, np.ndarray]:
-    """The code length of held-out data under the model: bits/dim by term, and the rate–distortion curve (S8).
+    """The code length of held-out data under the model: bits/dim by term, and its rate–distortion curve.
 
     The report: the bound with its standard error, and its terms L_T (prior), Σ L_{t−1} (steps) and L_0 (data). Of
     images L_0 is a probability where their pixels have levels in their own units, else a density in [−1, 1]; of points
-    it is a density in their own units, so that bits may be negative. The curve, from noise to data: the rate in
-    bits/dim, and the root mean squared error in the data's own units.
+    it is a density in their own units, so that bits may be negative. The curve (EQUATIONS.md S8), from noise to
+    data: the rate in bits/dim, and the root mean squared error in the data's own units.
 
     labels: classes; only held-out samples of these are encoded, each conditioned on its own class. None: all samples,
     unconditionally. It takes at most 256 images, fewer where they are large, or 2000 points. variance: as in

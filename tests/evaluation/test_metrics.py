@@ -208,10 +208,10 @@ def test_frechet_of_normals_on_two_lines_has_a_closed_form(d, seed):
 @given(st.integers(2, 30), seeds)
 def test_frechet_of_normals_in_orthogonal_spaces_is_the_sum_of_their_variances(d, seed):
     rng = np.random.default_rng(seed)
-    turn, spread = rotation(rng, d), rng.uniform(0.5, 2, d)
-    A, B = (turn * (spread * mask) @ turn.T for mask in (np.arange(d) < d // 2, np.arange(d) >= d // 2))
+    turn, variances = rotation(rng, d), rng.uniform(0.5, 2, d)
+    A, B = (turn * (variances * mask) @ turn.T for mask in (np.arange(d) < d // 2, np.arange(d) >= d // 2))
     distance = metrics.gaussian_frechet(np.zeros(d), A, np.zeros(d), B)
-    assert distance == pytest.approx(spread.sum(), abs=1e-11 * d)
+    assert distance == pytest.approx(variances.sum(), abs=1e-11 * d)
 
 
 @given(st.integers(2, 30), st.integers(1, 20), seeds)
