@@ -206,15 +206,9 @@ def test_a_strip_has_a_row_of_x_t_and_one_of_x0_for_each_sample_from_first_to_la
         *(s.x0[1] for s in shown),
     ]
     np.testing.assert_array_equal(frame, plots.image_grid(np.stack(rows), 5, side=960))
-    two = [
-        *(s.x[0] for s in trajectory[:2]),
-        *(s.x0[0] for s in trajectory[:2]),
-        *(s.x[1] for s in trajectory[:2]),
-    ]
-    np.testing.assert_array_equal(
-        plots.strip(trajectory[:2], 5),
-        plots.image_grid(np.stack([*two, *(s.x0[1] for s in trajectory[:2])]), 2, side=960),
-    )  # no more columns than there are states
+    few = trajectory[:2]  # no more columns than there are states
+    rows = [*(s.x[0] for s in few), *(s.x0[0] for s in few), *(s.x[1] for s in few), *(s.x0[1] for s in few)]
+    np.testing.assert_array_equal(plots.strip(few, 5), plots.image_grid(np.stack(rows), 2, side=960))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
