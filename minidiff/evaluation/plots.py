@@ -26,7 +26,7 @@ from minidiff.diffusion.samplers import State
 
 INK, ACCENT, PAPER = "#1f2933", "#d1495b", "#fbfaf7"
 COLOURS = ("#1f2933", "#d1495b", "#00798c", "#d98e04", "#6a4c93", "#4f9d69", "#8d6a4f")  # of several lines
-MARKERS = "osD^vPX"  # beside the colours, for readers who do not tell them apart
+MARKERS = "osD^v<>"  # beside the colours, for readers who do not tell them apart
 DISTANCES = {
     "wasserstein1": "Wasserstein-1 distance (data units)",
     "sliced_wasserstein": "sliced Wasserstein distance",
@@ -48,9 +48,12 @@ def figure(
 
 
 def _log_ticks(axis: Axis, form: str = "{x:g}") -> None:
-    """Plain numbers at 1, 2 and 5 of each decade, or at all digits where the axis spans less than one."""
+    """Plain numbers at the powers of 10; over 3½ decades or fewer also at 2 and 5, in one decade at all digits."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else range(1, 10)))
+    decades = np.log10(high / low)
+    axis.set_major_locator(
+        LogLocator(subs=range(1, 10) if decades < 1 else (1, 2, 5) if decades < 3.5 else (1,))
+    )
     axis.set_major_formatter(form)
     axis.set_minor_formatter(NullFormatter())
 
@@ -97,20 +100,15 @@ def distances(
     drawn, ax = figure(7.5, 4.2)
     ax.set(xscale="log", yscale="log")
     for i, (sampler, by_nfe) in enumerate(found.items()):
-        ax.errorbar(
-            by_nfe.keys(),
-            by_nfe.values(),
-            [2 * error for error in errors[sampler].values()],
-            color=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[i % len(MARKERS)],
-            markersize=4.5,
-            linewidth=1.4,
-            elinewidth=1,
-            capsize=2,
-            label=sampler,
-        )
+        color = COLOURS[i % len(COLOURS)]
+        # Slightly apart in x, or the error bars of all samplers would coincide.
+        nfe = np.array(list(by_nfe)) * 1.025 ** (i - (len(found) - 1) / 2)
+        two_errors = [2 * error for error in errors[sampler].values()]
+        ax.errorbar(nfe, by_nfe.values(), two_errors, fmt="none", ecolor=color, elinewidth=1, alpha=0.6)
+        marker = {"marker": MARKERS[i % len(MARKERS)], "markersize": 5.5, "markeredgecolor": PAPER}
+        ax.plot(nfe, by_nfe.values(), color=color, linewidth=1.5, label=sampler, **marker)
     ax.axhline(floor, color=INK, linestyle=":", linewidth=1.2, zorder=1)
-    ax.text(1.01, floor, "real data", color=INK, fontsize=9, va="center", transform=ax.get_yaxis_transform())
+    ax.text(1.02, floor, "real data", color=INK, fontsize=9, va="center", transform=ax.get_yaxis_transform())
     # Set by the distances: on a logarithmic axis an error bar that reaches 0 has no end.
     values = [floor, *(value for by_nfe in found.values() for value in by_nfe.values())]
     positive = [value for value in values if value > 0]
@@ -125,7 +123,8 @@ def distances(
         xlabel="NFE (evaluations of the network per sample)",
         ylabel=DISTANCES.get(name, name.replace("_", " ")),
     )
-    drawn.legend(loc="outside right upper", frameon=False, fontsize=9, title="sampler")
+    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "title_fontsize": 9, "alignment": "left"}
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), title="sampler (± 2 s.e.)", **style)
     save(frame_of(drawn), path)
 
 
