@@ -117,6 +117,7 @@ def distances(
     ticks = [nfe for nfe, following in pairwise([*nfes, np.inf]) if following > 1.15 * nfe]
     ax.set_xticks(ticks, labels=[str(tick) for tick in ticks])
     ax.set_xticks([], minor=True)
+    ax.set_xlim(nfes[0] / 1.25, nfes[-1] * 1.25)
     _log_ticks(ax.yaxis)
     ax.grid(color=INK, alpha=0.1, linewidth=0.8)
     ax.set(
