@@ -1,7 +1,7 @@
-"""Demo 2: learn to undo noise, then sample in two ways: DDPM with all 1000 steps, DDIM with 50.
+"""Demo 2: learn to undo noise, then sample with DDPM in all 1000 steps and with DDIM in 50.
 
-A small MLP learns ε on the mixture of demo 1 (Algorithm 1). DDPM (Algorithm 2) walks back and adds fresh noise at
-each step; DDIM (S3) with η = 0 draws nothing after the start, so its paths are smooth and may take long strides.
+A small MLP learns ε on the mixture of demo 1 (Algorithm 1). DDPM (Algorithm 2) adds fresh noise at each step back;
+DDIM (EQUATIONS.md S3) with η = 0 draws nothing after x_T, so its trajectories are smooth and allow long steps.
 
     python demos/02_ddpm_beside_ddim.py      writes demos/pictures/02_ddpm_beside_ddim.png
 """
@@ -32,21 +32,20 @@ denoiser = Denoiser(trainer.average, schedule)
 
 x_T = samplers.initial_noise(rng, (5_000, 1))
 fifty = samplers.SPACINGS["quadratic"](schedule.T, 50)
-ways = {
+trajectories = {
     "DDPM, 1000 steps": list(samplers.ddpm(denoiser, x_T, rng)),
     "DDIM, 50 steps": list(samplers.ddim(denoiser, x_T, rng, fifty)),
 }
 
 truth = data.units.to_units(data.held_out)
-print(
-    f"Wasserstein-1 of 10 000 fresh points to the data: {metrics.wasserstein1(truth, data.units.to_units(data.x)):.4f}"
-)
+floor = metrics.wasserstein1(truth, data.units.to_units(data.x))
+print(f"Wasserstein-1 between 10 000 held-out points and the training data: {floor:.4f}")
 
 figure, axes = plots.figure(11, 6, columns=2, rows=2, width_ratios=(2, 1), sharey=True)
-for (path_ax, law_ax), (name, states) in zip(axes, ways.items(), strict=True):
+for (path_ax, density_ax), (name, states) in zip(axes, trajectories.items(), strict=True):
     final = data.units.to_units(states[-1].x)
     distance = metrics.wasserstein1(final, truth)
-    print(f"Wasserstein-1 of {name}: {distance:.4f}")
+    print(f"Wasserstein-1 of {name}, to held-out data: {distance:.4f}")
     paths = np.stack([x_T[:60], *(state.x[:60] for state in states)])
     paths = data.units.to_units(paths)[..., 0]
     path_ax.plot(
@@ -55,10 +54,10 @@ for (path_ax, law_ax), (name, states) in zip(axes, ways.items(), strict=True):
     path_ax.invert_xaxis()
     path_ax.set(xlabel="t", ylabel="x", ylim=(-0.8, 0.9), title=name)
     bins = np.linspace(-0.8, 0.9, 200)
-    law_ax.hist(
+    density_ax.hist(
         truth[:, 0], bins, density=True, orientation="horizontal", color=plots.INK, alpha=0.3, label="data"
     )
-    law_ax.hist(
+    density_ax.hist(
         final[:, 0],
         bins,
         density=True,
@@ -67,8 +66,9 @@ for (path_ax, law_ax), (name, states) in zip(axes, ways.items(), strict=True):
         histtype="step",
         label="samples",
     )
-    law_ax.set_title(f"Wasserstein-1 {distance:.4f}", fontsize=10)
-    law_ax.legend(frameon=False, fontsize=8)
+    density_ax.set_xlabel("density")
+    density_ax.set_title(f"Wasserstein-1 {distance:.4f}", fontsize=10)
+    density_ax.legend(frameon=False, fontsize=8)
 
 PICTURE.parent.mkdir(exist_ok=True)
 plots.save(plots.frame_of(figure), PICTURE)

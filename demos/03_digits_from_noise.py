@@ -1,9 +1,9 @@
 """Demo 3: handwritten digits out of noise, step by step.
 
-A small U-Net learns on the built-in digits for half a minute; that is short, and the digits are rough (`minidiff
-quickstart` takes longer and gets better ones). Then ten are drawn with DDIM. On the left: x_t, the noise turning into
-a digit, from top to bottom. On the right: x̂₀, what the network would bet on at that moment: a blur of many digits
-first, then one of them. (The first steps are left out: with hardly any signal, x̂₀ divides by almost nothing.)
+A small U-Net is trained on the built-in digits for half a minute; that is short, and the digits are rough (`minidiff
+quickstart` trains longer and gets better ones). Then ten are sampled with DDIM. On the left: x_t, from noise at the top
+to a digit at the bottom. On the right: x̂₀, the network's estimate of the digit at that time: a blur of many digits at
+first, then one of them. (The first steps are left out: there √ᾱ_t, by which x̂₀ is divided, is almost 0.)
 
     python demos/03_digits_from_noise.py      writes demos/pictures/03_digits_from_noise.png and .gif
 """
@@ -36,8 +36,8 @@ states = list(samplers.ddim(denoiser, x_T, rng, samplers.SPACINGS["trailing"](sc
 
 shown = states[5::7] + states[-1:]
 noisy = np.concatenate([state.x for state in shown])
-guessed = np.concatenate([state.x0 for state in shown])
-strip = np.concatenate([plots.image_grid(rows, columns=10, side=400) for rows in (noisy, guessed)], axis=1)
+estimated = np.concatenate([state.x0 for state in shown])
+strip = np.concatenate([plots.image_grid(rows, columns=10, side=400) for rows in (noisy, estimated)], axis=1)
 
 PICTURE.parent.mkdir(exist_ok=True)
 plots.save(strip, PICTURE)

@@ -1,1 +1,1 @@
-"""How good samples are: distances to held-out data (`metrics`), reports of a run, and pictures (`plots`)."""
+"""How good samples are: distances to held-out data (`metrics`), reports on a run (`reports`) and figures (`plots`)."""

@@ -1,10 +1,12 @@
-"""A small classifier, trained by this same engine: it tells what a generated image shows and how surely.
+"""A small image classifier on this package's own engine, for evaluation and for classifier guidance.
 
-Its last hidden layer is the feature space of the Fréchet distance. Data, sizes and seed are all that it depends on,
-so a distance measured twice is the same twice.
+Its last hidden layer is the feature space of the Fréchet distance. It depends on the data, the sizes and the seed
+alone, so a distance measured twice comes out the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,13 +20,13 @@ from minidiff.nn import optim
 from minidiff.nn.layers import Conv2d, GroupNorm, Linear
 
 FEATURES = 64
-_AT_ONCE = 512  # images in one pass where nothing is learned
+_INFERENCE_BATCH = 512  # images in one forward pass outside training
 
 
 class Classifier(nn.Module):
-    """Convolutions that halve an image (H, W, C) until a side is under 8, then a hidden layer and the logits."""
+    """Strided convolutions until a side of the image (H, W, C) is under 8, then a hidden layer and the logits."""
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, int, int], classes: int) -> None:
         height, width, channels = shape
         self.classes = classes
         self.convolutions, self.norms = [Conv2d(channels, 32, 3, rng)], [GroupNorm(32, 8, silu=True)]
@@ -44,16 +46,17 @@ class Classifier(nn.Module):
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """images (N, H, W, C) → the features (N, 64), for the Fréchet distance."""
-        return self._in_parts(images, self.features_of)
+        return self._in_batches(images, self.features_of)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """images (N, H, W, C) → the probability of each class (N, classes)."""
-        return self._in_parts(images, lambda x: ag.softmax(self.logits(self.features_of(x))))
+        return self._in_batches(images, lambda x: ag.softmax(self.logits(self.features_of(x))))
 
-    def _in_parts(self, images: np.ndarray, function) -> np.ndarray:
+    def _in_batches(self, images: np.ndarray, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+        starts = range(0, len(images), _INFERENCE_BATCH)
         with no_grad():
-            parts = [function(Tensor(images[i : i + _AT_ONCE])).data for i in range(0, len(images), _AT_ONCE)]
-        return np.concatenate(parts)
+            batches = [function(Tensor(images[i : i + _INFERENCE_BATCH])).data for i in starts]
+        return np.concatenate(batches)
 
 
 def fit(
@@ -64,12 +67,12 @@ def fit(
     steps: int = 1000,
     schedule: Schedule | None = None,
 ) -> Classifier:
-    """Train a classifier on images (N, H, W, C) in [−1, 1] and labels (N,), each image shifted by up to a pixel.
+    """Train a classifier on images (N, H, W, C) in [−1, 1] and labels (N,), with random shifts by up to a pixel.
 
-    schedule: noise each image to a time of its own, for a classifier that is to guide a sampler.
+    schedule: add noise to each image, at a time drawn for it from 0…T: for a classifier that is to guide a sampler.
     """
     rng = np.random.default_rng(seed)
-    net = Classifier(images.shape[1:], classes, rng)
+    net = Classifier(rng, images.shape[1:], classes)
     parameters = nn.ParameterVector(net)
     adam, batches = optim.Adam(parameters.values), Batches(len(images), 64, rng)
     for step in range(steps):
@@ -86,7 +89,7 @@ def fit(
 
 
 def _shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The whole batch moved by −1, 0 or 1 pixel along both axes; what comes in from outside repeats the edge."""
+    """The whole batch shifted by −1, 0 or 1 pixel along both axes; the edge is repeated where pixels are missing."""
     down, right = rng.integers(0, 3, 2)
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     return padded[:, down : down + images.shape[1], right : right + images.shape[2]]

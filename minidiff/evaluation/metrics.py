@@ -1,7 +1,7 @@
-"""How far two sets of samples lie apart.
+"""Distances between two sets of samples.
 
 Every function takes plain arrays, one sample a row (images are flattened), computes in float64 and raises
-ValueError for empty or non-finite samples and for rows of different length. F and G are the distribution
+ValueError for empty or non-finite samples and for rows of different length. F and G are the (cumulative) distribution
 functions of the two sets.
 """
 
@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Entries of a block of distances: 32 MB in float64, so that 10 000 × 10 000 points need no gigabyte.
+# Entries of a block of pairwise distances: 32 MB in float64, where all of 10 000 × 10 000 points would take 800 MB.
 BLOCK_ENTRIES = 1 << 22
 
 
 def wasserstein1(a: np.ndarray, b: np.ndarray) -> float:
-    """Wasserstein-1 of samples on the line, (n,) or (n, 1) and (m,) or (m, 1): `∫₀¹ |F⁻¹(u) − G⁻¹(u)| du`."""
+    """Wasserstein-1 of 1-D samples, (n,) or (n, 1) and (m,) or (m, 1): `∫₀¹ |F⁻¹(u) − G⁻¹(u)| du`."""
     a, b = _rows(a, b)
     if a.shape[1] != 1:
         raise ValueError(
-            f"expected samples on the line, got rows of {a.shape[1]} numbers; see sliced_wasserstein"
+            f"expected 1-D samples, got rows of {a.shape[1]} numbers; for those use sliced_wasserstein"
         )
     return _wasserstein1_sorted(np.sort(a[:, 0]), np.sort(b[:, 0]))
 
@@ -26,7 +26,7 @@ def wasserstein1(a: np.ndarray, b: np.ndarray) -> float:
 def _wasserstein1_sorted(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) == len(b):
         return float(np.mean(np.abs(a - b)))
-    # Both quantile functions are steps: between two neighbouring levels each is one of its samples.
+    # Both quantile functions are step functions: between two neighbouring levels each is constant, one of its samples.
     levels_a, levels_b = np.arange(1, len(a) + 1) / len(a), np.arange(1, len(b) + 1) / len(b)
     levels = np.union1d(levels_a, levels_b)
     gap = np.abs(a[np.searchsorted(levels_a, levels)] - b[np.searchsorted(levels_b, levels)])
@@ -36,10 +36,10 @@ def _wasserstein1_sorted(a: np.ndarray, b: np.ndarray) -> float:
 def sliced_wasserstein(
     a: np.ndarray, b: np.ndarray, rng: np.random.Generator, directions: int = 128
 ) -> float:
-    """The mean `wasserstein1` of (n, …) and (m, …) projected on `directions` random unit vectors, uniform."""
+    """The mean `wasserstein1` of (n, …) and (m, …) projected on `directions` unit vectors, drawn uniformly."""
     a, b = _rows(a, b)
     if directions < 1:
-        raise ValueError(f"directions should be at least 1, got {directions}")
+        raise ValueError(f"expected directions ≥ 1, got {directions}")
     total = 0.0
     for direction in rng.standard_normal((directions, a.shape[1])):
         direction /= np.linalg.norm(direction)
@@ -50,8 +50,8 @@ def sliced_wasserstein(
 def energy_distance(a: np.ndarray, b: np.ndarray) -> float:
     """`2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖` of (n, …) and (m, …), as a V-statistic.
 
-    The means are over all pairs, self-pairs too. Thus it is the energy distance of the two empirical laws:
-    never negative, and 0 only when they are equal. On the line it is `2 ∫ (F − G)² dx`.
+    The means are over all pairs, self-pairs included, so it is the energy distance of the two empirical distributions:
+    never negative, and 0 only when they are equal. In one dimension it is `2 ∫ (F − G)² dx`.
     """
     a, b = _rows(a, b)
     return max(0.0, 2 * _mean_distance(a, b) - _mean_distance(a, a) - _mean_distance(b, b))
@@ -65,17 +65,18 @@ def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
 def nearest_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """For each row of `a` (n, …) the Euclidean distance to the nearest row of `b` (m, …): (n,) float64.
 
-    It shows memorisation: generated samples should lie no nearer to the training data than held-out ones do.
+    A test for memorisation: generated samples should lie no nearer to the training data than held-out ones do.
     """
     a, b = _rows(a, b)
     nearest = np.concatenate([squares.argmin(axis=1) for squares in _squared_distances(a, b)])
-    # By the difference itself, so that a copy is at distance 0 and not at the root of a rounding error.
-    return np.linalg.norm(a - b[nearest], axis=1)
+    # From the difference itself, so that a copy is at distance 0 and not at the root of a rounding error.
+    distances: np.ndarray = np.linalg.norm(a - b[nearest], axis=1)
+    return distances
 
 
 def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the squared distances of some rows of `a` after others to all of `b`, as ‖x‖² + ‖y‖² − 2 x·y."""
-    # Far from the origin the products would swamp the distances.
+    """Yields, block by block of the rows of `a`, their squared distances to all of `b`: ‖x‖² + ‖y‖² − 2 x·y."""
+    # Centred, since far from the origin the subtraction would cancel most digits.
     centre = b.mean(axis=0)
     a, b = a - centre, b - centre
     a_squares, b_squares = np.square(a).sum(axis=1), np.square(b).sum(axis=1)
@@ -91,8 +92,8 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
 def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     """`gaussian_frechet` of the means and (unbiased) covariances of features (n, D) and (m, D); n, m ≥ 2.
 
-    With Inception features this is the FID; it depends on the features and is biased upwards for small n, so
-    that it only means something beside the figure of real against real samples of the same number.
+    With Inception features this is the FID (Heusel et al. 2017). It depends on the features and is biased upwards for
+    small n, so it means something only beside the same distance between as many real samples and real data.
     """
     a, b = _rows(features_a, features_b)
     if min(len(a), len(b)) < 2:
@@ -103,19 +104,19 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
 
 
 def gaussian_frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """Squared Wasserstein-2 between normal laws: `‖m_a − m_b‖² + tr(C_a + C_b − 2 (√C_a C_b √C_a)^½)`.
+    """Squared Wasserstein-2 between normal distributions: `‖m_a − m_b‖² + tr(C_a + C_b − 2 (√C_a C_b √C_a)^½)`.
 
-    Means (D,), covariances (D, D), of any rank. The last trace is the sum of the singular values of `√C_a
-    √C_b`, which, unlike a root of the product, does not turn rounding errors of 1e-16 into 1e-8.
+    Means (D,), covariances (D, D), of any rank (Dowson & Landau 1982). The last trace is the sum of the singular values
+    of `√C_a √C_b`, which, unlike a root of the product, does not turn rounding errors of 1e-16 into 1e-8.
     """
     mean_a, mean_b = np.asarray(mean_a, np.float64), np.asarray(mean_b, np.float64)
     root_a, root_b = _symmetric_root(cov_a), _symmetric_root(cov_b)
     if not mean_a.shape == mean_b.shape == root_a.shape[:1] == root_b.shape[:1]:
-        shapes = ", ".join(str(part.shape) for part in (mean_a, root_a, mean_b, root_b))
-        raise ValueError(f"expected means (D,) and covariances (D, D) of one D, got {shapes}")
+        shapes = ", ".join(str(array.shape) for array in (mean_a, root_a, mean_b, root_b))
+        raise ValueError(f"expected means (D,) and covariances (D, D) of the same D, got {shapes}")
     cross = np.linalg.svd(root_a @ root_b, compute_uv=False).sum()
-    spread = np.trace(cov_a) + np.trace(cov_b) - 2 * cross
-    return float(max(0.0, np.sum((mean_a - mean_b) ** 2) + spread))
+    covariance_term = np.trace(cov_a) + np.trace(cov_b) - 2 * cross
+    return float(max(0.0, np.sum((mean_a - mean_b) ** 2) + covariance_term))
 
 
 def _symmetric_root(cov: np.ndarray) -> np.ndarray:
@@ -125,19 +126,20 @@ def _symmetric_root(cov: np.ndarray) -> np.ndarray:
     if not square or not (np.abs(cov - cov.T) <= 1e-8 * np.abs(cov).max(initial=0)).all():
         raise ValueError(f"expected a symmetric and finite covariance (D, D), got an array {cov.shape}")
     values, vectors = np.linalg.eigh(cov)
-    # Eigenvalues that are rounding errors of 0 would enter by their roots, eight digits larger.
+    # An eigenvalue that is a rounding error of 0 would enter by its root: 1e-16 becomes 1e-8.
     noise = len(cov) * np.finfo(np.float64).eps * values.max(initial=0)
-    return vectors * np.sqrt(np.where(values > noise, values, 0)) @ vectors.T
+    root: np.ndarray = vectors * np.sqrt(np.where(values > noise, values, 0)) @ vectors.T
+    return root
 
 
 def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, b = (np.asarray(samples, np.float64) for samples in (a, b))
     for samples in (a, b):
         if samples.ndim == 0 or samples.size == 0:
-            raise ValueError(f"expected samples (n, …), at least one, got an array {samples.shape}")
+            raise ValueError(f"expected samples (n, …) with n ≥ 1, got an array {samples.shape}")
         if not np.isfinite(samples).all():
             raise ValueError(f"expected finite samples, got NaN or infinity in an array {samples.shape}")
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"expected rows of one length, got {a.shape[1]} and {b.shape[1]} numbers")
+        raise ValueError(f"expected rows of the same length, got {a.shape[1]} and {b.shape[1]} numbers")
     return a, b

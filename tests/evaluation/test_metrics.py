@@ -17,7 +17,7 @@ normal_quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / 20_000) for i in r
 
 
 def distribution_gap(a, b, power):
-    """∫ |F − G|^power dx, by way of the distribution functions."""
+    """∫ |F − G|^power dx, from the distribution functions."""
     x = np.sort(np.concatenate([a, b]))
     F, G = (np.searchsorted(np.sort(s), x[:-1], side="right") / len(s) for s in (a, b))
     return np.sum(np.abs(F - G) ** power * np.diff(x))
@@ -43,14 +43,14 @@ def test_wasserstein1_is_the_area_between_the_distribution_functions(a, b):
 
 
 @given(samples, st.integers(2, 5), st.floats(-50, 50))
-def test_wasserstein1_sees_shifts_and_scales_but_not_multiplicity(a, times, c):
+def test_wasserstein1_depends_on_shift_and_scale_but_not_on_multiplicity(a, times, c):
     many = np.repeat(a, times)
     assert metrics.wasserstein1(a, many) == 0
     assert metrics.wasserstein1(a, many + c) == pytest.approx(abs(c), abs=1e-10)
     assert metrics.wasserstein1(c * a, np.zeros(1)) == pytest.approx(abs(c) * np.abs(a).mean(), abs=1e-9)
 
 
-def test_wasserstein1_of_known_laws():
+def test_wasserstein1_of_known_distributions():
     u = (np.arange(5000) + 0.5) / 5000
     v = (np.arange(7001) + 0.5) / 7001
     assert metrics.wasserstein1(u, v**2) == pytest.approx(1 / 6, abs=1e-4)
@@ -58,14 +58,14 @@ def test_wasserstein1_of_known_laws():
     assert metrics.wasserstein1(z, 3 * z[::2]) == pytest.approx(2 * np.sqrt(2 / np.pi), abs=2e-3)
 
 
-def test_fresh_points_of_the_mixture_score_what_the_issue_says():
+def test_wasserstein1_of_two_sets_of_the_1d_mixture_is_below_0_009():
     data = datasets.load("mixture1d")
     w = metrics.wasserstein1(data.units.to_units(data.held_out), data.units.to_units(data.x))
     assert w < 0.009
 
 
-def test_wasserstein1_wants_samples_on_the_line():
-    with pytest.raises(ValueError, match="on the line"):
+def test_wasserstein1_requires_1d_samples():
+    with pytest.raises(ValueError, match="1-D"):
         metrics.wasserstein1(np.zeros((3, 2)), np.zeros((3, 2)))
 
 
@@ -73,7 +73,7 @@ def test_wasserstein1_wants_samples_on_the_line():
 
 
 @given(samples, samples, seeds)
-def test_sliced_wasserstein_on_the_line_is_wasserstein1(a, b, seed):
+def test_sliced_wasserstein_in_one_dimension_is_wasserstein1(a, b, seed):
     sliced = metrics.sliced_wasserstein(a, b, np.random.default_rng(seed), directions=3)
     assert sliced == pytest.approx(metrics.wasserstein1(a, b), abs=1e-10)
 
@@ -107,14 +107,14 @@ def test_sliced_wasserstein_draws_from_the_given_generator_only():
 
 
 @given(samples, samples)
-def test_energy_distance_on_the_line_is_twice_the_squared_gap(a, b):
+def test_energy_distance_in_one_dimension_is_twice_the_squared_gap(a, b):
     energy = metrics.energy_distance(a, b)
     assert energy == pytest.approx(2 * distribution_gap(a, b, 2), abs=1e-5)
     assert energy == pytest.approx(metrics.energy_distance(b, a), abs=1e-5)
 
 
 @given(sizes, sizes, st.integers(1, 6), seeds)
-def test_energy_distance_does_not_see_rigid_motions(n, m, d, seed):
+def test_energy_distance_is_invariant_under_rigid_motions(n, m, d, seed):
     rng = np.random.default_rng(seed)
     a, b, turn, shift = rng.standard_normal((n, d)), rng.standard_normal((m, d)), rotation(rng, d), 1e3
     moved = metrics.energy_distance(a @ turn + shift, b @ turn + shift)
@@ -122,7 +122,7 @@ def test_energy_distance_does_not_see_rigid_motions(n, m, d, seed):
 
 
 @given(sizes, st.integers(1, 6), seeds)
-def test_energy_distance_is_zero_only_between_equal_laws(n, d, seed):
+def test_energy_distance_is_zero_only_between_equal_distributions(n, d, seed):
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((n, d))
     assert metrics.energy_distance(a, a) == 0
@@ -177,7 +177,7 @@ def test_a_copy_is_at_distance_zero_exactly():
 
 
 @given(st.integers(1, 8), seeds)
-def test_frechet_of_normals_that_share_their_axes_is_a_sum_over_those(d, seed):
+def test_frechet_of_normals_with_common_axes_is_a_sum_over_those(d, seed):
     rng = np.random.default_rng(seed)
     turn, a, b, mean = (
         rotation(rng, d),
@@ -206,12 +206,12 @@ def test_frechet_of_normals_on_two_lines_has_a_closed_form(d, seed):
 
 
 @given(st.integers(2, 30), seeds)
-def test_frechet_of_normals_in_orthogonal_spaces_is_the_sum_of_their_spreads(d, seed):
+def test_frechet_of_normals_in_orthogonal_spaces_is_the_sum_of_their_variances(d, seed):
     rng = np.random.default_rng(seed)
-    turn, spread = rotation(rng, d), rng.uniform(0.5, 2, d)
-    A, B = (turn * (spread * mask) @ turn.T for mask in (np.arange(d) < d // 2, np.arange(d) >= d // 2))
+    turn, variances = rotation(rng, d), rng.uniform(0.5, 2, d)
+    A, B = (turn * (variances * mask) @ turn.T for mask in (np.arange(d) < d // 2, np.arange(d) >= d // 2))
     distance = metrics.gaussian_frechet(np.zeros(d), A, np.zeros(d), B)
-    assert distance == pytest.approx(spread.sum(), abs=1e-11 * d)
+    assert distance == pytest.approx(variances.sum(), abs=1e-11 * d)
 
 
 @given(st.integers(2, 30), st.integers(1, 20), seeds)
@@ -221,7 +221,7 @@ def test_frechet_is_zero_between_equal_features_of_any_rank(n, d, seed):
 
 
 @given(st.integers(2, 30), st.integers(2, 30), st.integers(1, 12), seeds)
-def test_frechet_sees_shifts_is_symmetric_and_does_not_see_rigid_motions(n, m, d, seed):
+def test_frechet_of_a_shift_is_its_square_and_rigid_motions_do_not_change_it(n, m, d, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((n, d)), rng.standard_normal((m, d))
     shift, turn = rng.standard_normal(d), rotation(rng, d)
@@ -231,12 +231,12 @@ def test_frechet_sees_shifts_is_symmetric_and_does_not_see_rigid_motions(n, m, d
     assert metrics.frechet_distance(a @ turn + shift, b @ turn + shift) == pytest.approx(distance, abs=1e-6)
 
 
-def test_frechet_on_the_line_compares_means_and_unbiased_spreads():
+def test_frechet_in_one_dimension_compares_means_and_unbiased_standard_deviations():
     a, b = np.array([0.0, 2.0]), np.array([5.0, 11.0])
     assert metrics.frechet_distance(a, b) == pytest.approx((1 - 8) ** 2 + (np.sqrt(2) - np.sqrt(18)) ** 2)
 
 
-def test_frechet_of_large_samples_approaches_that_of_their_laws():
+def test_frechet_of_large_samples_approaches_that_of_their_distributions():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((20_000, 3)), 1 + 2 * rng.standard_normal((20_000, 3))
     assert metrics.frechet_distance(a, b) == pytest.approx(3 + 3, rel=0.03)
@@ -254,21 +254,21 @@ PAIRWISE = (
 
 
 @pytest.mark.parametrize("metric", PAIRWISE)
-def test_what_cannot_be_compared_is_refused(metric):
+def test_samples_that_cannot_be_compared_are_refused(metric):
     good = np.arange(4.0)
     for bad in (np.array([]), np.array(1.0), np.array([0.0, np.nan, 1.0]), np.array([0.0, np.inf])):
         for pair in ((good, bad), (bad, good)):
             with pytest.raises(ValueError, match="expected"):
                 metric(*pair)
-    with pytest.raises(ValueError, match="rows of one length"):
+    with pytest.raises(ValueError, match="rows of the same length"):
         metric(np.zeros((3, 2)), np.zeros((3, 3)))
 
 
-def test_a_covariance_wants_two_samples_and_symmetry():
+def test_a_covariance_requires_two_samples_and_symmetry():
     with pytest.raises(ValueError, match="at least 2"):
         metrics.frechet_distance(np.zeros((1, 3)), np.zeros((5, 3)))
     for cov in (np.array([[1.0, 2.0], [0.0, 1.0]]), np.ones((2, 3)), np.ones(2), np.full((2, 2), np.nan)):
         with pytest.raises(ValueError, match="symmetric"):
             metrics.gaussian_frechet(np.zeros(2), np.eye(2), np.zeros(2), cov)
-    with pytest.raises(ValueError, match="one D"):
+    with pytest.raises(ValueError, match="same D"):
         metrics.gaussian_frechet(np.zeros(3), np.eye(2), np.zeros(2), np.eye(2))

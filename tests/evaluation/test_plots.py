@@ -1,4 +1,4 @@
-"""Pictures, read back pixel by pixel."""
+"""Figures and images, read back pixel by pixel."""
 
 import subprocess
 import sys
@@ -40,14 +40,14 @@ def is_red(frame):
     columns=st.none() | st.integers(1, 5),
     side=st.sampled_from([1, 100, 480]),
 )
-def test_every_image_lies_in_the_grid_in_order_each_pixel_a_square(count, size, channels, columns, side):
+def test_the_grid_holds_every_image_in_order_with_square_pixels(count, size, channels, columns, side):
     height, width = size
     images = np.random.default_rng(count).uniform(-1.2, 1.2, (count, height, width, channels))
     frame = plots.image_grid(images, columns, side)
     columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     assert frame.dtype == np.uint8 and frame.shape[2] == 3
-    # What is left over when `scale` squares a pixel are taken is the gaps: one more than there are images.
+    # A pixel is scale × scale; the rest is gaps, one more than there are images along each axis.
     scale = next(
         s
         for s in range(1, 1000)
@@ -66,7 +66,7 @@ def test_every_image_lies_in_the_grid_in_order_each_pixel_a_square(count, size, 
     assert (frame[rest] == 255).all()
 
 
-def test_a_grid_is_about_as_wide_as_asked():
+def test_a_grid_is_about_as_wide_as_requested():
     for count, size in [(64, 8), (1, 8), (9, 28), (64, 32)]:
         frame = plots.image_grid(np.zeros((count, size, size, 1)))
         assert 240 <= frame.shape[1] <= 540
@@ -77,14 +77,14 @@ def test_a_grid_is_about_as_wide_as_asked():
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 @pytest.mark.parametrize("with_data", [False, True])
-def test_points_give_a_frame_on_which_the_samples_are_red(dim, with_data):
+def test_a_frame_of_points_shows_the_samples_in_red(dim, with_data):
     samples = RNG.standard_normal((300, dim))
     frame = plots.points(samples, RNG.standard_normal((500, dim)) if with_data else None, "title")
     assert frame.shape == (480, 600, 3) and frame.dtype == np.uint8
     assert is_red(frame).sum() > 100
 
 
-def test_two_groups_of_points_are_seen_where_they_are():
+def test_two_groups_of_points_are_drawn_at_their_positions():
     frame = plots.points(
         np.repeat([[-1.0, -1.0], [1.0, 1.0]], 20, axis=0) + 0.01 * RNG.standard_normal((40, 2))
     )
@@ -94,13 +94,13 @@ def test_two_groups_of_points_are_seen_where_they_are():
 
 
 @pytest.mark.parametrize("samples", [np.zeros((1, 1)), np.full((5, 2), 3.0)], ids=["one", "equal"])
-def test_a_single_point_or_all_the_same_is_drawn_without_complaint(samples):
+def test_a_single_point_or_equal_points_are_drawn_without_warnings(samples):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert is_red(plots.points(samples)).any()
 
 
-def test_a_picture_shows_images_as_they_are_and_points_in_their_own_units(monkeypatch):
+def test_a_picture_shows_images_in_a_grid_and_points_in_their_own_units(monkeypatch):
     images = RNG.uniform(-1, 1, (4, 8, 8, 1))
     np.testing.assert_array_equal(plots.picture(images, Units(8.0, 8.0)), plots.image_grid(images))
     shown = []
@@ -115,7 +115,7 @@ def test_a_picture_shows_images_as_they_are_and_points_in_their_own_units(monkey
 
 
 @pytest.mark.parametrize("count", [1, 2, 500])
-def test_a_loss_curve_is_a_picture_with_a_line_in_it(tmp_path, count):
+def test_a_loss_curve_has_a_line(tmp_path, count):
     plots.loss_curve(range(10, 10 * count + 10, 10), 1 / np.arange(1, count + 1), tmp_path / "loss.png")
     with Image.open(tmp_path / "loss.png") as picture:
         frame = np.asarray(picture.convert("RGB"))
@@ -123,7 +123,7 @@ def test_a_loss_curve_is_a_picture_with_a_line_in_it(tmp_path, count):
     assert count == 1 or is_red(frame).sum() > 100
 
 
-def test_distances_are_a_picture_with_a_line_for_each_sampler(tmp_path):
+def test_the_figure_of_distances_has_a_line_for_each_sampler(tmp_path):
     def colours(found):
         errors = {sampler: dict.fromkeys(line, 0.001) for sampler, line in found.items()}
         plots.distances(found, errors, 0.01, "wasserstein1", tmp_path / "d.png")
@@ -137,7 +137,7 @@ def test_distances_are_a_picture_with_a_line_for_each_sampler(tmp_path):
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60))
-def test_the_running_mean_is_over_the_last_tenth_of_what_went_before(values):
+def test_the_running_mean_is_over_the_last_tenth_of_the_values_so_far(values):
     expected = [np.mean(values[i + 1 - max(1, (i + 1) // 10) : i + 1]) for i in range(len(values))]
     np.testing.assert_allclose(plots._running_mean(np.array(values)), expected, rtol=1e-9, atol=1e-9)
 
@@ -148,7 +148,7 @@ def test_the_running_mean_is_over_the_last_tenth_of_what_went_before(values):
 @pytest.mark.parametrize(
     ("suffix", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("PNG", "PNG"), ("gif", "GIF")]
 )
-def test_the_suffix_says_the_format(tmp_path, suffix, kind):
+def test_the_suffix_determines_the_format(tmp_path, suffix, kind):
     frame = RNG.integers(0, 255, (20, 30, 3)).astype(np.uint8)
     path = tmp_path / f"a.{suffix}"
     plots.save(frame, path)
@@ -159,14 +159,14 @@ def test_the_suffix_says_the_format(tmp_path, suffix, kind):
 
 
 @pytest.mark.parametrize("name", ["a", "a.xyz"])
-def test_a_suffix_that_is_no_picture_s_is_refused_and_named(tmp_path, name):
+def test_a_suffix_of_no_image_format_is_refused_and_named(tmp_path, name):
     with pytest.raises(ValueError, match=name):
         plots.save(np.zeros((4, 4, 3), np.uint8), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_an_animation_has_every_frame_loops_and_rests_on_the_last(tmp_path, count):
+def test_an_animation_has_every_frame_loops_and_stays_on_the_last(tmp_path, count):
     frames = [np.full((16, 24, 3), 30 * i, np.uint8) for i in range(count)]
     plots.animate(frames, tmp_path / "a.gif", seconds=0.7)
     with Image.open(tmp_path / "a.gif") as gif:
@@ -179,16 +179,16 @@ def test_an_animation_has_every_frame_loops_and_rests_on_the_last(tmp_path, coun
             assert count == 1 or gif.info["duration"] == (1500 if i == count - 1 else 700 // count)
 
 
-def test_no_window_is_ever_opened():
+def test_pyplot_is_never_imported():
     code = "import sys; from minidiff import cli, plots; assert 'matplotlib.pyplot' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# ---- the way from noise to data
+# ---- sampling trajectories
 
 
 def states(shape, T=40):
-    """From noise at T to points of a law at 0."""
+    """States from noise at T to samples of a distribution at 0."""
     rng = np.random.default_rng(0)
     noise, clean = rng.standard_normal((2, *shape))
     mixed = [np.float32(t / T * noise + (1 - t / T) * 0.3 * clean) for t in range(T, -1, -1)]
@@ -196,9 +196,9 @@ def states(shape, T=40):
 
 
 def test_a_strip_has_a_row_of_x_t_and_one_of_x0_for_each_sample_from_first_to_last():
-    way = states((2, 3, 3, 1))
-    frame = plots.strip(way, 5)
-    shown = [way[i] for i in (0, 10, 20, 30, 40)]
+    trajectory = states((2, 3, 3, 1))
+    frame = plots.strip(trajectory, 5)
+    shown = [trajectory[i] for i in (0, 10, 20, 30, 40)]
     rows = [
         *(s.x[0] for s in shown),
         *(s.x0[0] for s in shown),
@@ -206,15 +206,14 @@ def test_a_strip_has_a_row_of_x_t_and_one_of_x0_for_each_sample_from_first_to_la
         *(s.x0[1] for s in shown),
     ]
     np.testing.assert_array_equal(frame, plots.image_grid(np.stack(rows), 5, side=960))
-    two = [*(s.x[0] for s in way[:2]), *(s.x0[0] for s in way[:2]), *(s.x[1] for s in way[:2])]
-    np.testing.assert_array_equal(
-        plots.strip(way[:2], 5), plots.image_grid(np.stack([*two, *(s.x0[1] for s in way[:2])]), 2, side=960)
-    )  # no more columns than there are states
+    few = trajectory[:2]  # no more columns than there are states
+    rows = [*(s.x[0] for s in few), *(s.x0[0] for s in few), *(s.x[1] for s in few), *(s.x0[1] for s in few)]
+    np.testing.assert_array_equal(plots.strip(few, 5), plots.image_grid(np.stack(rows), 2, side=960))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 @pytest.mark.parametrize("with_data", [False, True])
-def test_a_density_through_time_is_drawn_in_any_dimension(dim, with_data):
+def test_the_density_over_time_is_drawn_in_any_dimension(dim, with_data):
     units = Units((1.0,) * dim, (2.0,) * dim)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -224,7 +223,7 @@ def test_a_density_through_time_is_drawn_in_any_dimension(dim, with_data):
     assert frame.dtype == np.uint8 and frame.shape[2] == 3 and is_red(frame).sum() > 100
 
 
-def test_a_single_point_through_time_is_drawn_without_complaint():
+def test_the_trajectory_of_a_single_point_is_drawn_without_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for dim in (1, 2):

@@ -1,4 +1,4 @@
-"""A report tells good samples from bad ones, and says what real data would get."""
+"""Reports: good samples score better than bad ones, beside the floor of real data."""
 
 import functools
 import json
@@ -9,14 +9,14 @@ import pytest
 from minidiff import classifier, datasets, schedules
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.oracles import Gaussian, Mixture
-from minidiff.evaluation import reports as evaluation
+from minidiff.evaluation import reports
 from minidiff.evaluation.reports import compare, evaluate, table
 
 DIGITS = datasets.load("digits")
 
 
 @pytest.fixture
-def quick_judge(monkeypatch):
+def quick_classifier(monkeypatch):
     monkeypatch.setattr(classifier, "fit", functools.partial(classifier.fit, steps=100))
 
 
@@ -31,7 +31,7 @@ def unlabelled_images():
 
 
 def real(data, count):
-    """Held-out-like samples that the report has not seen: fresh from the training part, in another order."""
+    """Real samples, from the training set in a random order."""
     return data.x[np.random.default_rng(9).permutation(len(data.x))[:count]]
 
 
@@ -39,7 +39,7 @@ def noise(data, count):
     return np.random.default_rng(1).standard_normal((count, *data.x.shape[1:]), dtype=np.float32)
 
 
-def figures_with_a_floor(report):
+def metrics_with_a_floor(report):
     return [name for name in report if f"{name}_floor" in report]
 
 
@@ -54,7 +54,7 @@ def figures_with_a_floor(report):
 )
 def test_real_data_scores_near_its_floor_and_noise_far_from_it(data, keys):
     good, bad = evaluate(real(data, 1000), data), evaluate(noise(data, 1000), data)
-    assert set(figures_with_a_floor(good)) == keys
+    assert set(metrics_with_a_floor(good)) == keys
     for name in keys:
         assert good[f"{name}_floor"] == bad[f"{name}_floor"] > 0
         assert good[name] < 4 * good[f"{name}_floor"]
@@ -67,7 +67,7 @@ def test_points_are_measured_in_their_own_units():
     assert report["wasserstein1"] == pytest.approx(data.units.scale[0], rel=1e-3)
 
 
-def test_a_labelled_data_set_is_judged_by_its_classes_as_well(quick_judge):
+def test_labelled_images_are_measured_by_a_classifier_as_well(quick_classifier):
     good, bad = evaluate(real(DIGITS, 300), DIGITS), evaluate(noise(DIGITS, 300), DIGITS)
     assert set(good) == {
         "sliced_wasserstein",
@@ -77,7 +77,7 @@ def test_a_labelled_data_set_is_judged_by_its_classes_as_well(quick_judge):
         "classifier_accuracy",
         "confidence",
         "confidence_of_held_out",
-        "class_shares",
+        "class_fractions",
         "frechet_distance",
         "frechet_distance_floor",
     }
@@ -85,103 +85,108 @@ def test_a_labelled_data_set_is_judged_by_its_classes_as_well(quick_judge):
     assert bad["frechet_distance"] > 5 * bad["frechet_distance_floor"]
     assert good["classifier_accuracy"] == bad["classifier_accuracy"] > 0.85
     assert good["confidence"] > bad["confidence"]
-    assert len(good["class_shares"]) == 10 and sum(good["class_shares"]) == pytest.approx(1, abs=1e-3)
-    assert 0.04 < min(good["class_shares"]) <= max(good["class_shares"]) < 0.2
+    assert len(good["class_fractions"]) == 10 and sum(good["class_fractions"]) == pytest.approx(1, abs=1e-3)
+    assert 0.04 < min(good["class_fractions"]) <= max(good["class_fractions"]) < 0.2
 
 
-def test_memorised_images_are_found_out_and_new_ones_are_not():
+def test_memorised_images_are_detected_and_new_ones_are_not():
     data = unlabelled_images()
     copies, new = evaluate(data.x[:100], data), evaluate(data.held_out, data)
     assert copies["nearest_training_image"] == 0
     assert new["nearest_training_image"] == new["nearest_training_image_of_held_out"] > 1
 
 
-def test_the_same_samples_and_seed_give_the_same_report(quick_judge):
+def test_the_same_samples_and_seed_give_the_same_report(quick_classifier):
     samples = real(DIGITS, 50)
     assert evaluate(samples, DIGITS, seed=3) == evaluate(samples, DIGITS, seed=3)
 
 
-def test_a_report_is_plain_numbers_that_json_keeps(quick_judge):
+def test_a_report_survives_json(quick_classifier):
     report = evaluate(real(DIGITS, 50), DIGITS)
     assert json.loads(json.dumps(report)) == report
 
 
-def test_more_samples_than_there_are_real_ones_are_no_trouble():
+def test_there_may_be_more_samples_than_real_ones():
     data = unlabelled_images()
     assert evaluate(noise(data, 1500), data)["sliced_wasserstein"] > 0
 
 
-def test_nothing_held_out_is_said_and_not_guessed():
+def test_data_with_nothing_held_out_is_refused():
     data = datasets.from_raw("few", np.arange(3.0))
     assert data.held_out is None
     with pytest.raises(ValueError, match=r"few.*held out"):
         evaluate(data.x, data)
 
 
-def test_held_out_images_without_labels_are_not_called_all_wrong(quick_judge):
+def test_held_out_images_without_labels_have_no_accuracy_of_zero(quick_classifier):
     levels = DIGITS.units.to_units(DIGITS.x)
     data = datasets.from_raw("half", levels, DIGITS.labels, held_out=levels[:50], limits=(0, 16))
     assert evaluate(real(data, 50), data).get("classifier_accuracy") != 0
 
 
-def test_samples_of_a_class_are_measured_beside_that_class_alone(quick_judge):
+def test_samples_of_a_class_are_compared_with_that_class_alone(quick_classifier):
     sevens = DIGITS.x[DIGITS.labels == 7]
-    asked = np.full(len(sevens), 7)
-    report = evaluate(sevens, DIGITS, asked=asked)
-    assert report["seen_as_asked"] == pytest.approx(report["class_shares"][7], abs=1e-4)
-    assert report["seen_as_asked"] > 0.9
+    report = evaluate(sevens, DIGITS, labels=np.full(len(sevens), 7))
+    assert report["classified_as_requested"] == pytest.approx(report["class_fractions"][7], abs=1e-4)
+    assert report["classified_as_requested"] > 0.9
     assert report["nearest_training_image"] == 0
     assert report["frechet_distance"] == pytest.approx(report["frechet_distance_floor"], rel=1e-6)
-    eights = evaluate(DIGITS.x[DIGITS.labels == 8], DIGITS, asked=np.full((DIGITS.labels == 8).sum(), 7))
-    assert eights["seen_as_asked"] < 0.05 and eights["nearest_training_image"] > 1
-    assert eights["frechet_distance"] > 4 * eights["frechet_distance_floor"]
+    eights = DIGITS.x[DIGITS.labels == 8]
+    wrong = evaluate(eights, DIGITS, labels=np.full(len(eights), 7))
+    assert wrong["classified_as_requested"] < 0.05 and wrong["nearest_training_image"] > 1
+    assert wrong["frechet_distance"] > 4 * wrong["frechet_distance_floor"]
 
 
-def test_a_class_of_which_nothing_is_held_out_is_said():
+def test_a_class_of_which_nothing_is_held_out_is_refused():
     with pytest.raises(ValueError, match=r"nothing of class \[12\] held out"):
-        evaluate(DIGITS.x[:5], DIGITS, asked=np.full(5, 12))
+        evaluate(DIGITS.x[:5], DIGITS, labels=np.full(5, 12))
 
 
-def test_the_classes_asked_for_are_those_of_the_data_in_another_order():
-    labels = evaluation.labels_like(DIGITS, len(DIGITS.x), 3)
+def test_the_requested_classes_are_those_of_the_data_in_another_order():
+    labels = reports.labels_like(DIGITS, len(DIGITS.x), 3)
     assert np.array_equal(np.bincount(labels), np.bincount(DIGITS.labels))
     assert not np.array_equal(labels, DIGITS.labels)
-    assert np.array_equal(evaluation.labels_like(DIGITS, 3 * len(DIGITS.x), 3), np.tile(labels, 3))
+    assert np.array_equal(reports.labels_like(DIGITS, 3 * len(DIGITS.x), 3), np.tile(labels, 3))
 
 
-# ---- what the model pays
+def test_classes_of_data_without_labels_cannot_be_requested():
+    with pytest.raises(ValueError, match="plain has none"):
+        reports.labels_like(unlabelled_images(), 3)
 
 
-def test_points_are_described_in_their_own_units_with_the_exact_model_at_their_entropy():
+# ---- compression
+
+
+def test_bits_of_points_in_their_own_units_are_their_entropy_under_the_exact_model():
     """With the exact ε of a Gaussian and σ² = β the bound is near the entropy, ½ log₂ 2πe s² bits a coordinate."""
-    rng, spread = np.random.default_rng(0), 5.0
-    data = datasets.from_raw("wide", 2 + spread * rng.standard_normal((20_000, 1)))
+    rng, std = np.random.default_rng(0), 5.0
+    data = datasets.from_raw("wide", 2 + std * rng.standard_normal((20_000, 1)))
     schedule = schedules.linear(1000)
     denoiser = Denoiser(Gaussian([0.0], [[1.0]]).network(schedule), schedule)
-    report, rate, rmse = evaluation.compression(denoiser, data, "large")
-    entropy = np.log2(2 * np.pi * np.e * spread**2) / 2
+    report, rate, rmse = reports.compression(denoiser, data, "large")
+    entropy = np.log2(2 * np.pi * np.e * std**2) / 2
     assert abs(report["bits_per_dim"] - entropy) < 4 * report["bits_per_dim_error"] + 0.15
-    parts = sum(report[f"bits_per_dim_{name}"] for name in ("prior", "steps", "data"))
-    assert parts == pytest.approx(report["bits_per_dim"])
+    total = sum(report[f"bits_per_dim_{name}"] for name in ("prior", "steps", "data"))
+    assert total == pytest.approx(report["bits_per_dim"])
     assert rate[0] == pytest.approx(report["bits_per_dim_prior"], abs=0.01)
-    assert rmse[0] == pytest.approx(spread, rel=0.1) and rmse[-1] < 0.1 * spread
+    assert rmse[0] == pytest.approx(std, rel=0.1) and rmse[-1] < 0.1 * std
     assert np.all(np.diff(rate) > 0) and rate.shape == rmse.shape
 
 
-def test_images_with_levels_are_described_by_a_probability_and_others_by_a_density():
-    assert evaluation.levels(DIGITS) == 17
+def test_images_with_levels_are_encoded_by_a_probability_and_others_by_a_density():
+    assert reports.levels(DIGITS) == 17
     real_valued = datasets.from_raw("real", np.random.default_rng(0).random((50, 4, 4)))
-    assert evaluation.levels(real_valued) is None
-    assert evaluation.levels(points("moons")) is None
+    assert reports.levels(real_valued) is None
+    assert reports.levels(points("moons")) is None
     schedule = schedules.cosine(20)
     denoiser = Denoiser(lambda x, t: np.zeros_like(x), schedule, "x0")
-    report, _, rmse = evaluation.compression(denoiser, DIGITS, "small")
+    report, _, rmse = reports.compression(denoiser, DIGITS, "small")
     assert report["bits_per_dim_data"] > 0 and report["bits_per_dim_error"] > 0
     blank = 8 * np.sqrt((DIGITS.held_out**2).mean())  # x̂_0 = 0 is 8 of 0…16
     assert rmse[0] == pytest.approx(blank, rel=0.05) and rmse[-1] == pytest.approx(rmse[0])
 
 
-def test_a_network_that_knows_classes_is_told_that_of_each_image_which_it_describes():
+def test_compression_by_class_conditions_the_network_on_the_label_of_each_image():
     seen, schedule = [], schedules.cosine(20)
 
     def net(x, t, label=None):
@@ -189,38 +194,38 @@ def test_a_network_that_knows_classes_is_told_that_of_each_image_which_it_descri
         return np.zeros_like(x)
 
     denoiser = Denoiser(net, schedule, "x0")
-    evaluation.compression(denoiser, DIGITS, "small")
+    reports.compression(denoiser, DIGITS, "small")
     assert all(label is None for _, label in seen)
     seen.clear()
-    evaluation.compression(denoiser, DIGITS, "small", asked=np.arange(10))
+    reports.compression(denoiser, DIGITS, "small", labels=np.arange(10))
     order = np.random.default_rng(0).permutation(len(DIGITS.held_out))[: seen[0][0]]
     assert all(np.array_equal(label, DIGITS.held_out_labels[order]) for _, label in seen)
     seen.clear()
-    evaluation.compression(denoiser, DIGITS, "small", asked=np.array([7, 7]))
+    reports.compression(denoiser, DIGITS, "small", labels=np.array([7, 7]))
     assert all(n == (DIGITS.held_out_labels == 7).sum() and np.all(label == 7) for n, label in seen)
 
 
-def test_where_nothing_is_held_out_there_is_nothing_to_describe():
+def test_compression_with_nothing_held_out_is_refused():
     data = datasets.from_raw("few", np.arange(3.0))
     schedule = schedules.cosine(20)
     with pytest.raises(ValueError, match="held out"):
-        evaluation.compression(Denoiser(lambda x, t: x, schedule), data, "large")
+        reports.compression(Denoiser(lambda x, t: x, schedule), data, "large")
 
 
-def test_a_figure_with_an_error_is_printed_with_it():
+def test_a_metric_with_an_error_is_printed_with_it():
     (line,) = table({"bits_per_dim": 1.5, "bits_per_dim_error": 0.25}).splitlines()
     assert "bits per dim" in line and "1.5000" in line and "± 0.2500" in line
 
 
-# ---- samplers beside each other
+# ---- the comparison of samplers
 
 
-def test_samplers_are_compared_at_numbers_of_evaluations_that_are_kept_to():
-    """With the exact ε: more evaluations come closer, and of a second-order sampler twenty do.
+def test_a_comparison_keeps_to_its_nfe_and_distances_fall_with_it():
+    """With the exact ε the distance falls with the NFE, and 20 are enough for a second-order sampler.
 
-    1000 samples beside 1000: their shares of the three peaks alone make distances up to about 0.03.
+    1000 samples against 1000: the random weights of the three peaks alone make distances up to about 0.03.
     """
-    data, schedule, asked = points("mixture1d"), schedules.linear(120, 1e-3, 0.15), []
+    data, schedule, batches = points("mixture1d"), schedules.linear(120, 1e-3, 0.15), []
     offset, scale = data.units.offset[0], data.units.scale[0]
     scaled = Mixture(
         [0.3, 0.4, 0.3],
@@ -230,47 +235,47 @@ def test_samplers_are_compared_at_numbers_of_evaluations_that_are_kept_to():
     truth = scaled.network(schedule)
 
     def net(x, t):
-        asked.append(len(x))
+        batches.append(len(x))
         return truth(x, t)
 
     found = compare(Denoiser(net, schedule), data, ["ddpm", "heun", "dpmpp_2m"], 1000)
     assert found.distance == "wasserstein1" and list(found.samplers) == ["ddpm", "heun", "dpmpp_2m"]
-    assert sum(asked) <= 3 * 1000 * (5 + 10 + 20 + 50 + 100 + 120)
-    for by_evaluations in found.samplers.values():
-        assert list(by_evaluations) == [5, 10, 20, 50, 100, 120]
-        assert by_evaluations[5] > 2 * by_evaluations[120]
-        assert by_evaluations[120] < 0.045
+    assert sum(batches) <= 3 * 1000 * (5 + 10 + 20 + 50 + 100 + 120)
+    for by_nfe in found.samplers.values():
+        assert list(by_nfe) == [5, 10, 20, 50, 100, 120]
+        assert by_nfe[5] > 2 * by_nfe[120]
+        assert by_nfe[120] < 0.045
     assert found.samplers["dpmpp_2m"][20] < 0.045
     assert 0 < found.floor < 0.045
 
 
-def test_labelled_images_are_compared_by_a_classifier_s_features(quick_judge):
+def test_labelled_images_are_compared_by_a_classifier_s_features(quick_classifier):
     schedule = schedules.linear(5, 0.1, 0.9)
     found = compare(Denoiser(lambda x, t: 0.5 * x, schedule, "x0"), DIGITS, ["unipc"], 60)
     assert found.distance == "frechet_distance"
     assert found.samplers["unipc"][5] > 3 * found.floor > 0
 
 
-def test_samplers_that_draw_a_class_are_compared_beside_that_class_alone(quick_judge):
-    told, asked, schedule = [], np.full(60, 7), schedules.linear(5, 0.1, 0.9)
+def test_samplers_conditioned_on_a_class_are_compared_with_that_class_alone(quick_classifier):
+    seen, labels, schedule = [], np.full(60, 7), schedules.linear(5, 0.1, 0.9)
 
     def net(x, t, label):
-        told.append(label)
+        seen.append(label)
         return 0.5 * x
 
-    found = compare(Denoiser(net, schedule, "x0", label=asked), DIGITS, ["unipc"], 60, asked=asked)
-    assert all(np.array_equal(label, asked) for label in told)
-    report = evaluate(noise(DIGITS, 60), DIGITS, asked=asked)
+    found = compare(Denoiser(net, schedule, "x0", label=labels), DIGITS, ["unipc"], 60, labels=labels)
+    assert all(np.array_equal(label, labels) for label in seen)
+    report = evaluate(noise(DIGITS, 60), DIGITS, labels=labels)
     assert found.floor == report["frechet_distance_floor"]
 
 
-def test_the_error_of_a_distance_is_the_spread_of_it_over_other_draws_of_noise():
+def test_the_error_of_a_distance_is_its_standard_deviation_over_draws_of_noise():
     data, schedule = points("mixture1d"), schedules.linear(8, 0.1, 0.9)
     denoiser = Denoiser(Gaussian([0.0], [[1.0]]).network(schedule), schedule)
     found = [compare(denoiser, data, ["ddpm"], 300, seed) for seed in range(12)]
-    spread = np.std([f.samplers["ddpm"][8] for f in found], ddof=1)
-    said = np.mean([f.errors["ddpm"][8] for f in found])
-    assert spread / 2 < said < 2 * spread
+    observed = np.std([f.samplers["ddpm"][8] for f in found], ddof=1)
+    estimated = np.mean([f.errors["ddpm"][8] for f in found])
+    assert observed / 2 < estimated < 2 * observed
 
 
 def test_each_measurement_is_reported():
@@ -278,25 +283,25 @@ def test_each_measurement_is_reported():
     denoiser = Denoiser(lambda x, t: x, schedules.linear(8, 0.1, 0.9), "x0")
     found = compare(denoiser, data, ["ddim", "pc"], 30, report=lambda done, total: seen.append((done, total)))
     assert found.distance == "sliced_wasserstein"
-    assert seen == [(done, 4) for done in (1, 2, 3, 4)]  # 5 and T = 8 evaluations of each
+    assert seen == [(done, 4) for done in (1, 2, 3, 4)]  # NFE 5 and T = 8 for each
 
 
-def test_a_comparison_needs_something_held_out():
+def test_a_comparison_with_nothing_held_out_is_refused():
     data = datasets.from_raw("few", np.arange(3.0))
     with pytest.raises(ValueError, match=r"few.*held out"):
         compare(Denoiser(lambda x, t: x, schedules.linear(8, 0.1, 0.9), "x0"), data, ["ddim"], 3)
 
 
-def test_a_comparison_s_table_has_a_line_a_sampler_and_a_column_a_number_of_evaluations():
-    found = evaluation.Comparison(
+def test_the_table_of_a_comparison_has_a_row_for_each_sampler_a_column_for_each_nfe():
+    found = reports.Comparison(
         "wasserstein1",
         {"ddpm": {5: 0.5, 10: 0.25}, "heun": {5: 0.125, 10: 1}},
         {"ddpm": {5: 0.02, 10: 0.03}, "heun": {5: 0.04, 10: 0.05}},
         0.01,
     )
-    lines = [line.split() for line in evaluation.comparison_table(found).splitlines()]
+    lines = [line.split() for line in reports.comparison_table(found).splitlines()]
     assert lines == [
-        ["evaluations", "5", "10"],
+        ["NFE", "5", "10"],
         ["ddpm", "0.5000", "0.2500"],
         ["±", "0.0200", "0.0300"],
         ["heun", "0.1250", "1.0000"],
@@ -308,21 +313,21 @@ def test_a_comparison_s_table_has_a_line_a_sampler_and_a_column_a_number_of_eval
 # ---- the table
 
 
-def test_the_table_has_a_line_a_figure_with_that_of_real_data_beside_it():
+def test_the_table_has_a_line_for_each_metric_with_that_of_real_data_beside_it():
     report = {
         "sliced_wasserstein": 0.25,
         "sliced_wasserstein_floor": 0.125,
         "confidence": 0.9,
         "confidence_of_held_out": 0.95,
         "classifier_accuracy": 0.97,
-        "class_shares": [0.1, 0.9],
+        "class_fractions": [0.1, 0.9],
     }
     lines = table(report).splitlines()
     assert [line.split("  ")[1] for line in lines] == [
         "sliced wasserstein",
         "confidence",
         "classifier accuracy",
-        "class shares",
+        "class fractions",
     ]
     assert "0.2500" in lines[0] and "real data 0.1250" in lines[0]
     assert "0.9000" in lines[1] and "real data 0.9500" in lines[1]
@@ -330,10 +335,10 @@ def test_the_table_has_a_line_a_figure_with_that_of_real_data_beside_it():
     assert "10.0 90.0" in lines[3] and "%" in lines[3]
 
 
-def test_every_figure_of_a_report_is_in_the_table(quick_judge):
+def test_every_metric_of_a_report_is_in_the_table(quick_classifier):
     report = evaluate(real(DIGITS, 50), DIGITS)
     text = table(report)
     for value in report.values():
         if not isinstance(value, list):
             assert f"{value:.4f}" in text
-    assert evaluation.table({}) == ""
+    assert reports.table({}) == ""
