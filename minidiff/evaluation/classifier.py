@@ -29,14 +29,14 @@ class Classifier(nn.Module):
     def __init__(self, rng: np.random.Generator, shape: tuple[int, int, int], classes: int) -> None:
         height, width, channels = shape
         self.classes = classes
-        self.convolutions, self.norms = [Conv2d(channels, 32, 3, rng)], [GroupNorm(32, 8, silu=True)]
+        self.convolutions, self.norms = [Conv2d(rng, channels, 32, 3)], [GroupNorm(32, 8, silu=True)]
         channels = 32
         while min(height, width) >= 8:
-            self.convolutions.append(Conv2d(channels, 64, 3, rng, stride=2, padding=((1, 1), (1, 1))))
+            self.convolutions.append(Conv2d(rng, channels, 64, 3, stride=2, padding=((1, 1), (1, 1))))
             self.norms.append(GroupNorm(64, 8, silu=True))
             height, width, channels = (height + 1) // 2, (width + 1) // 2, 64
-        self.hidden = Linear(height * width * channels, FEATURES, rng)
-        self.logits = Linear(FEATURES, classes, rng)
+        self.hidden = Linear(rng, height * width * channels, FEATURES)
+        self.logits = Linear(rng, FEATURES, classes)
 
     def features_of(self, x: Tensor) -> Tensor:
         """x (B, H, W, C) → the hidden layer (B, 64)."""

@@ -143,7 +143,8 @@ class ScheduleOptions(Options):
 
 
 def _function(schedule: str) -> Callable[..., schedules.Schedule]:
-    return schedules.SCHEDULES[schedule]
+    function: Callable[..., schedules.Schedule] = schedules.SCHEDULES[schedule]
+    return function
 
 
 @dataclass(frozen=True)
