@@ -1,4 +1,4 @@
-"""The arguments of kernels: any memory layout is accepted; invalid ones are refused with a message, before a kernel runs."""
+"""The arguments of kernels: any memory layout is accepted; invalid ones are refused before a kernel runs."""
 
 import contextlib
 import inspect

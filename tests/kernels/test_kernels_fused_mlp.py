@@ -41,7 +41,7 @@ def assert_near(got, exact, roundings):
     assert np.abs(got - exact).max(initial=0) <= roundings * ROUNDING * scale
 
 
-def all_results(net, g):
+def outcome(net, g):
     """Everything that is computed, forward and backward, in one list."""
     x, weights, biases, tables, index = net
     y, z = kernels.perceptron(x, weights, biases, tables, index, True)
@@ -65,7 +65,7 @@ def test_value_and_gradients_match_the_reference(batch, dim, width, depth, kinds
     _, weights, *_ = wide_network(*net)
     kept = z.copy()
     dx, dw, db = reference.perceptron_backward(*wide(g, net[0]), weights, z)
-    for got, exact in zip(all_results(net, g), [y, kept, dx, *dw, *db, z], strict=True):
+    for got, exact in zip(outcome(net, g), [y, kept, dx, *dw, *db, z], strict=True):
         assert_near(got, exact, 64)
     np.testing.assert_array_equal(kernels.perceptron(*net, False)[0], kernels.perceptron(*net, True)[0])
     assert kernels.perceptron(*net, False)[1] is None
@@ -75,7 +75,7 @@ def test_outputs_may_be_more_or_fewer_than_inputs():
     net, g = network(70, dim=3, width=20, outputs=2), draw(1, 70, 2)
     y, z = reference.perceptron(*wide_network(*net), True)
     dx, dw, db = reference.perceptron_backward(*wide(g, net[0]), wide_network(*net)[1], z)
-    got = all_results(net, g)
+    got = outcome(net, g)
     assert_near(got[0], y, 64)
     for ours, exact in zip(got[2:], [dx, *dw, *db, z], strict=True):
         assert_near(ours, exact, 64)
@@ -102,7 +102,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(batch):
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
-            outs = all_results(net, g)
+            outs = outcome(net, g)
             table = one_table.copy()
             kernels.add_rows(table, outs[-1][:, 0], net[4][0])
         finally:
