@@ -34,7 +34,13 @@ def mlp(
     rng = np.random.default_rng(0)
     data = rng.standard_normal((works.POINTS, 1), dtype=np.float32)
     net = nn.MLP(rng, dim=1, width=width, T=T, time=time)
-    trainer = training.Trainer(net, schedules.linear(T), data, rng=rng, batch=batch, times="uniform")
+    trainer = training.Trainer(
+        net,
+        schedules.linear(T),
+        data,
+        options=training.TrainingOptions(batch=batch, times="uniform"),
+        rng=rng,
+    )
     return trainer.advance, batch * (2 * width + 2 * width * width)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import datasets, metrics, nn, plots, samplers, schedules, training
-from minidiff.diffusion.denoiser import Denoiser
 
 PICTURE = Path(__file__).parent / "pictures" / "02_ddpm_beside_ddim.png"
 
@@ -22,16 +21,17 @@ schedule = schedules.linear(T=1000)
 # ---- Algorithm 1
 
 net = nn.MLP(rng, dim=1, time="sinusoidal")
-trainer = training.Trainer(net, schedule, data.x, rng=rng, batch=512, lr=2e-3)
+options = training.TrainingOptions(batch=512, lr=2e-3)
+trainer = training.Trainer(net, schedule, data.x, options=options, rng=rng)
 for step in trainer.run(minutes=0.35):
     if step.step % 1000 == 0:
         print(f"step {step.step}: loss {step.loss:.4f}")
-denoiser = Denoiser(trainer.average, schedule)
+denoiser = trainer.denoiser()
 
 # ---- Algorithm 2, and DDIM
 
 x_T = samplers.initial_noise(rng, (5_000, 1))
-fifty = samplers.SPACINGS["quadratic"](schedule.T, 50)
+fifty = samplers.spaced(schedule, "quadratic", 50)
 trajectories = {
     "DDPM, 1000 steps": list(samplers.ddpm(denoiser, x_T, rng)),
     "DDIM, 50 steps": list(samplers.ddim(denoiser, x_T, rng, fifty)),

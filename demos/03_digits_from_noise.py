@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from minidiff import datasets, nn, plots, samplers, schedules, training
-from minidiff.diffusion.denoiser import Denoiser
 
 PICTURE = Path(__file__).parent / "pictures" / "03_digits_from_noise.png"
 
@@ -25,14 +24,15 @@ net = nn.UNet(
 )
 print(f"{net.count_parameters():,} parameters, {len(data.x)} digits")
 
-trainer = training.Trainer(net, schedule, data.x, rng=rng, batch=64, lr=3e-3, warmup=100)
+options = training.TrainingOptions(batch=64, lr=3e-3, warmup=100)
+trainer = training.Trainer(net, schedule, data.x, options=options, rng=rng)
 for step in trainer.run(minutes=0.5):
     if step.step % 100 == 0:
         print(f"step {step.step}: loss {step.loss:.4f}")
 
-denoiser = Denoiser(trainer.average, schedule, clip=(-1, 1))
+denoiser = trainer.denoiser(clip=(-1, 1))
 x_T = samplers.initial_noise(rng, (10, 8, 8, 1))
-states = list(samplers.ddim(denoiser, x_T, rng, samplers.SPACINGS["trailing"](schedule.T, 50)))
+states = list(samplers.ddim(denoiser, x_T, rng, samplers.spaced(schedule, "trailing", 50)))
 
 shown = states[5::7] + states[-1:]
 noisy = np.concatenate([state.x for state in shown])

@@ -31,10 +31,11 @@ def trained(data: oracles.Mixture, steps: int) -> nn.MLP:
     rng = np.random.default_rng(0)
     x = data.sample(rng, 100_000).astype(np.float32)
     net = nn.MLP(rng, dim=data.dim, time="sinusoidal")
-    trainer = training.Trainer(net, schedule, x, rng=rng, batch=1024, lr=2e-3, decay=0.999)
+    options = training.TrainingOptions(batch=1024, lr=2e-3, ema_decay=0.999)
+    trainer = training.Trainer(net, schedule, x, options=options, rng=rng)
     for _ in trainer.run(steps):
         pass
-    return trainer.average
+    return trainer.ema_net
 
 
 def errors(net: nn.MLP, data: oracles.Mixture, t: int, count: int = 10_000) -> tuple[float, float, float]:

@@ -30,11 +30,12 @@ x_T = samplers.initial_noise(np.random.default_rng(1), (count, 1))
 
 rng = np.random.default_rng(0)
 net = nn.MLP(rng, dim=1, time="sinusoidal")
-trainer = training.Trainer(net, schedule, data.astype(np.float32), rng=rng, batch=1024, lr=2e-3, decay=0.999)
+options = training.TrainingOptions(batch=1024, lr=2e-3, ema_decay=0.999)
+trainer = training.Trainer(net, schedule, data.astype(np.float32), options=options, rng=rng)
 for _ in trainer.run(6000):
     pass
 models = {
-    "trained": Denoiser(trainer.average, schedule),
+    "trained": trainer.denoiser(),
     "exact": Denoiser(distribution.network(schedule), schedule),
 }
 
@@ -61,9 +62,9 @@ print(f"floor, {count} real points: {1000 * floor:.1f} ± {1000 * np.std(real):.
 found = {}
 for model, denoiser in models.items():
     for sampler, eta in etas.items():
-        with_all = distance(denoiser, samplers.SPACINGS["trailing"](1000, 1000), eta)
+        with_all = distance(denoiser, samplers.spaced(schedule, "trailing", 1000), eta)
         for spacing in spacings:
-            few = [distance(denoiser, samplers.SPACINGS[spacing](1000, n), eta) for n in numbers[:-1]]
+            few = [distance(denoiser, samplers.spaced(schedule, spacing, n), eta) for n in numbers[:-1]]
             found[model, sampler, spacing] = [*few, with_all]
 
 print("ε        sampler         spacing    " + "".join(f"{n:>7}" for n in numbers) + "  steps")
@@ -75,7 +76,7 @@ for (model, sampler, spacing), distances in found.items():
 seconds = {}
 for n in (1000, 50):
     start = time.perf_counter()
-    distance(models["trained"], samplers.SPACINGS["quadratic"](1000, n), 1.0)
+    distance(models["trained"], samplers.spaced(schedule, "quadratic", n), 1.0)
     seconds[n] = time.perf_counter() - start
 jump = distance(models["exact"], (1000, 0), 1.0)
 print(
@@ -132,7 +133,7 @@ for sampler in etas:
     print(f"   {sampler:14}" + " / ".join(f"{1000 * d:.1f}" for d in few))
 point, worst = oracles.Gaussian([0.5], [[0.0]]), 0.0
 for eta in (0.0, 0.5, 1.0):
-    times = samplers.SPACINGS["trailing"](1000, 10)
+    times = samplers.spaced(schedule, "trailing", 10)
     plan = ddim_steps(schedule, times, eta)
     for k, (t, _) in enumerate(pairwise(times)):
         mean, variance = point.outcome(schedule, plan[:k], *point.marginal(schedule, 1000))

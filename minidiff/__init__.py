@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from minidiff.diffusion import schedules as schedules
     from minidiff.diffusion.denoiser import Denoiser as Denoiser
     from minidiff.diffusion.generation import Recipe as Recipe
+    from minidiff.diffusion.guidance import Conditioning as Conditioning
     from minidiff.evaluation import classifier as classifier
     from minidiff.evaluation import derivatives as derivatives
     from minidiff.evaluation import metrics as metrics
@@ -38,9 +39,10 @@ if TYPE_CHECKING:
     from minidiff.runs import checkpoints as checkpoints
     from minidiff.runs import presets as presets
     from minidiff.training import Trainer as Trainer
+    from minidiff.training import TrainingOptions as TrainingOptions
     from minidiff.training import objectives as objectives
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 # Where each public name lives; a name in lower case is a module.
 _HOME = {
@@ -50,8 +52,9 @@ _HOME = {
     ),
     "diffusion.denoiser": ("Denoiser",),
     "diffusion.generation": ("Recipe",),
+    "diffusion.guidance": ("Conditioning",),
     "nn": ("optim",),
-    "training": ("objectives", "Trainer"),
+    "training": ("objectives", "Trainer", "TrainingOptions"),
     "evaluation": ("metrics", "classifier", "derivatives", "plots"),
     "runs": ("checkpoints", "presets", "Run"),
 }

@@ -155,10 +155,11 @@ class Gaussian(Mixture):
         super().__init__([1.0], m[None], S[None])
         self.mean, self.covariance = self.means[0], self.covariances[0]
 
-    def marginal(self, schedule: Schedule, t: int) -> tuple[np.ndarray, np.ndarray]:
+    def marginal(self, schedule: Schedule, t: float) -> tuple[np.ndarray, np.ndarray]:
         """Mean (D,) and covariance (D, D) of q_t = N(√ᾱ m, ᾱ S + (1−ᾱ) I)."""
-        alpha_bar, noise = schedule.alpha_bar[t], schedule.one_minus_alpha_bar[t]
-        return np.sqrt(alpha_bar) * self.mean, alpha_bar * self.covariance + noise * np.eye(self.dim)
+        at = schedule.at(t)
+        covariance = at.alpha_bar * self.covariance + at.one_minus_alpha_bar * np.eye(self.dim)
+        return np.sqrt(at.alpha_bar) * self.mean, covariance
 
     def affine(self, schedule: Schedule, step: AffineStep) -> tuple[np.ndarray, np.ndarray]:
         """A (D, D) and b (D,) of a sampler's step with the exact denoiser: x_s = A x_t + b + sigma·z (O3).
@@ -167,7 +168,8 @@ class Gaussian(Mixture):
         x̂_0 = m + √ᾱ S C⁻¹ (x_t − √ᾱ m),  ε̂ = √(1−ᾱ) C⁻¹ (x_t − √ᾱ m).
         """
         centre, covariance = self.marginal(schedule, step.t)
-        signal, sigma = np.sqrt(schedule.alpha_bar[step.t]), np.sqrt(schedule.one_minus_alpha_bar[step.t])
+        at = schedule.at(step.t)
+        signal, sigma = np.sqrt(at.alpha_bar), np.sqrt(at.one_minus_alpha_bar)
         output = step.x0 * signal * self.covariance + step.eps * sigma * np.eye(self.dim)
         gain = np.linalg.solve(covariance, output)  # S and C commute, since they have the same eigenvectors
         return step.x * np.eye(self.dim) + gain, step.x0 * self.mean - gain @ centre

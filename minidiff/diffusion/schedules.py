@@ -17,7 +17,7 @@ does not correct this; its `repr` shows the resulting ᾱ_T. `cosine` suits any 
 import math
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -235,7 +235,7 @@ def falling_times(T: int, times: Sequence[int]) -> tuple[int, ...]:
     return checked
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": linear,
     "cosine": cosine,
     "quadratic": quadratic,

@@ -96,7 +96,7 @@ class Objective:
         """|x₀ − x̂₀| where |output − target| is 1."""
         if self.prediction == "x0":
             return np.ones(self.schedule.T + 1)
-        sigma = np.sqrt(self.schedule.one_minus_alpha_bar)
+        sigma: np.ndarray = np.sqrt(self.schedule.one_minus_alpha_bar)
         return sigma if self.prediction == "v" else sigma / np.sqrt(self.schedule.alpha_bar)
 
     @cached_property
@@ -119,17 +119,15 @@ class Objective:
         """The loss of each sample, the mean over its coordinates: a Tensor (B,). Arguments as of `simple_loss`."""
         x_t = noising.diffuse(self.schedule, x0, t, noise)
         output = net(Tensor(x_t), self.schedule.times[t], label, rng)
-        learned = output.shape != x0.shape
-        if learned:
-            weight = output[..., x0.shape[-1] :]
-            output = output[..., : x0.shape[-1]]
-        square = squared(output, self.target(x0, t, noise))
-        if not learned:
-            return per_sample(square) * self.weights[t].astype(x0.dtype)
+        weights: np.ndarray = self.weights[t].astype(x0.dtype)
+        target = self.target(x0, t, noise)
+        if output.shape == x0.shape:
+            return per_sample(squared(output, target)) * weights
+        square, weight = squared(output[..., : x0.shape[-1]], target), output[..., x0.shape[-1] :]
         if self.weighting == "bound":
             return per_sample(self.bound_terms(square, weight, t))
         of_variance = per_sample(self.bound_terms(square.detach(), weight, t))
-        return per_sample(square) * self.weights[t].astype(x0.dtype) + BOUND_WEIGHT * of_variance
+        return per_sample(square) * weights + of_variance * BOUND_WEIGHT
 
     def target(self, x0: np.ndarray, t: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """The target of the network's output, of the shape of x0."""

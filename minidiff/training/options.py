@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -127,24 +127,19 @@ class ScheduleOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parameters = inspect.signature(_function(self.schedule)).parameters
+        parameters = inspect.signature(schedules.SCHEDULES[self.schedule]).parameters
         for name in self._given():
             if name not in parameters:
                 raise OptionError(f"{name}: the {self.schedule} schedule has none")
 
     def build(self) -> schedules.Schedule:
         """The schedule itself."""
-        schedule = _function(self.schedule)(T=self.T, **self._given())
+        schedule = schedules.SCHEDULES[self.schedule](T=self.T, **self._given())
         return schedules.zero_terminal_snr(schedule) if self.zero_terminal_snr else schedule
 
     def _given(self) -> dict[str, float]:
         betas = {"beta_start": self.beta_start, "beta_end": self.beta_end, "beta": self.beta}
         return {name: value for name, value in betas.items() if value is not None}
-
-
-def _function(schedule: str) -> Callable[..., schedules.Schedule]:
-    function: Callable[..., schedules.Schedule] = schedules.SCHEDULES[schedule]
-    return function
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def test_the_error_of_inversion_and_sampling_falls_with_the_length_of_the_steps(
     off = []
     for steps in (50, 200, 800):
         schedule = schedules.linear(800, 1e-4, 0.03)
-        times = samplers.SPACINGS["trailing"](800, steps)
+        times = samplers.spaced(schedule, "trailing", steps)
         denoiser = exact(schedule=schedule)
         noise = final(samplers.invert(denoiser, x0, times))
         again = final(ddim(denoiser, noise, np.random.default_rng(0), times))

@@ -7,7 +7,7 @@ import pytest
 
 from minidiff import guidance, nn, samplers, schedules
 from minidiff.diffusion.denoiser import Denoiser
-from minidiff.diffusion.generation import Recipe, generate, trajectory, within
+from minidiff.diffusion.generation import Recipe, for_nfe, generate, trajectory
 from minidiff.diffusion.oracles import Gaussian
 
 SCHEDULE = schedules.linear(8, 0.05, 0.6)
@@ -23,7 +23,7 @@ RECIPES = [
     Recipe("dpmpp_2m", 5, options={"sde": True}),
     Recipe("heun", 4, "karras", {"churn": 1.0}),
     Recipe("unipc", options={"order": 3}),
-    Recipe("pc", 4, options={"corrections": 2, "r": 0.1}),
+    Recipe("pc", 4, options={"corrections": 2, "snr": 0.1}),
 ]
 
 
@@ -37,12 +37,12 @@ def rng(seed=0):
 def test_the_defaults_are_all_times_for_ddpm_and_50_quadratic_ones_for_ddim():
     paper, short = schedules.linear(), schedules.linear(20)
     assert Recipe("ddpm").times(paper) == tuple(range(1000, -1, -1))
-    assert Recipe().times(paper) == Recipe("ddim").times(paper) == samplers.SPACINGS["quadratic"](1000, 50)
+    assert Recipe().times(paper) == Recipe("ddim").times(paper) == samplers.spaced(paper, "quadratic", 50)
     for name in samplers.SAMPLERS:
         assert Recipe(name).times(short) == tuple(range(20, -1, -1))
 
 
-@pytest.mark.parametrize("spacing", samplers.SPACING_NAMES)
+@pytest.mark.parametrize("spacing", samplers.SPACINGS)
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_steps_and_spacing_are_the_requested_ones(sampler, spacing):
     schedule = schedules.linear(90, 1e-3, 0.2)
@@ -54,17 +54,17 @@ def test_the_nfe_of_a_recipe_are_known_beforehand(recipe):
     calls = []
     denoiser = Denoiser(lambda x, t: calls.append(1) or 0.4 * x, SCHEDULE)
     samplers.final(recipe.states(denoiser, np.ones((2, 1)), rng()))
-    assert recipe.evaluations(SCHEDULE) == len(calls)
+    assert recipe.nfe(SCHEDULE) == len(calls)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
-@pytest.mark.parametrize("evaluations", [1, 2, 5, 8, 30])
-def test_a_recipe_for_given_nfe_has_the_most_steps_possible(name, evaluations):
-    recipe = within(evaluations, SCHEDULE, name, spacing="trailing")
+@pytest.mark.parametrize("nfe", [1, 2, 5, 8, 30])
+def test_a_recipe_for_given_nfe_has_the_most_steps_possible(name, nfe):
+    recipe = for_nfe(nfe, SCHEDULE, name, spacing="trailing")
     assert (recipe.sampler, recipe.spacing) == (name, "trailing")
-    assert recipe.evaluations(SCHEDULE) <= evaluations
+    assert recipe.nfe(SCHEDULE) <= nfe
     if recipe.steps < 8:
-        assert Recipe(name, recipe.steps + 1).evaluations(SCHEDULE) > evaluations
+        assert Recipe(name, recipe.steps + 1).nfe(SCHEDULE) > nfe
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_a_recipe_for_given_nfe_has_the_most_steps_possible(name, evaluations):
     [
         ({"sampler": "euler"}, "ddpm, ddim.*'euler'"),
         ({"spacing": "even"}, "trailing.*'even'"),
-        ({"sampler": "ddpm", "options": {"eta": 0.5}}, "ddpm takes no eta; it is an option of ddim$"),
+        ({"sampler": "ddpm", "options": {"eta": 0.5}}, "ddpm has no option eta; it is an option of ddim$"),
         ({"sampler": "ddpm", "options": {"eta": 0.0}}, "eta"),
-        ({"sampler": "heun", "options": {"order": 2}}, "heun takes no order; it is an option of unipc$"),
-        ({"options": {"timesteps": (3, 0)}}, "takes no timesteps; it is an option of no sampler$"),
+        ({"sampler": "heun", "options": {"order": 2}}, "heun has no option order; it is an option of unipc$"),
+        ({"options": {"timesteps": (3, 0)}}, "has no option timesteps; it is an option of no sampler$"),
     ],
     ids=str,
 )
@@ -97,7 +97,7 @@ def test_an_inconsistent_recipe_is_refused_at_construction(arguments, message):
         Recipe(options={"sigma_hat": True}),
         Recipe("unipc", options={"order": 4}),
         Recipe("heun", options={"churn": -1.0}),
-        Recipe("pc", options={"r": 0.0}),
+        Recipe("pc", options={"snr": 0.0}),
         Recipe("ddpm", options={"variance": "medium"}),
         Recipe("unipc", 9),
     ],

@@ -334,15 +334,16 @@ def test_final_is_x_of_the_last_state():
 def test_final_refuses_an_exhausted_sampler():
     states = ddim(WITH_VARIANCE, np.ones((1, 1)), np.random.default_rng(0))
     final(states)
-    expected = "^expected a sampler that has steps left, got one that is already at its end: make a new one$"
+    expected = "^expected a sampler with steps left, got one that is exhausted: call it again$"
     with pytest.raises(ValueError, match=expected):
         final(states)
 
 
 def test_the_samplers_by_name():
     names = ["ddpm", "ddim", "plms", "dpmpp_2m", "heun", "unipc", "pc"]
-    assert dict(SAMPLERS) == dict(
-        zip(names, [ddpm, ddim, plms, dpmpp_2m, heun, unipc, predictor_corrector], strict=True)
+    functions = [ddpm, ddim, plms, dpmpp_2m, heun, unipc, predictor_corrector]
+    assert {name: record.function for name, record in SAMPLERS.items()} == dict(
+        zip(names, functions, strict=True)
     )
 
 
@@ -358,7 +359,7 @@ def test_an_eta_that_needs_too_much_noise_is_refused_with_the_largest_possible()
     at_the_limit = ddim_steps(SHORT, times, limit * (1 - 1e-12))[0]
     assert at_the_limit.eps == pytest.approx(0, abs=1e-5)
     assert at_the_limit.sigma**2 == pytest.approx(SHORT.one_minus_alpha_bar[10])
-    with pytest.raises(ValueError, match=rf"step 20 → 10: at most {limit:.4g}"):
+    with pytest.raises(ValueError, match=rf"step 20 → 10: expected at most {limit:.4g}"):
         ddim_steps(SHORT, times, limit * (1 + 1e-9))
     with pytest.raises(ValueError, match="step 2 → 1"):
         ddim_steps(SHORT, (2, 1, 0), 1e6)
@@ -421,16 +422,16 @@ def test_a_network_with_an_embedding_table_refuses_real_times(sampler, options):
 @pytest.mark.parametrize(
     ("sampler", "options", "message"),
     [
-        (ddim, {"eta": 0.5, "sigma_hat": True}, "sigma_hat goes with eta = 1"),
+        (ddim, {"eta": 0.5, "sigma_hat": True}, "sigma_hat requires eta = 1"),
         (heun, {"churn": -1.0}, "expected churn"),
         (heun, {"churn": np.nan}, "expected churn"),
         (heun, {"churn": np.inf}, "expected churn"),
         (unipc, {"order": 0}, "expected order 1, 2 or 3"),
         (unipc, {"order": 4}, "expected order 1, 2 or 3"),
         (predictor_corrector, {"corrections": -1}, "expected corrections"),
-        (predictor_corrector, {"r": 0.0}, "r > 0"),
-        (predictor_corrector, {"r": np.nan}, "r > 0"),
-        (predictor_corrector, {"r": np.inf}, "r > 0"),
+        (predictor_corrector, {"snr": 0.0}, "snr > 0"),
+        (predictor_corrector, {"snr": np.nan}, "snr > 0"),
+        (predictor_corrector, {"snr": np.inf}, "snr > 0"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
@@ -444,7 +445,7 @@ def test_a_variance_that_was_not_learned_is_refused():
         next(
             ddpm(Denoiser(shrink, SHORT), np.ones((1, 1)), np.random.default_rng(0), None, variance="learned")
         )
-    expected = 'this denoiser says no variance, since its network learned none: take "small" or "large"'
+    expected = 'the network of this denoiser has no learned variance: use "small" or "large"'
     assert str(raised.value) == expected
 
 

@@ -53,7 +53,7 @@ NOISY = [
     (dpmpp_2m, {"sde": True}),
     (heun, {"churn": 20.0}),
     (predictor_corrector, {}),
-    (predictor_corrector, {"corrections": 3, "r": 0.05}),
+    (predictor_corrector, {"corrections": 3, "snr": 0.05}),
 ]
 
 

@@ -5,13 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff import datasets, metrics, nn, noising, schedules
-from minidiff.diffusion.denoiser import Denoiser
+from minidiff import Conditioning, datasets, metrics, nn, noising, schedules
 from minidiff.diffusion.oracles import Gaussian, Mixture, mixture1d
-from minidiff.diffusion.samplers import SPACINGS, ddim, final, initial_noise
+from minidiff.diffusion.samplers import ddim, final, initial_noise, spaced
 from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
 from minidiff.diffusion.samplers.ddim import steps as ddim_steps
-from minidiff.training.trainer import Trainer
+from minidiff.training import Trainer, TrainingOptions
 
 SHORT = schedules.linear(100, 1e-3, 0.1)
 
@@ -41,9 +40,9 @@ NETWORKS = networks()
 
 def sampled(trainer, label=None, count=1000):
     """Deterministic samples of the EMA network in 20 steps."""
-    denoiser = Denoiser(trainer.average, trainer.schedule, label=label)
+    denoiser = trainer.denoiser(Conditioning(label))
     x_T = initial_noise(np.random.default_rng(1), (count, *trainer.x.shape[1:]))
-    return final(ddim(denoiser, x_T, np.random.default_rng(2), SPACINGS["quadratic"](trainer.schedule.T, 20)))
+    return final(ddim(denoiser, x_T, np.random.default_rng(2), spaced(trainer.schedule, "quadratic", 20)))
 
 
 # ---- V10
@@ -72,7 +71,7 @@ def test_S6_distances_with_ten_and_twenty_times_fewer_steps_and_the_exact_eps():
     oracle = Gaussian([0.1], [[sigma**2]])
 
     def distance(steps, count, spacing):
-        mean, variance = oracle.outcome(schedule, steps(schedule, SPACINGS[spacing](1000, count)))
+        mean, variance = oracle.outcome(schedule, steps(schedule, spaced(schedule, spacing, count)))
         return np.hypot(mean.item() - 0.1, np.sqrt(variance.item()) - sigma) / sigma
 
     for steps, spacing, at_1000, at_100, at_50 in (
@@ -94,7 +93,9 @@ def test_S9_a_class_conditional_network_is_trained_and_sampled_by_class():
     labels = rng.integers(0, 2, 4000)
     x = (2.0 * labels - 1 + 0.2 * rng.standard_normal(4000))[:, None].astype(np.float32)
     net = nn.MLP(rng, dim=1, width=32, depth=2, T=100, classes=2)
-    trainer = Trainer(net, SHORT, x, labels, rng=rng, batch=256, lr=5e-3, warmup=20, decay=0.98)
+    trainer = Trainer(
+        net, SHORT, x, labels, TrainingOptions(batch=256, lr=5e-3, warmup=20, ema_decay=0.98), rng=rng
+    )
     list(trainer.run(300))
     for label, centre in ((0, -1), (1, 1)):
         samples = sampled(trainer, label)
@@ -112,7 +113,9 @@ def test_S11_an_mlp_of_128_units_with_time_embeddings_and_ema_samples_the_s_curv
     data, rng = datasets.load("s-curve"), np.random.default_rng(0)
     net = nn.MLP(rng, dim=2, width=128, depth=3, T=100, time="embedding")
     assert len(net.hidden) == 3 and net.times.table.shape == (100, 3 * 128)
-    trainer = Trainer(net, SHORT, data.x, rng=rng, batch=256, lr=3e-3, warmup=50, decay=0.99)
+    trainer = Trainer(
+        net, SHORT, data.x, options=TrainingOptions(batch=256, lr=3e-3, warmup=50, ema_decay=0.99), rng=rng
+    )
 
     def distance():
         return metrics.energy_distance(sampled(trainer, count=2000), data.held_out[:2000])
@@ -143,11 +146,13 @@ def test_O1_error_of_a_trained_network_against_the_exact_eps_by_t(oracle, on_ave
     rng = np.random.default_rng(0)
     x = oracle.sample(rng, 20_000).astype(np.float32)
     net = nn.MLP(rng, dim=oracle.dim, width=64, depth=3, T=100, time="sinusoidal")
-    trainer = Trainer(net, SHORT, x, rng=rng, batch=256, lr=4e-3, warmup=50, decay=0.99)
+    trainer = Trainer(
+        net, SHORT, x, options=TrainingOptions(batch=256, lr=4e-3, warmup=50, ema_decay=0.99), rng=rng
+    )
     list(trainer.run(1000))
     x0, t = oracle.sample(rng, 20_000), np.repeat(np.arange(1, 101), 200)
     x_t = noising.diffuse(SHORT, x0, t, rng.standard_normal(x0.shape))
-    error = (trainer.average(x_t.astype(np.float32), t) - oracle.eps(SHORT, x_t, t)) ** 2
+    error = (trainer.ema_net(x_t.astype(np.float32), t) - oracle.eps(SHORT, x_t, t)) ** 2
     by_t = error.reshape(100, -1).mean(axis=1)
     assert by_t.mean() < on_average
     assert by_t[9:].max() < from_10_on

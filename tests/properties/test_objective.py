@@ -12,8 +12,8 @@ from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.oracles import Gaussian
 from minidiff.diffusion.samplers import ddim, final, initial_noise
 from minidiff.diffusion.samplers.ancestral import steps as ddpm_steps
+from minidiff.training import Trainer, TrainingOptions
 from minidiff.training.objectives import antithetic_times, simple_loss, uniform_times
-from minidiff.training.trainer import Trainer
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -189,7 +189,11 @@ def test_S1_training_lowers_the_loss_and_eps_theta_approaches_the_closed_form():
     rng = np.random.default_rng(0)
     x = gaussian.sample(rng, 4000).astype(np.float32)
     trainer = Trainer(
-        nn.MLP(rng, dim=1, width=32, depth=2, T=20), schedule, x, rng=rng, lr=5e-3, warmup=20, decay=0.99
+        nn.MLP(rng, dim=1, width=32, depth=2, T=20),
+        schedule,
+        x,
+        options=TrainingOptions(lr=5e-3, warmup=20, ema_decay=0.99),
+        rng=rng,
     )
     exact = gaussian.network(schedule)
     t = np.tile(np.arange(1, 21), 100)
@@ -197,7 +201,7 @@ def test_S1_training_lowers_the_loss_and_eps_theta_approaches_the_closed_form():
     x_t = noising.diffuse(schedule, x[:2000], t, noise)
 
     def distance():
-        return float(np.mean((trainer.average(x_t, t) - exact(x_t, t)) ** 2))
+        return float(np.mean((trainer.ema_net(x_t, t) - exact(x_t, t)) ** 2))
 
     before = distance()
     losses = [step.loss for step in trainer.run(600)]
