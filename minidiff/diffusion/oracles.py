@@ -337,10 +337,10 @@ class _Impulses(np.random.Generator):
         """The index j of the first of the next `count` numbers drawn."""
         key = (*self.key, self.draws)
         self.draws += 1
-        if self.batch == 1:
+        if self.batch == 1 and key not in self.columns:
             end = next(reversed(self.columns.values())).stop if self.columns else 0
             self.columns[key] = range(end, end + count)
-        elif key not in self.columns or len(self.columns[key]) != count:
+        if key not in self.columns or len(self.columns[key]) != count:
             raise ValueError(
                 "outcome_of expects the same draws for any number of samples: this sampler draws others for "
                 f"{self.batch} than for one"

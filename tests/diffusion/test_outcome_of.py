@@ -60,6 +60,12 @@ def into_given_memory(rng, x):
     return out
 
 
+def from_blocks_of_blocks(rng, x):
+    """Streams of 2 samples each, spawned in pairs."""
+    streams = [half for pair in rng.spawn(-(-len(x) // 4)) for half in pair.spawn(2)]
+    return np.concatenate([stream.standard_normal((2, x.shape[1])) for stream in streams])[: len(x)]
+
+
 NORMAL_DRAWS = {
     "x.shape": lambda rng, x: rng.standard_normal(x.shape),
     "keyword": lambda rng, x: rng.standard_normal(size=(len(x), 2)),
@@ -78,6 +84,7 @@ NORMAL_DRAWS = {
     "normal, array of scales": lambda rng, x: rng.normal(0.0, np.full(x.shape, 0.5)) / 0.5,
     "NoiseSource": lambda rng, x: NoiseSource(rng, x.shape, x.dtype)(),
     "spawned": lambda rng, x: rng.spawn(1)[0].normal(size=x.shape),
+    "spawned in blocks of blocks": from_blocks_of_blocks,
     "spawned twice": lambda rng, x: rng.spawn(1)[0].spawn(1)[0].standard_normal(x.shape),
 }
 
@@ -177,6 +184,7 @@ def test_outcome_of_refuses_draws_that_depend_on_the_batch():
         lambda rng, x: rng.spawn(1)[0].standard_normal((2 * len(x), *x.shape[1:]))[
             len(x) :
         ],  # rows of no sample
+        lambda rng, x: rng.spawn(1)[0].standard_normal((len(x) + 1, *x.shape[1:]))[1:],
         lambda rng, x: x * rng.standard_normal(x.shape),
         lambda rng, x: rng.normal(0.0, np.abs(x)),
     ],
