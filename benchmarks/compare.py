@@ -5,14 +5,14 @@
     python benchmarks/compare.py --peer-python PY   peers run by another interpreter, where they are installed
 
 Prints a table and writes it as JSON (--json FILE, benchmarks/figures.json if not given). For each framework the
-median in milliseconds, the least, and the spread of the rounds; then how many times faster minidiff is than the fastest
-peer, both in the same rounds; the share of the machine's arithmetic that minidiff reaches; and peak memory of the
-process in MB. The arithmetic's limit is the product of two matrices of 1024², in minidiff's kernel or NumPy's,
-whichever is faster, measured in the same rounds; works are counted in plain multiplications, so a convolution
-that does with fewer may pass 100 %.
+median in milliseconds, the minimum, and the spread of the rounds; then how many times faster minidiff is than the
+fastest peer, both in the same rounds; minidiff's fraction of peak arithmetic; and the peak memory of the process in MB.
+Peak arithmetic is that of the product of two matrices of 1024², in minidiff's kernel or NumPy's, whichever is faster,
+measured in the same rounds; works are counted in multiplications of the direct algorithm, so a convolution with fewer
+(Winograd) may exceed 100 %.
 
-torch.compile takes minutes for a U-Net and is asked for the MLP alone; --compile-all asks it for everything. A
-peer that needs longer than --patience seconds for an answer is left out of that work.
+torch.compile takes minutes for a U-Net and is used for the MLP alone; with --compile-all for everything. A peer that
+takes longer than --patience seconds is left out of that work.
 """
 
 import argparse
@@ -54,33 +54,33 @@ class Worker:
             text=True,
             env=environment,
         )
-        self.missing = self._answer().get("missing")
+        self.missing = self._reply().get("missing")
 
-    def _answer(self) -> dict:
+    def _reply(self) -> dict:
         if not select.select([self.process.stdout], [], [], self.patience)[0]:
             self.process.kill()
             self.process.wait()
-            return {"missing": f"no answer in {self.patience:.0f} s"}
+            return {"missing": f"no reply in {self.patience:.0f} s"}
         line = self.process.stdout.readline()
         return json.loads(line) if line else {"missing": "the process ended"}
 
     def run(self, work: str, repeat: int) -> dict:
-        """Do a work `repeat` times; 0 prepares it."""
+        """Run a work `repeat` times; 0 prepares it."""
         if self.process.poll() is not None:
             self.start()
         print(json.dumps({"work": work, "repeat": repeat}), file=self.process.stdin, flush=True)
-        return self._answer()
+        return self._reply()
 
 
 def able(work: str, workers: dict[str, Worker]) -> dict[str, int]:
-    """Who can do a work, and how often in a round; the reason of the others is printed."""
+    """Which frameworks have a work, and how often they run it in a round; why others do not is printed."""
     repeats = {}
     for name, worker in workers.items():
         worker.start()
-        answer = worker.run(work, 0)
-        once = answer if "missing" in answer else worker.run(work, 1)
+        prepared = worker.run(work, 0)
+        once = prepared if "missing" in prepared else worker.run(work, 1)
         if "missing" in once:
-            if not once["missing"].startswith("KeyError"):  # which says that it was not written for this one
+            if not once["missing"].startswith("KeyError"):  # not written for this framework
                 print(f"{work}: {name} is left out: {once['missing']}")
             continue
         repeats[name] = max(1, min(200, int(ROUND_SECONDS / once["seconds"][0])))
@@ -94,10 +94,10 @@ def compare(work: str, workers: dict[str, Worker], yardsticks: dict[str, Worker]
     products, least = [], dict.fromkeys(repeats, float("inf"))
     for _ in range(ROUNDS):
         for name, repeat in repeats.items():
-            answer = workers[name].run(work, repeat)
-            rounds[name].append(1e3 * median(answer["seconds"]))
-            least[name] = min(least[name], 1e3 * min(answer["seconds"]))
-            memory[name] = answer["megabytes"]
+            timed = workers[name].run(work, repeat)
+            rounds[name].append(1e3 * median(timed["seconds"]))
+            least[name] = min(least[name], 1e3 * min(timed["seconds"]))
+            memory[name] = timed["megabytes"]
         products.append(min(median(worker.run(YARDSTICK, 5)["seconds"]) for worker in yardsticks.values()))
     limit = works.multiplications(YARDSTICK) / median(products)
     figures = {"limit": limit}
@@ -107,7 +107,7 @@ def compare(work: str, workers: dict[str, Worker], yardsticks: dict[str, Worker]
             "ms": middle,
             "least ms": least[name],
             "spread": (max(times) - min(times)) / middle,
-            "share": works.multiplications(work) / (1e-3 * middle) / limit,
+            "fraction of peak": works.multiplications(work) / (1e-3 * middle) / limit,
             "MB": memory[name],
             "rounds ms": times,
         }
@@ -136,7 +136,7 @@ def row(work: str, names: list[str], figures: dict[str, dict]) -> str:
     found = beside(figures)
     line += f"{found[1]:8.2f}" if found else f"{'–':>8}"
     if "minidiff" in figures:
-        line += f"{figures['minidiff']['share']:8.0%}{figures['minidiff']['MB']:14}"
+        line += f"{figures['minidiff']['fraction of peak']:8.0%}{figures['minidiff']['MB']:14}"
     return line + (f"{figures[found[0]]['MB']:18}" if found else "")
 
 
@@ -162,15 +162,15 @@ def main() -> None:
     for worker in yardsticks.values():
         worker.run(YARDSTICK, 0)
     heads = "".join(f"{name + ' ms':>26}" for name in workers)
-    print(f"{'work':20}{heads}{'ratio':>8}{'share':>8}{'MB, minidiff':>14}{'MB, fastest peer':>18}")
+    print(f"{'work':20}{heads}{'ratio':>8}{'peak':>8}{'MB, minidiff':>14}{'MB, fastest peer':>18}")
     table = {}
     for work in options.works:
-        asked = {
+        taking_part = {
             name: worker
             for name, worker in workers.items()
             if name != "torch-compile" or options.compile_all or work.startswith("mlp")
         }
-        figures = table[work] = compare(work, asked, yardsticks)
+        figures = table[work] = compare(work, taking_part, yardsticks)
         print(row(work, list(workers), figures), flush=True)
         if found := beside(figures):
             figures["fastest peer"], figures["ratio"] = found

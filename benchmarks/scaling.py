@@ -4,9 +4,10 @@
 
 Prints a table and writes it as JSON (--json FILE, benchmarks/scaling.json if not given). Beside the time stands
 what a unit of work costs, in nanoseconds for a thousand multiplications of the forward pass, and how it has
-grown since the size before: the time's factor through the work's. Below 1 fixed costs are spread over more work;
-well above 1 is a cliff, marked from 1.25 on. T costs nothing where it is told in waves; with a vector learned for
-each time (`mlp-table`) Adam moves all of them at each step, and the work is counted in numbers learned.
+grown since the previous size: the factor of the time over that of the work. Below 1 fixed costs are spread over more
+work; well above 1 is a cliff, marked from 1.25 on. T costs nothing with a sinusoidal embedding of the time; with a
+learned vector for each time (`mlp-table`) Adam updates all of them at each step, and the work is the number of
+parameters.
 """
 
 import argparse
@@ -44,16 +45,16 @@ def mlp(
     return trainer.advance, batch * (2 * width + 2 * width * width)
 
 
-def mlp_waves(T: int) -> tuple[Callable[[], None], int]:
-    """The same with the time told in waves, through a linear map of the different times of a batch."""
+def mlp_sinusoidal(T: int) -> tuple[Callable[[], None], int]:
+    """The same with a sinusoidal embedding, and a linear map, of the distinct times of a batch."""
     batch, width = 512, 128
     step, multiplications = mlp(batch, width, T, time="sinusoidal")
-    different = T * (1 - (1 - 1 / T) ** batch)
-    return step, multiplications + round(different) * width * 3 * width
+    distinct = T * (1 - (1 - 1 / T) ** batch)
+    return step, multiplications + round(distinct) * width * 3 * width
 
 
 def mlp_table(T: int) -> tuple[Callable[[], None], int]:
-    """The same with a vector learned for each time, and how many numbers are learned."""
+    """The same with a learned vector for each time, and the number of parameters."""
     step, _ = mlp(T=T)
     return step, nn.MLP(np.random.default_rng(0), T=T).count_parameters()
 
@@ -80,7 +81,7 @@ def unet(batch: int = 16, width: int = 32, side: int = 16) -> tuple[Callable[[],
 SERIES = {
     "mlp-batch": (mlp, "batch", [2**i for i in range(14)]),
     "mlp-width": (mlp, "width", [8, 16, 32, 64, 128, 256, 512, 1024]),
-    "mlp-T": (mlp_waves, "T", [10, 100, 1000, 10_000]),
+    "mlp-T": (mlp_sinusoidal, "T", [10, 100, 1000, 10_000]),
     "mlp-table": (mlp_table, "T", [1000, 2000, 5000, 10_000]),
     "unet-batch": (unet, "batch", [2**i for i in range(10)]),
     "unet-width": (unet, "width", [8, 16, 32, 64, 128]),

@@ -1,8 +1,8 @@
-"""One process that times one framework's works when told to: `python worker.py FRAMEWORK`.
+"""One process that times the works of one framework on request: `python worker.py FRAMEWORK`.
 
-It reads a line {"work": NAME, "repeat": N} and answers {"seconds": [...], "megabytes": peak memory so far}; with
-`repeat` 0 it prepares the work and warms it up. A work that the framework does not have, or cannot do here, is
-answered with {"missing": why}. Between two lines it waits and takes no time from the others.
+It reads a line {"work": NAME, "repeat": N} and writes {"seconds": [...], "megabytes": peak memory so far}; with
+`repeat` 0 it prepares the work and warms it up. For a work that the framework does not have, or cannot run here, it
+writes {"missing": why}. Between two lines it waits and takes no time from the others.
 """
 
 import importlib
@@ -25,7 +25,7 @@ def works_of(framework: str):
 
 
 def main() -> None:
-    """Answer line by line until the input ends."""
+    """Serve requests line by line until the input ends."""
     try:
         make = works_of(sys.argv[1])
     except ImportError as error:
@@ -34,8 +34,8 @@ def main() -> None:
     print(json.dumps({"ready": sys.argv[1]}), flush=True)
     prepared = {}
     for line in sys.stdin:
-        asked = json.loads(line)
-        name = asked["work"]
+        request = json.loads(line)
+        name = request["work"]
         try:
             if name not in prepared:
                 prepared.clear()
@@ -46,7 +46,7 @@ def main() -> None:
             print(json.dumps({"missing": repr(error)}), flush=True)
             continue
         seconds = []
-        for _ in range(asked["repeat"]):
+        for _ in range(request["repeat"]):
             start = time.perf_counter()
             prepared[name]()
             seconds.append(time.perf_counter() - start)
