@@ -268,7 +268,7 @@ def add_rows(out: np.ndarray, g: np.ndarray, index: np.ndarray) -> np.dtype:
     _shape("g", g, (g.shape[0], out.shape[1]))
     _shape("index", index, g.shape[:1])
     _index(index, len(out))
-    _check_in_place((out,), (g, index))
+    _check_inplace((out,), (g, index))
     return _dtype(out, g)
 
 
@@ -313,7 +313,7 @@ def perceptron_backward(g: np.ndarray, x: np.ndarray, weights: list[np.ndarray],
     depth, width = _layers(x, weights)
     _shape("g", g, (len(x), weights[-1].shape[1]))
     _shape("z", z, (len(x), depth, width))
-    _check_in_place((z,), (g, x, *weights))
+    _check_inplace((z,), (g, x, *weights))
     return _dtype(g, x, *weights, z)
 
 
@@ -325,7 +325,7 @@ def _flat(*vectors: np.ndarray) -> np.dtype:
     return _dtype(*vectors)
 
 
-def _check_in_place(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...]) -> None:
+def _check_inplace(changed: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...]) -> None:
     for i, vector in enumerate(changed):
         if not vector.flags.carray:
             raise ValueError(
@@ -352,7 +352,7 @@ def adam(
     if step < 1:
         raise ValueError(f"step counts from 1, and is {step}")
     changed = (parameter, gradient, first_moment, second_moment) + (() if ema is None else (ema,))
-    _check_in_place(changed, ())
+    _check_inplace(changed, ())
     return _flat(*changed)
 
 
