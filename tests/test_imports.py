@@ -30,7 +30,7 @@ BELOW = {
     "": "*",  # minidiff/__init__.py hands out the public names
 }
 RUN_TIME = {"numpy", "numba", "matplotlib", "PIL", "llvmlite"}
-TEST_TIME = {"pytest", "packaging", "hypothesis", "minidiff"}  # packaging comes with pytest
+TEST_TIME = {"pytest", "hypothesis", "minidiff"}
 
 
 def module_name(path: Path) -> str:
