@@ -28,7 +28,7 @@ def check_gradient(
     g = direction.copy()
     try:
         out.backward(g)
-    except ValueError as refusal:  # of a gradient of the wrong shape, or from within a vjp
+    except ValueError as refusal:  # of a gradient of the wrong shape, or raised by a vjp
         raise AssertionError(f"backward failed: {refusal}") from refusal
     assert np.array_equal(g, direction), "backward changed the gradient that was passed to it"
     gradients = [np.zeros(t.shape) if t.grad is None else t.grad for t in tensors]

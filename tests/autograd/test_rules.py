@@ -76,10 +76,10 @@ def test_float32_stays_float32_and_agrees_with_float64(name, data):
     out = call(*map(Tensor, rounded))
     assert out.dtype == np.float32
     assert np.abs(out.data - value).max(initial=0) <= 2e-5 * (1 + np.abs(value).max(initial=0))
-    double = _gradients(call, arrays, direction)
-    for single, exact in zip(_gradients(call, rounded, direction), double, strict=True):
-        assert single.dtype == np.float32
-        assert np.abs(single - exact).max(initial=0) <= 1e-4 * (1 + np.abs(exact).max(initial=0))
+    exact_gradients = _gradients(call, arrays, direction)
+    for rounded_gradient, exact in zip(_gradients(call, rounded, direction), exact_gradients, strict=True):
+        assert rounded_gradient.dtype == np.float32
+        assert np.abs(rounded_gradient - exact).max(initial=0) <= 1e-4 * (1 + np.abs(exact).max(initial=0))
 
 
 def _gradients(call, arrays, direction):
