@@ -45,18 +45,22 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """That of the array."""
         return self.data.shape
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self.data.ndim
 
     @property
     def size(self) -> int:
+        """The number of entries."""
         return self.data.size
 
     @property
     def dtype(self) -> np.dtype:
+        """That of the array, float32 or float64."""
         return self.data.dtype
 
     if not TYPE_CHECKING:  # to a type checker, what has this method is an array
@@ -125,24 +129,31 @@ class Tensor:
     # ---- methods
 
     def exp(self) -> Tensor:
+        """eᵃ."""
         return rules.exp(self)
 
     def log(self) -> Tensor:
+        """The natural logarithm."""
         return rules.log(self)
 
     def sqrt(self) -> Tensor:
+        """The square root."""
         return rules.sqrt(self)
 
     def tanh(self) -> Tensor:
+        """The hyperbolic tangent."""
         return rules.tanh(self)
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The sum over `axis`; over everything if it is None."""
         return rules.sum(self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The mean over `axis`; over everything if it is None."""
         return rules.mean(self, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The maximum over `axis`; over everything if it is None."""
         return rules.max(self, axis=axis, keepdims=keepdims)
 
     def reshape(self, *shape: int | tuple[int, ...]) -> Tensor:

@@ -72,39 +72,54 @@ class UNet(Network):
         self.time2 = Linear(rng, time_width, time_width)
         if classes:
             self.label = Embedding(rng, classes + 1, time_width)
-
-        def block(inputs: int, outputs: int) -> ResidualBlock:
-            return ResidualBlock(rng, inputs, outputs, time_width, groups, dropout)
-
-        def attend(here: int, resolution: int) -> SelfAttention | None:
-            return SelfAttention(rng, here, heads, groups) if resolution in attention else None
-
         self.first = Conv2d(rng, channels, width, 3)
-        skips, here = [width], width
+        self._build_levels(rng, [width * m for m in multipliers], depth, attention, heads, groups, dropout)
+        self.norm = GroupNorm(width * multipliers[0], groups, silu=True)
+        self.last = Conv2d(
+            rng, width * multipliers[0], 2 * channels if learned_variance else channels, 3, scale=0
+        )
+
+    def _build_levels(
+        self,
+        rng: np.random.Generator,
+        widths: list[int],
+        depth: int,
+        attention: tuple[int, ...],
+        heads: int,
+        groups: int,
+        dropout: float,
+    ) -> None:
+        """The way down, the middle and the way up. widths: the channels at each level."""
+        here, size = self.width, self.shape[0]
+        skips = [here]  # the channels of each skip connection
+
+        def stage(inputs: int, level: int) -> Stage:
+            block = ResidualBlock(rng, inputs, widths[level], 4 * self.width, groups, dropout)
+            attends = size >> level in attention
+            return Stage(block, SelfAttention(rng, widths[level], heads, groups) if attends else None)
+
         self.down: list[Stage | Downsample] = []
-        for level, multiplier in enumerate(multipliers):
+        for level, outputs in enumerate(widths):
             if level:
                 self.down.append(Downsample(rng, here))
                 skips.append(here)
             for _ in range(depth):
-                outputs = width * multiplier
-                self.down.append(Stage(block(here, outputs), attend(outputs, size >> level)))
+                self.down.append(stage(here, level))
                 here = outputs
                 skips.append(here)
 
-        self.middle = block(here, here), SelfAttention(rng, here, heads, groups), block(here, here)
+        before = ResidualBlock(rng, here, here, 4 * self.width, groups, dropout)
+        attention_between = SelfAttention(rng, here, heads, groups)
+        after = ResidualBlock(rng, here, here, 4 * self.width, groups, dropout)
+        self.middle = before, attention_between, after
 
         self.up: list[Stage | Upsample] = []
-        for level, multiplier in reversed(list(enumerate(multipliers))):
+        for level, outputs in reversed(list(enumerate(widths))):
             for _ in range(depth + 1):
-                outputs = width * multiplier
-                self.up.append(Stage(block(here + skips.pop(), outputs), attend(outputs, size >> level)))
+                self.up.append(stage(here + skips.pop(), level))
                 here = outputs
             if level:
                 self.up.append(Upsample(rng, here))
-
-        self.norm = GroupNorm(here, groups, silu=True)
-        self.last = Conv2d(rng, here, 2 * channels if learned_variance else channels, 3, scale=0)
 
     def forward(
         self, x: Tensor, t: np.ndarray, label: np.ndarray | None, rng: np.random.Generator | None
