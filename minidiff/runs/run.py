@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -91,6 +91,8 @@ class Run:
                 f"{folder} is there and not empty; name a new folder, or resume it if it is a run"
             )
         trainer = _trainer_of(settings, dataset)
+        if isinstance(options.get("net"), Mapping):
+            _check_network(trainer.net, dataset.x[:1])
         run = cls(folder, settings, dataset.units, dataset.x.shape[1:], trainer.ema_net, 0, trainer)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -301,6 +303,17 @@ def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
     net = nn.build(settings.net, rng)
     labels = data.labels if net.classes else None
     return Trainer(net, settings.schedule.build(), data.x, labels, settings.training, rng=rng)
+
+
+def _check_network(net: nn.Network, x: np.ndarray) -> None:
+    """Raises ValueError for a network whose input or output has not the shape of the data."""
+    output = net(x, np.array([1]))
+    channels = x.shape[-1] * (2 if net.learned_variance else 1)
+    if output.shape != (*x.shape[:-1], channels):
+        raise ValueError(
+            f"the network maps a sample of shape {x.shape[1:]} to {output.shape[1:]}, "
+            f"expected {(*x.shape[1:-1], channels)}"
+        )
 
 
 @contextmanager
