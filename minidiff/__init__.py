@@ -1,11 +1,10 @@
 """Denoising diffusion from scratch: NumPy, with Numba for the hot kernels, and nothing else beneath.
 
 `from minidiff import schedules, samplers, nn, Run` and so on: every module and class listed here is imported when it is
-first asked for, so that `import minidiff` itself loads nothing.
+first used, so that `import minidiff` itself loads nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # to a type checker it is true; importing `typing` would take longer than all of this
 
 if TYPE_CHECKING:
     from minidiff import autograd as autograd
@@ -63,7 +62,9 @@ _WHERE = {name: f"minidiff.{home}" for home, names in _HOME.items() for name in 
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for."""
+    """Import a public name when it is first used."""
+    from importlib import import_module
+
     if name in _PACKAGES:
         return import_module(f"minidiff.{name}")
     if name not in _WHERE:
