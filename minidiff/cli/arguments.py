@@ -66,7 +66,11 @@ def _add_setting(parser: Parser, about: Field[Any]) -> None:
     flag = f"--{about.name.replace('_', '-')}"
     if about.metadata["type"] is bool:
         parser.add_argument(
-            flag, dest=about.name, action="store_true", default=argparse.SUPPRESS, help=about.metadata["help"]
+            flag,
+            dest=about.name,
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help=_literal(about.metadata["help"]),
         )
         return
 
@@ -88,8 +92,13 @@ def _add_setting(parser: Parser, about: Field[Any]) -> None:
         type=parse,
         choices=about.metadata["choices"] or None,
         default=argparse.SUPPRESS,
-        help=about.metadata["help"] + (f" ({default})" if default else ""),
+        help=_literal(about.metadata["help"] + (f" ({default})" if default else "")),
     )
+
+
+def _literal(help: str) -> str:
+    """argparse would take % for the beginning of a format."""
+    return help.replace("%", "%%")
 
 
 # ---- how to sample
@@ -122,10 +131,12 @@ def _add_sampler_option(parser: Parser, key: str, by_sampler: dict[str, Option])
         help = "; ".join(
             f"{name}: {'do not ' if o.default else ''}{o.help or key}" for name, o in by_sampler.items()
         )
-        parser.add_argument(f"--{flag}", dest=key, action="store_const", const=not option.default, help=help)
+        parser.add_argument(
+            f"--{flag}", dest=key, action="store_const", const=not option.default, help=_literal(help)
+        )
     else:
         choices = option.choices or None
-        parser.add_argument(f"--{flag}", dest=key, type=option.type, choices=choices, help=help)
+        parser.add_argument(f"--{flag}", dest=key, type=option.type, choices=choices, help=_literal(help))
 
 
 def recipe_of(options: argparse.Namespace, run: Run) -> Recipe:
