@@ -23,7 +23,7 @@ schedule = schedules.linear(T=1000)
 net = nn.MLP(rng, dim=1, time="sinusoidal")
 options = training.TrainingOptions(batch=512, lr=2e-3)
 trainer = training.Trainer(net, schedule, data.x, options=options, rng=rng)
-for step in trainer.run(minutes=0.35):
+for step in trainer.run(steps=6000):
     if step.step % 1000 == 0:
         print(f"step {step.step}: loss {step.loss:.4f}")
 denoiser = trainer.denoiser()

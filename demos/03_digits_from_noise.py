@@ -1,6 +1,6 @@
 """Demo 3: handwritten digits out of noise, step by step.
 
-A small U-Net is trained on the built-in digits for half a minute; that is short, and the digits are rough (`minidiff
+A small U-Net is trained on the built-in digits for 800 steps; these are few, and the digits are rough (`minidiff
 quickstart` trains longer and gets better ones). Then ten are sampled with DDIM. On the left: x_t, from noise at the top
 to a digit at the bottom. On the right: x̂₀, the network's estimate of the digit at that time: a blur of many digits at
 first, then one of them. (The first steps are left out: there √ᾱ_t, by which x̂₀ is divided, is almost 0.)
@@ -26,7 +26,7 @@ print(f"{net.count_parameters():,} parameters, {len(data.x)} digits")
 
 options = training.TrainingOptions(batch=64, lr=3e-3, warmup=100)
 trainer = training.Trainer(net, schedule, data.x, options=options, rng=rng)
-for step in trainer.run(minutes=0.5):
+for step in trainer.run(steps=800):
     if step.step % 100 == 0:
         print(f"step {step.step}: loss {step.loss:.4f}")
 
