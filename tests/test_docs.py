@@ -120,7 +120,13 @@ PROGRAMS = [program for page in WITH_PROGRAMS for program in programs(page)]
 COMMANDS = sorted({command for page in WITH_PROGRAMS for command in commands(page)})
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=[program.name for program in PROGRAMS])
+def case(program: Program):
+    """A program as a parameter; that of the README trains a U-Net, which takes minutes without the kernels."""
+    marks = [pytest.mark.compiled] if program.name.startswith("README.md") else []
+    return pytest.param(program, id=program.name, marks=marks)
+
+
+@pytest.mark.parametrize("program", map(case, PROGRAMS))
 def test_every_program_of_the_pages_runs_and_prints_what_is_shown(program, tmp_path):
     file = tmp_path / "program.py"
     file.write_text(program.code, encoding="utf-8")

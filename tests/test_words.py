@@ -26,7 +26,7 @@ WORDS = {
     *("law", "laws", "ledger", "slip", "slips", "slope", "slopes", "within"),
 }
 # Not as a whole name: as one word of a name they may be something else (`in_place`, `share_memory`).
-NAMES = {"place", "places", "share", "shares", "part", "way", "ways", "deviation", "inverse_deviation"}
+NAMES = {"place", "places", "share", "shares", "way", "ways", "deviation", "inverse_deviation"}
 # Nor these in the kernels, where BLIS has words for them (`micro_panel` is one).
 KERNEL_NAMES = {"tile", "tiles", "panel", "panels", "windows", "dense", "multihead"}
 
