@@ -45,6 +45,7 @@ class Program(NamedTuple):
 def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of a page."""
     heading, fence = "", None
+    inside: list[str] = []
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         if line.startswith("```"):
             if fence is None:
@@ -126,7 +127,7 @@ def case(program: Program):
     return pytest.param(program, id=program.name, marks=marks)
 
 
-@pytest.mark.parametrize("program", map(case, PROGRAMS))
+@pytest.mark.parametrize("program", [case(program) for program in PROGRAMS])
 def test_every_program_of_the_pages_runs_and_prints_what_is_shown(program, tmp_path):
     file = tmp_path / "program.py"
     file.write_text(program.code, encoding="utf-8")
