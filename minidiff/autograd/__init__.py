@@ -5,6 +5,7 @@ decorator `rule`; `rules.py` and `neural.py`, the table of operations, each forw
 comparison of a gradient with finite differences.
 """
 
+from minidiff.autograd.check import check_gradient
 from minidiff.autograd.neural import (
     attention,
     average_pool,
@@ -58,6 +59,7 @@ __all__ = [
     "add",
     "attention",
     "average_pool",
+    "check_gradient",
     "clip",
     "concatenate",
     "conv2d",

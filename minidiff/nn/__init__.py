@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear, sinusoidal
 from minidiff.nn.mlp import MLP
 from minidiff.nn.module import Module, ParameterVector, aligned_zeros, ema_copy, frozen
 from minidiff.nn.network import Network
@@ -14,8 +15,10 @@ NETWORKS: dict[str, Callable[..., Network]] = {"mlp": MLP, "unet": UNet}
 
 
 def describe(net: Network) -> dict[str, object]:
-    """The kind of a network and the arguments that build it again, for a checkpoint."""
-    kind = next(name for name, built in NETWORKS.items() if built is type(net))
+    """The kind of a network and the arguments that build it again. ValueError for a class that is not in NETWORKS."""
+    kind = next((name for name, built in NETWORKS.items() if built is type(net)), None)
+    if kind is None:
+        raise ValueError(f"{type(net).__name__} has no kind: add it to nn.NETWORKS")
     return {"kind": kind, **net.settings}
 
 
@@ -24,13 +27,20 @@ def build(description: Mapping[str, object], rng: np.random.Generator) -> Networ
     arguments = {name: value for name, value in description.items() if name != "kind"}
     kind = str(description["kind"])
     if kind not in NETWORKS:
-        raise ValueError(f"unknown network {kind!r}; known: {', '.join(NETWORKS)}")
+        raise ValueError(
+            f"unknown network {kind!r}, known: {', '.join(NETWORKS)}; one of your own is made known by "
+            f"nn.NETWORKS[{kind!r}] = its class"
+        )
     return NETWORKS[kind](rng, **arguments)
 
 
 __all__ = [
     "MLP",
     "NETWORKS",
+    "Conv2d",
+    "Embedding",
+    "GroupNorm",
+    "Linear",
     "Module",
     "Network",
     "ParameterVector",
@@ -40,4 +50,5 @@ __all__ = [
     "describe",
     "ema_copy",
     "frozen",
+    "sinusoidal",
 ]

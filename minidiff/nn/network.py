@@ -20,7 +20,7 @@ class Network(Module):
 
     A network of your own is a subclass that defines `forward`. Everything else is optional: set `classes` in the
     constructor if it is conditioned on labels, `learned_variance` if its output has twice the channels of x, and
-    `settings`, the arguments that build it again, if a run is to store it (`nn.NETWORKS`).
+    `settings`, the arguments that build it again, for `nn.describe`.
     """
 
     settings: Mapping[str, object] = {}
@@ -55,10 +55,10 @@ class Network(Module):
             raise ValueError(f"expected one time for each of {len(x)} inputs, got t of shape {t.shape}")
         label = self._complete(label, len(x))
         if isinstance(x, Tensor):
-            return self.forward(x, t, label, rng)
+            return self._checked(self.forward(x, t, label, rng))
         dtype = self.dtype
         with no_grad():
-            out = self.forward(Tensor(x.astype(dtype, copy=False)), t, label, None).data
+            out = self._checked(self.forward(Tensor(x.astype(dtype, copy=False)), t, label, None)).data
         return out if x.dtype == dtype else out.astype(np.result_type(x.dtype, np.float32), copy=False)
 
     def forward(
@@ -66,6 +66,12 @@ class Network(Module):
     ) -> Tensor:
         """The network itself. t (B,); label (B,), None only where there are no classes; rng: for dropout."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(x, t, label, rng)")
+
+    def _checked(self, output: object) -> Tensor:
+        if not isinstance(output, Tensor):
+            name = type(self).__name__
+            raise TypeError(f"{name}.forward must return a Tensor, got {type(output).__name__}")
+        return output
 
     def _complete(self, label: np.ndarray | None, batch: int) -> np.ndarray | None:
         """A checked label for each of the batch, "no class" by default; None where there are no classes."""

@@ -7,6 +7,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from minidiff.datasets import Dataset
+from minidiff.nn import NETWORKS
 from minidiff.runs.settings import Settings
 from minidiff.training.objectives import Objective
 from minidiff.training.options import NetworkOptions, OptionError, Options, ScheduleOptions, TrainingOptions
@@ -61,6 +62,10 @@ def _settings(
         if given(NetworkOptions):
             raise ValueError(f"{', '.join(given(NetworkOptions))}: already part of the network's description")
         description = dict(net)
+        if "kind" not in description:
+            raise ValueError(
+                f"net: expected a description with a 'kind', one of {', '.join(NETWORKS)}; got {net}"
+            )
     else:
         description = network(data, NetworkOptions(net=net, **given(NetworkOptions)), schedule.T)
     defaults: dict[str, Any] = dict(TRAINING.get(description["kind"], {}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -27,20 +27,18 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     at_most: float | None = None,
-    choices: Iterable[str] = (),
-    flag: str | None = None,
+    choices: Collection[str] = (),
 ) -> Any:
     """A field of a dataclass of options: its default, its help, the range or the choices of its values.
 
-    type: that of the default, if that is not None. flag: its name on the command line, if that is another.
+    type: that of the default, if that is not None.
     """
     limits = {"≥": at_least, ">": above, "<": below, "≤": at_most}
     metadata = {
         "help": help,
         "type": type or default.__class__,
         "limits": {sign: limit for sign, limit in limits.items() if limit is not None},
-        "choices": tuple(choices),
-        "flag": flag,
+        "choices": choices,  # as it is: a registry may grow
     }
     return field(default=default, metadata=metadata)
 

@@ -49,7 +49,8 @@ class Trainer:
 
     ema_net: the network over the averaged weights, which is the one to sample with (`denoiser`).
 
-    Raises ValueError for labels of a network without classes, or not one for each item.
+    Raises ValueError for data of another dtype than the network's, and for labels of a network without classes, or not
+    one for each item.
     """
 
     def __init__(
@@ -62,6 +63,10 @@ class Trainer:
         *,
         rng: np.random.Generator,
     ) -> None:
+        if x.dtype != net.dtype:
+            raise ValueError(
+                f"expected x in the network's dtype, {net.dtype}, got {x.dtype}: convert it first"
+            )
         if labels is not None and not net.classes:
             raise ValueError("labels were given to a network that was built without classes")
         if labels is not None and len(labels) != len(x):

@@ -1,5 +1,6 @@
 """The record of a sampler: options as its function has them, and one entry makes it usable by name."""
 
+import functools
 import inspect
 
 import numpy as np
@@ -26,10 +27,19 @@ def test_options_are_the_parameters_of_the_function_after_the_first_four(name):
     assert list(record.options) == [p.name for p in parameters]
     for parameter in parameters:
         option = record.options[parameter.name]
-        assert option.default == parameter.default and option.type is type(parameter.default)
+        assert option.default == parameter.default and isinstance(option.default, option.type)
         assert option.help, f"{name}: no help for {parameter.name}"
         assert not option.choices or option.default in option.choices
     assert record.spacing in SPACINGS
+
+
+def test_the_type_of_an_option_is_that_of_its_hint_also_behind_a_partial():
+    def function(denoiser, x_T, rng, timesteps=None, eta: float = 0, count=3):
+        yield State(0, x_T, x_T)
+
+    assert {name: o.type for name, o in Sampler(function).options.items()} == {"eta": float, "count": int}
+    fixed = functools.partial(function, count=5)
+    assert Sampler(fixed).options["count"].default == 5
 
 
 def test_choices_are_those_of_the_literal_in_the_signature():
@@ -68,7 +78,7 @@ def option_without_default(denoiser, x_T, rng, timesteps, mood):
     ("arguments", "error", "message"),
     [
         ({"function": without_timesteps}, TypeError, "timesteps=None.*got a function of .denoiser, x_T, rng"),
-        ({"function": option_without_default}, TypeError, "mood of a sampler needs a default"),
+        ({"function": option_without_default}, TypeError, "every option.*mood has none"),
         ({"function": scaled_ddim, "spacing": "even"}, ValueError, "trailing.*'even'"),
         ({"function": scaled_ddim, "steps": 0}, ValueError, "at least one step"),
         ({"function": scaled_ddim, "help": {"scael": "a slip"}}, ValueError, "scael, which is no option"),

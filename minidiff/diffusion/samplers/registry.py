@@ -60,13 +60,14 @@ class Sampler:
     @property
     def options(self) -> dict[str, Option]:
         """Its options by name, in the order of the signature."""
-        hints = get_type_hints(self.function)
+        hints = get_type_hints(getattr(self.function, "func", self.function))  # that of a functools.partial
         parameters = list(inspect.signature(self.function).parameters.values())[4:]
         return {p.name: _option(p, hints.get(p.name), self.help.get(p.name, "")) for p in parameters}
 
 
 def _option(parameter: inspect.Parameter, hint: object, text: str) -> Option:
     if parameter.default is parameter.empty:
-        raise TypeError(f"the option {parameter.name} of a sampler needs a default")
+        raise TypeError(f"every option of a sampler has a name and a default; {parameter} has none")
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    return Option(parameter.default, type(parameter.default), choices, text)
+    kind = hint if isinstance(hint, type) else type(parameter.default)  # of `eta: float = 0` float
+    return Option(parameter.default, kind, choices, text)
