@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """A list that fills on Ctrl-C, or when the process is told to terminate; the second time stops at once.
+    """A list that fills on Ctrl-C, or when the process is to terminate; the second time stops at once.
 
     Python delivers signals to the main thread only; elsewhere the list stays empty.
     """
