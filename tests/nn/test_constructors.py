@@ -1,4 +1,4 @@
-"""Every constructor that draws parameters takes rng as its first argument, by that name, and draws from nothing else."""
+"""Every constructor that draws parameters takes rng as its first argument, and draws from nothing else."""
 
 import importlib
 import inspect
