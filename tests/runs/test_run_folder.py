@@ -1,132 +1,121 @@
-"""A run's folder: what is in it, that it goes on where it stopped, and what is not taken for one."""
+"""A run's folder: how it is created, opened and resumed, and what is refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import MLP, OPTIONS, UNET, assert_same_training, contents, create, names, train
 
-from minidiff import checkpoints, datasets, schedules
-from minidiff.runs import run as runs
-from minidiff.runs.run import Run, Settings, schedule_of
-from minidiff.training.trainer import Diverged
+from minidiff import datasets, nn, schedules
+from minidiff.runs import Run, Settings
+from minidiff.training import OptionError
 
-SCHEDULE = {"name": "linear", "T": 4, "beta_start": 0.1, "beta_end": 0.6}
-
-
-def settings_for(source, **changes):
-    net = {"kind": "mlp", "dim": 2, "width": 8, "depth": 1, "T": 4}
-    return replace(Settings(str(source), net, SCHEDULE, batch=7, lr=0.01, warmup=3), **changes)
+# ---- created
 
 
-@pytest.fixture
-def source(tmp_path):
-    """A file of 40 points in the plane, of which 36 are trained on."""
-    path = tmp_path / "points.npy"
-    np.save(path, np.random.default_rng(0).normal(3.0, 2.0, (40, 2)))
-    return path
-
-
-@pytest.fixture
-def run(source, tmp_path):
-    return Run.create(tmp_path / "run", settings_for(source), datasets.load(source))
-
-
-def drain(steps):
-    return [step.step for step in steps]
-
-
-def names(folder):
-    return {path.name for path in folder.iterdir()}
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def rewrite(run, harm):
-    """Change what the checkpoint holds and write it with a checksum that is right."""
-    path = run.folder / "checkpoint.npz"
-    arrays, facts = checkpoints.read(path)
-    harm(arrays, facts)
-    checkpoints.write(path, arrays, facts)
-
-
-def assert_same_training(a, b):
-    (arrays, facts), (other_arrays, other_facts) = a.trainer.state(), b.trainer.state()
-    assert facts == other_facts
-    for name in arrays:
-        np.testing.assert_array_equal(arrays[name], other_arrays[name], err_msg=name)
-
-
-# ---- the folder
-
-
-def test_a_folder_is_a_run_from_its_first_moment_on(run):
+def test_a_folder_is_a_run_from_the_start(run):
     assert names(run.folder) == {"settings.json", "checkpoint.npz"}
     assert Run.open(run.folder).step == 0
-    told = json.loads((run.folder / "settings.json").read_text())
-    assert Settings(**told) == run.settings
+    stored = json.loads((run.folder / "settings.json").read_text())
+    assert Settings.from_facts(stored) == run.settings and stored == json.loads(
+        json.dumps(asdict(run.settings))
+    )
 
 
-def test_after_training_it_holds_what_it_promises_and_one_npz(run):
-    drain(run.train(20))
+def test_a_trained_run_has_the_documented_files(run):
+    train(run, 20)
     run.save()
+    pictures = {"loss.png", "samples.png", "animation.gif", "trajectory.png"}
     written = run.draw()
-    assert names(run.folder) == {
-        "settings.json",
-        "metrics.jsonl",
-        "checkpoint.npz",
-        "loss.png",
-        "samples.png",
-        "animation.gif",
-        "way.png",
-    }
-    assert {path.name for path in written} == {"loss.png", "samples.png", "animation.gif", "way.png"}
+    assert names(run.folder) == {"settings.json", "metrics.jsonl", "checkpoint.npz"} | pictures
+    assert {path.name for path in written} == pictures
     for path in written:
         with Image.open(path) as picture:
             assert min(picture.size) > 100
             assert path.suffix != ".gif" or picture.n_frames == 5  # noise and T = 4 steps
 
 
-def test_an_empty_folder_that_is_there_and_parents_that_are_not_will_do(source, tmp_path):
+def test_the_settings_are_the_given_options_and_presets_for_the_rest(source, tmp_path):
+    settings = create(tmp_path / "run", source, seed=3).settings
+    assert settings.data == str(source) and settings.net == MLP and settings.seed == 3
+    options = {**asdict(settings.schedule), **asdict(settings.training)}
+    assert {name: options[name] for name in OPTIONS} == OPTIONS
+    assert options["ema_decay"] == 0.9999 and options["times"] == "antithetic"
+    preset = Run.create(tmp_path / "preset", data="digits", width=8).settings
+    assert (preset.data, preset.net["kind"], preset.net["width"]) == ("digits", "unet", 8)
+    assert (preset.training.batch, preset.training.lr, preset.seed) == (64, 1e-3, 0)
+
+
+def test_an_existing_empty_folder_and_missing_parents_are_accepted(source, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "a" / "b" / "c"):
-        assert Run.create(folder, settings_for(source), datasets.load(source)).step == 0
+        assert create(folder, source).step == 0
 
 
-def test_what_is_in_the_way_is_left_as_it_is(run, source, tmp_path):
+def test_existing_files_are_not_overwritten(run, source, tmp_path):
     (tmp_path / "file").write_text("mine")
     before = contents(run.folder)
     for path in (run.folder, tmp_path / "file"):
         with pytest.raises(FileExistsError, match=str(path)):
-            Run.create(path, settings_for(source), datasets.load(source))
+            create(path, source)
     assert contents(run.folder) == before and (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made_is_an_os_error_that_names_it(source, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="file/run cannot be made"):
-        Run.create(tmp_path / "file" / "run", settings_for(source), datasets.load(source))
+        create(tmp_path / "file" / "run", source)
 
 
-def test_settings_that_cannot_be_leave_no_folder(source, tmp_path):
-    for bad in ({"batch": 0}, {"schedule": {**SCHEDULE, "beta_end": 1.5}}, {"net": {"kind": "none"}}):
-        with pytest.raises(ValueError):
-            Run.create(tmp_path / "run", settings_for(source, **bad), datasets.load(source))
-        assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(
+    "bad",
+    [{"batch": 0}, {"beta_end": 1.5}, {"net": {"kind": "none"}}, {"seed": -1}, {"seed": 0.5}, {"beta": 0.1}],
+    ids=str,
+)
+def test_impossible_settings_leave_no_folder(source, tmp_path, bad):
+    with pytest.raises(ValueError):
+        create(tmp_path / "run", source, **bad)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_option_leaves_no_folder_and_the_error_has_the_known_ones(source, tmp_path):
+    with pytest.raises(TypeError, match=r"no option mood; there are .*batch") as caught:
+        create(tmp_path / "run", source, mood=1)
+    for name in ("net", "classes", "schedule", "T", "ema_decay", "label_drop"):
+        assert f" {name}" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_folder_it_is_the_next_free_one_in_runs(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [create(None, source).folder for _ in range(3)]
+    assert [str(folder) for folder in folders] == ["runs/points", "runs/points-2", "runs/points-3"]
+    assert all(Run.resume(tmp_path / folder).step == 0 for folder in folders)
+    assert str(Run.create(data="digits", width=8).folder) == "runs/digits"
+    dataset = datasets.from_raw("mine", np.random.default_rng(0).normal(size=(20, 2)))
+    assert [str(create(None, dataset).folder) for _ in range(2)] == ["runs/mine", "runs/mine-2"]
+
+
+def test_a_relative_path_of_the_data_is_stored_as_an_absolute_one(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = create("run", "points.npy")
+    assert run.settings.data == str(source)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert Run.resume(tmp_path / "run").step == 0
 
 
 # ---- opened and resumed
 
 
-def test_an_opened_run_is_the_averaged_network_with_all_that_sampling_needs(run):
-    drain(run.train(9))
+def test_an_opened_run_is_the_ema_network_with_all_that_sampling_needs(run):
+    train(run, 9)
     run.save()
     opened = Run.open(run.folder)
     x, t = np.random.default_rng(0).standard_normal((5, 2), dtype=np.float32), np.array([1, 2, 3, 4, 4])
-    np.testing.assert_array_equal(opened.net(x, t), run.trainer.average(x, t))
+    np.testing.assert_array_equal(opened.net(x, t), run.trainer.ema_net(x, t))
     assert (opened.net(x, t) != run.trainer.net(x, t)).any()
     assert (opened.step, opened.shape, opened.units, opened.settings) == (9, (2,), run.units, run.settings)
     assert opened.trainer is None
@@ -134,279 +123,108 @@ def test_an_opened_run_is_the_averaged_network_with_all_that_sampling_needs(run)
 
 
 @pytest.mark.parametrize("stop", [0, 4, 6, 11])
-def test_resumed_it_goes_on_bit_for_bit_as_one_that_never_stopped(source, tmp_path, stop):
-    whole, stopped = (
-        Run.create(tmp_path / name, settings_for(source), datasets.load(source)) for name in ("a", "b")
-    )
-    steps = list(whole.train(14))
-    part = list(stopped.train(stop))
+def test_a_resumed_run_continues_bit_for_bit(source, tmp_path, stop):
+    whole, stopped = (create(tmp_path / name, source) for name in ("a", "b"))
+    steps = train(whole, 14)
+    before = train(stopped, stop)
     stopped.save()
     resumed = Run.resume(stopped.folder)
     assert resumed.step == stop
-    assert part + list(resumed.train(14)) == steps
+    assert before + train(resumed, 14) == steps
     assert_same_training(resumed, whole)
     whole.save(), resumed.save()
     assert (tmp_path / "a/checkpoint.npz").read_bytes() == (tmp_path / "b/checkpoint.npz").read_bytes()
 
 
-def test_a_labelled_u_net_resumes_bit_for_bit_too(tmp_path):
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (20, 4, 4), np.uint8), labels=np.arange(20) % 2)
-    net = dict(
-        kind="unet", size=4, channels=1, width=8, multipliers=[1], depth=1, attention=[4], groups=4, classes=2
-    )
-    net["dropout"] = 0.2
-    settings = settings_for(tmp_path / "d.npz", net=net)
-    whole, stopped = (
-        Run.create(tmp_path / name, settings, datasets.load(tmp_path / "d.npz")) for name in ("a", "b")
-    )
-    steps = list(whole.train(4))
-    part = list(stopped.train(2))
+LEARNED = dict(times="loss-aware", prediction="v", weighting="min-snr", label_drop=0.5, T=2)
+
+
+@pytest.mark.parametrize("options", [{}, LEARNED], ids=["plain", "everything learned"])
+def test_a_labelled_u_net_resumes_bit_for_bit_too(labelled_images, tmp_path, options):
+    net = UNET | {"attention": [4], "classes": 2, "dropout": 0.2}
+    net |= {"learned_variance": True} if options else {}
+    whole, stopped = (create(tmp_path / name, labelled_images, net=net, **options) for name in ("a", "b"))
+    steps = train(whole, 8)
+    before = train(stopped, 5)
     stopped.save()
-    assert part + list(Run.resume(stopped.folder).train(4)) == steps
+    resumed = Run.resume(stopped.folder)
+    assert before + train(resumed, 8) == steps
+    assert_same_training(resumed, whole)
+    if options:
+        assert not np.isnan(resumed.trainer.draw_times.history).any()
 
 
-def test_the_checkpoint_holds_the_run_s_settings_so_that_those_on_paper_may_be_lost(run):
+def test_the_checkpoint_is_enough_without_settings_json(run):
     (run.folder / "settings.json").unlink()
     assert Run.open(run.folder).settings == Run.resume(run.folder).settings == run.settings
 
 
+def test_a_run_survives_a_round_trip_of_its_description(run, labelled_images, tmp_path):
+    of_images = create(tmp_path / "images", labelled_images, net=UNET | {"classes": 2})
+    for made in (run, of_images):
+        assert nn.describe(nn.build(made.settings.net, np.random.default_rng(0))) == nn.describe(made.net)
+        assert Run.open(made.folder).settings == made.settings
+
+
 @pytest.mark.parametrize("opening", [Run.open, Run.resume])
-def test_where_there_is_no_run_it_says_what_was_expected(tmp_path, opening):
+def test_where_there_is_no_run_the_error_has_what_was_expected(tmp_path, opening):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "none", tmp_path / "file", tmp_path / "empty"):
-        with pytest.raises(FileNotFoundError, match=rf"{path} is no run.*checkpoint\.npz"):
+        with pytest.raises(FileNotFoundError, match=rf"{path} is not a run.*checkpoint\.npz"):
             opening(path)
 
 
-def pop(place, *names):
-    def harm(arrays, facts):
-        where = {"arrays": arrays, "facts": facts}[place]
-        for name in names[:-1]:
-            where = where[name]
-        where.pop(names[-1])
-
-    return harm
+# ---- runs on data made in Python
 
 
-def put(place, value, *names):
-    def harm(arrays, facts):
-        where = {"arrays": arrays, "facts": facts}[place]
-        for name in names[:-1]:
-            where = where[name]
-        where[names[-1]] = value
-
-    return harm
+def my_data(name="mine", seed=0):
+    rng = np.random.default_rng(seed)
+    return datasets.from_raw(name, rng.normal(3.0, 2.0, (40, 2)), np.arange(40) % 2)
 
 
-OF_NO_RUN = {
-    "no average": pop("arrays", "average/last.w"),
-    "average of another shape": put("arrays", np.zeros((8, 3), np.float32), "average/last.w"),
-    "no settings": pop("facts", "settings"),
-    "no data in the settings": pop("facts", "settings", "data"),
-    "an unknown setting": put("facts", 1, "settings", "mood"),
-    "no units": pop("facts", "units"),
-    "units that are none": put("facts", {"offset": 1.0}, "units"),
-    "no shape": pop("facts", "shape"),
-    "no facts of training": pop("facts", "trainer"),
-    "no step": pop("facts", "trainer", "step"),
-    "an unknown network": put("facts", "transformer", "settings", "net", "kind"),
-    "no kind of network": pop("facts", "settings", "net", "kind"),
-    "an unknown argument of the network": put("facts", 1, "settings", "net", "mood"),
-    "a wider network": put("facts", 16, "settings", "net", "width"),
-    "an unknown schedule": put("facts", "sudden", "settings", "schedule", "name"),
-    "no name of a schedule": pop("facts", "settings", "schedule", "name"),
-    "an unknown argument of the schedule": put("facts", 1, "settings", "schedule", "mood"),
-    "a beta above 1": put("facts", 1.5, "settings", "schedule", "beta_end"),
-}
-ONLY_WHEN_RESUMED = {
-    "no parameters": pop("arrays", "parameters/last.w"),
-    "no first moments": pop("arrays", "first/last.w"),
-    "second moments of another shape": put("arrays", np.zeros(1, np.float32), "second/last.w"),
-    "no order": pop("arrays", "order"),
-    "the order of more data": put("arrays", np.arange(37), "order"),
-    "no place": pop("facts", "trainer", "place"),
-    "no random state": pop("facts", "trainer", "random"),
+def test_a_run_on_a_dataset_resumes_with_it_bit_for_bit(tmp_path):
+    whole, stopped = (create(tmp_path / name, my_data(), net=MLP | {"classes": 2}) for name in ("a", "b"))
+    assert whole.settings.data == "mine" and whole.units == my_data().units
+    steps = train(whole, 6)
+    before = train(stopped, 4)
+    stopped.save()
+    assert before + train(Run.resume(stopped.folder, data=my_data()), 6) == steps
+
+
+def test_a_run_on_a_dataset_cannot_be_resumed_without_it(tmp_path):
+    run = create(tmp_path / "run", my_data())
+    before = contents(run.folder)
+    for attempt in (lambda: Run.resume(run.folder), run.data):
+        with pytest.raises(ValueError, match=r"mine was made in Python .*Run\.resume\(folder, data=…\)"):
+            attempt()
+    assert Run.open(run.folder).step == 0 and contents(run.folder) == before
+
+
+OTHER_DATA = {
+    "other numbers": lambda rng: rng.normal(3.0, 2.0, (40, 2)),
+    "more": lambda rng: rng.normal(3.0, 2.0, (50, 2)),
+    "other coordinates": lambda rng: rng.normal(3.0, 2.0, (40, 3)),
+    "images": lambda rng: rng.integers(0, 256, (40, 4, 4, 1), np.uint8),
 }
 
 
-@pytest.mark.parametrize(
-    ("opening", "harm"),
-    [(Run.open, harm) for harm in OF_NO_RUN.values()]
-    + [(Run.resume, harm) for harm in (OF_NO_RUN | ONLY_WHEN_RESUMED).values()],
-    ids=[f"open: {name}" for name in OF_NO_RUN]
-    + [f"resume: {name}" for name in OF_NO_RUN | ONLY_WHEN_RESUMED],
-)
-def test_a_whole_checkpoint_with_the_wrong_things_in_it_is_a_value_error_of_one_line(run, opening, harm):
-    rewrite(run, harm)
-    before = contents(run.folder)
-    with pytest.raises(ValueError) as caught:
-        opening(run.folder)
-    assert "\n" not in str(caught.value)
-    assert contents(run.folder) == before
+@pytest.mark.parametrize("raw", OTHER_DATA.values(), ids=OTHER_DATA)
+def test_a_run_does_not_resume_on_another_dataset(tmp_path, raw):
+    run = create(tmp_path / "run", my_data())
+    with pytest.raises(ValueError, match="data"):
+        Run.resume(run.folder, data=datasets.from_raw("mine", raw(np.random.default_rng(1))))
 
 
-@pytest.mark.parametrize("opening", [Run.open, Run.resume])
-def test_a_damaged_checkpoint_is_refused(run, opening):
-    path = run.folder / "checkpoint.npz"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="damaged"):
-        opening(run.folder)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda points: points[:30],
-        lambda points: points * 2,
-        lambda points: points[:, :1],
-    ],
-    ids=["fewer", "other units", "other shape"],
-)
-def test_data_that_changed_underneath_is_noticed(run, source, change):
-    np.save(source, change(np.load(source)))
-    before = contents(run.folder)
-    with pytest.raises(ValueError):
-        Run.resume(run.folder)
-    assert contents(run.folder) == before
-
-
-def test_other_images_of_the_same_number_size_and_range_are_noticed_too(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4), np.uint8)
-    np.save(tmp_path / "d.npy", images)
-    net = dict(kind="unet", size=4, channels=1, width=8, multipliers=[1], depth=1, attention=[], groups=4)
-    settings = settings_for(tmp_path / "d.npy", net=net)
-    run = Run.create(tmp_path / "run", settings, datasets.load(tmp_path / "d.npy"))
-    assert Run.resume(run.folder).step == 0
-    np.save(tmp_path / "d.npy", 255 - images)
+def test_a_dataset_named_like_one_that_can_be_loaded_is_not_taken_for_it(tmp_path):
+    run = create(tmp_path / "run", my_data("mixture1d"))
     with pytest.raises(ValueError, match="data"):
         Run.resume(run.folder)
+    assert Run.resume(run.folder, data=my_data("mixture1d")).step == 0
 
 
-def test_data_that_is_gone_is_said_when_resuming_and_not_needed_for_sampling(run, source):
-    source.unlink()
-    with pytest.raises(FileNotFoundError, match=r"points\.npy"):
-        Run.resume(run.folder)
-    assert Run.open(run.folder).step == 0
-
-
-def test_a_run_opened_to_be_sampled_says_that_it_cannot_be_trained(run):
-    opened, before = Run.open(run.folder), contents(run.folder)
-    with pytest.raises(ValueError, match="resume"):
-        drain(opened.train(3))
-    with pytest.raises(ValueError, match="resume"):
-        opened.save()
-    assert contents(run.folder) == before
-
-
-# ---- metrics
-
-
-def logged(run):
-    """The even steps of which there is a line; no step may have two."""
-    steps = [row["step"] for row in run.metrics()]
-    assert steps == sorted(set(steps))
-    return [step for step in steps if step % 2 == 0]
-
-
-def test_each_line_of_metrics_is_json_with_the_mean_loss_since_the_last(run, monkeypatch):
-    monkeypatch.setattr(runs, "LOG_EVERY", 4)
-    steps = list(run.train(12))
-    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert rows == run.metrics()
-    assert [row["step"] for row in rows] == [4, 8, 12]
-    for row in rows:
-        of_it = steps[row["step"] - 4 : row["step"]]
-        assert row["loss"] == pytest.approx(np.mean([step.loss for step in of_it]))
-        assert (row["norm"], row["lr"]) == (of_it[-1].norm, of_it[-1].lr)
-    assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
-
-
-def test_no_step_is_logged_twice_by_a_run_that_was_killed_after_its_checkpoint(run, monkeypatch):
-    monkeypatch.setattr(runs, "LOG_EVERY", 2)
-    drain(run.train(5))
-    run.save()
-    for step in run.train(100):
-        if step.step == 9:
-            break  # killed: nothing is saved of what came after step 5 but lines of metrics, the last cut short
-    path = run.folder / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"step": 10, "lo')
-    resumed = Run.resume(run.folder)
-    assert logged(resumed) == [2, 4]
-    drain(resumed.train(11))
-    assert logged(resumed) == [2, 4, 6, 8, 10]
-
-
-def test_a_line_that_is_being_written_is_no_trouble_to_who_looks_on(run, monkeypatch):
-    monkeypatch.setattr(runs, "LOG_EVERY", 2)
-    drain(run.train(5))
-    path = run.folder / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"step": 6, "lo')
-    assert logged(Run.open(run.folder)) == [2, 4]
-
-
-def test_a_run_that_was_not_trained_has_no_metrics(run):
-    assert run.metrics() == []
-
-
-# ---- checkpoints on the way
-
-
-def test_checkpoints_are_written_along_the_way(run, monkeypatch):
-    monkeypatch.setattr(runs, "SAVE_EVERY", -1.0)
-    for step in run.train(3):
-        assert Run.open(run.folder).step == step.step
-    monkeypatch.setattr(runs, "SAVE_EVERY", 1e9)
-    drain(run.train(5))
-    assert Run.open(run.folder).step == 3
-
-
-def test_metrics_are_on_disk_before_the_checkpoint_that_counts_them(run, monkeypatch):
-    monkeypatch.setattr(runs, "LOG_EVERY", 1)
-    monkeypatch.setattr(runs, "SAVE_EVERY", -1.0)
-    for step in run.train(3):
-        assert len(run.metrics()) == step.step
-
-
-def test_saving_does_not_disturb_training(source, tmp_path, monkeypatch):
-    often, never = (
-        Run.create(tmp_path / name, settings_for(source), datasets.load(source)) for name in ("a", "b")
-    )
-    steps = list(never.train(5))
-    monkeypatch.setattr(runs, "SAVE_EVERY", -1.0)
-    assert list(often.train(5)) == steps
-
-
-def test_a_run_that_diverges_keeps_its_last_good_checkpoint_and_says_which(run):
-    drain(run.train(4))
-    run.save()
-    before = (run.folder / "checkpoint.npz").read_bytes()
-    run.trainer.x = np.full_like(run.trainer.x, np.nan)
-    with pytest.raises(Diverged, match=rf"step 5: .*nan.*{run.folder} keeps its checkpoint of step 4"):
-        drain(run.train(9))
-    assert (run.folder / "checkpoint.npz").read_bytes() == before
-    assert Run.open(run.folder).step == 4
-
-
-# ---- sampling
-
-
-def test_images_are_held_to_their_range_and_points_are_not(run, tmp_path):
-    assert run.denoiser().clip is None
-    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4), np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    net = dict(kind="unet", size=4, channels=1, width=8, multipliers=[1], depth=1, attention=[], groups=4)
-    settings = settings_for(tmp_path / "images.npy", net=net)
-    of_images = Run.create(tmp_path / "images", settings, datasets.load(tmp_path / "images.npy"))
-    assert of_images.denoiser().clip == (-1, 1)
-    x, t = np.zeros((2, 4, 4, 1), np.float32), np.array([1, 4])
-    of_images.trainer.average.last.b.data[...] = 7  # what it samples with is the average, as it is now
-    np.testing.assert_array_equal(of_images.denoiser().net(x, t), of_images.trainer.average(x, t))
-    assert of_images.denoiser().net(x, t).mean() == 7
-
-
-def test_a_schedule_is_made_from_its_description():
-    made = schedule_of({"name": "linear", "T": 4, "beta_start": 0.1, "beta_end": 0.6})
-    np.testing.assert_array_equal(made.beta, schedules.linear(4, 0.1, 0.6).beta)
-    np.testing.assert_array_equal(schedule_of({"name": "cosine", "T": 9}).beta, schedules.cosine(9).beta)
+def test_classes_without_labels_are_an_option_error(tmp_path):
+    unlabelled = datasets.from_raw("mine", np.random.default_rng(0).normal(size=(20, 2)))
+    with pytest.raises(OptionError, match="mine has no labels"):
+        Run.create(tmp_path / "run", data=unlabelled, classes=True)
+    assert Run.create(tmp_path / "run", data=my_data(), classes=True, width=8).net.classes == 2
