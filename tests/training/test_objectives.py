@@ -191,6 +191,13 @@ def test_an_unknown_prediction_or_weighting_is_refused(arguments, message):
     assert str(raised.value) == message
 
 
+def test_the_bound_of_a_single_step_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"bound needs T ≥ 2"):
+        Objective(schedules.constant(1, 0.3), "v", "bound")
+    for weighting in {*WEIGHTINGS} - {"bound"}:
+        assert np.isfinite(Objective(schedules.constant(1, 0.3), "v", weighting).weights).all()
+
+
 def test_an_objective_refuses_an_output_of_another_shape():
     with pytest.raises(ValueError, match="shape"):
         Objective(SCHEDULE).losses(lambda x, *_: x[:, :1], X0, T, NOISE)
