@@ -78,12 +78,12 @@ LATER = {"prediction": "eps", "weighting": "simple", "label_drop": 0.0}  # not i
 
 @st.composite
 def combinations(draw):
-    """Settings as version 0.1 had them, the network's answers among them."""
+    """Settings as version 0.1 had them, with `answers` for the number of the network's outputs."""
     net = dict(NETS[draw(st.sampled_from([*NETS]))])
     classes = draw(st.sampled_from([None, 0, 2]))
-    answers = draw(st.sampled_from([None, 1, 2]))
+    outputs = draw(st.sampled_from([None, 1, 2]))
     net |= {} if classes is None else {"classes": classes}
-    net |= {} if answers is None else {"answers": answers}
+    net |= {} if outputs is None else {"answers": outputs}
     zero = draw(st.sampled_from([None, False, True]))
     schedule = (
         draw(st.sampled_from(SCHEDULES)) | {"T": 5} | ({} if zero is None else {"zero_terminal_snr": zero})

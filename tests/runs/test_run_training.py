@@ -1,4 +1,4 @@
-"""Training a run: progress, metrics, checkpoints on the way, and divergence."""
+"""Training a run: progress, metrics, checkpoints while training, and divergence."""
 
 import io
 import itertools
@@ -153,7 +153,7 @@ def test_an_untrained_run_has_no_metrics(run):
     assert run.metrics() == []
 
 
-# ---- checkpoints on the way
+# ---- checkpoints while training
 
 
 def test_checkpoints_are_written_while_training(run, monkeypatch):
