@@ -39,8 +39,13 @@ def write(path: Path, sections: Mapping[str, Section]) -> None:
     text = json.dumps({"version": VERSION, "written_by": f"minidiff {__version__}", "sections": facts})
     arrays[_FACTS] = np.frombuffer(text.encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    with zipfile.ZipFile(buffer, "a") as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for (
+            name,
+            array,
+        ) in arrays.items():  # as np.savez, whose allow_pickle NumPy 2.0 would store as an array
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
         archive.comment = b"0" * _DIGEST
     content = buffer.getvalue()[:-_DIGEST]
     files.replace(path, content + hashlib.sha256(content).hexdigest().encode())
@@ -58,6 +63,19 @@ def read(path: Path, known: set[str]) -> tuple[Sections, str]:
         raise ValueError(f"{path} is damaged or not a checkpoint: its content does not match its checksum")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         arrays = dict(archive)
+    try:
+        sections, writer = _sections(path, arrays)
+    except KeyError as error:
+        raise ValueError(f"{path} is not a checkpoint: {error} is missing in it") from error
+    if unknown := sections.keys() - known:
+        raise ValueError(
+            f"{path} was written by {writer} and has parts that this version does not know: "
+            f"{', '.join(sorted(unknown))}"
+        )
+    return sections, writer
+
+
+def _sections(path: Path, arrays: dict[str, np.ndarray]) -> tuple[Sections, str]:
     facts = json.loads(arrays.pop(_FACTS).tobytes())
     if facts["version"] == 1:
         facts, arrays = _upgraded(facts, arrays)
@@ -69,12 +87,7 @@ def read(path: Path, known: set[str]) -> tuple[Sections, str]:
     sections: Sections = {name: (about, {}) for name, about in facts["sections"].items()}
     for name, array in arrays.items():
         section, _, key = name.partition("/")
-        sections[section][1][key] = array
-    if unknown := sections.keys() - known:
-        raise ValueError(
-            f"{path} was written by {writer} and has parts that this version does not know: "
-            f"{', '.join(sorted(unknown))}"
-        )
+        sections.setdefault(section, ({}, {}))[1][key] = array
     return sections, writer
 
 

@@ -72,7 +72,7 @@ def _settings(
     if description.get("classes"):
         defaults["label_drop"] = LABEL_DROP
     training = TrainingOptions(**defaults | given(TrainingOptions))
-    Objective(schedule.build(), training.prediction)  # refuses ε where there is no signal at T
+    Objective(schedule.build(), training.prediction, training.weighting)  # refuses what cannot be learned
     return Settings(source, description, schedule, training, seed)
 
 

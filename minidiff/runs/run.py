@@ -150,7 +150,8 @@ class Run:
         """
         if steps is None and minutes is None:
             steps = presets.steps_for(self.settings)
-        bar = Progress("step", progress, steps, self.step, minutes and 60 * minutes) if progress else None
+        seconds = 60 * minutes if minutes else None
+        bar = Progress("step", progress, steps, self.step, seconds) if progress else None
         with interruptible() as interrupted:
             try:
                 for step in self.train_iter(steps, minutes):

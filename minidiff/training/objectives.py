@@ -61,8 +61,8 @@ class Objective:
     (`denoiser.learned_log_variance`). It is learned by 0.001 times the bound, with no gradient to the prediction; with
     the weighting "bound" the loss is the bound alone, and trains both.
 
-    Raises ValueError for another prediction or weighting, and for ε where ᾱ_T = 0: x_T is then pure noise, and ε
-    determines nothing of x₀.
+    Raises ValueError for another prediction or weighting; for ε where ᾱ_T = 0: x_T is then pure noise, and ε
+    determines nothing of x₀; and for the weighting "bound" of a single step.
     """
 
     schedule: Schedule
@@ -76,6 +76,8 @@ class Objective:
             raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}; got {self.weighting!r}")
         if self.prediction == "eps" and self.schedule.alpha_bar[-1] == 0:
             raise ValueError("ε determines nothing of x₀ at T, where ᾱ_T = 0: choose the prediction v or x0")
+        if self.weighting == "bound" and self.schedule.T < 2:
+            raise ValueError("the weighting bound needs T ≥ 2: a single step has no β̃_2 for its variance")
 
     @cached_property
     def weights(self) -> np.ndarray:

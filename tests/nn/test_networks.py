@@ -1,4 +1,4 @@
-"""What both networks promise: arrays or tensors, times and labels, dropout, independence, exact gradients."""
+"""What all networks have in common: arrays or tensors, times and labels, dropout, independence, exact gradients."""
 
 import json
 
@@ -25,7 +25,7 @@ with_and_without_classes = pytest.mark.parametrize("classes", [0, 3])
 
 
 def make(kind, classes=0, dtype=np.float32):
-    """A network with every parameter random, so that nothing is hidden behind a layer that starts at zero."""
+    """A network with every parameter random, since a layer of zeros would hide those before it."""
     net = BUILT[kind](np.random.default_rng(0), classes=classes)
     packed = ParameterVector(net, dtype)
     rng = np.random.default_rng(1)
@@ -48,7 +48,7 @@ def inputs(kind, batch=3, classes=0, dtype=np.float32):
 @every_network
 @with_and_without_classes
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_array_gives_an_array_and_a_tensor_the_same_as_a_tensor(kind, classes, dtype):
+def test_an_array_gives_an_array_and_a_tensor_the_same_values_as_a_tensor(kind, classes, dtype):
     net, packed = make(kind, classes, dtype)
     x, t, label = inputs(kind, classes=classes, dtype=dtype)
     given = x.copy()
@@ -62,7 +62,7 @@ def test_an_array_gives_an_array_and_a_tensor_the_same_as_a_tensor(kind, classes
 
 
 @every_network
-def test_arrays_of_float64_come_back_as_float64_from_a_network_of_float32(kind):
+def test_float64_inputs_of_a_float32_network_give_float64_outputs(kind):
     net, _ = make(kind)
     x, t, _ = inputs(kind)
     wide = net(x.astype(np.float64), t)
@@ -71,7 +71,7 @@ def test_arrays_of_float64_come_back_as_float64_from_a_network_of_float32(kind):
 
 
 @every_network
-def test_integers_are_not_rounded_to_by_the_output(kind):
+def test_integer_inputs_do_not_round_the_output(kind):
     net, _ = make(kind)
     x, t, _ = inputs(kind)
     whole = np.round(3 * x).astype(np.int64)
@@ -79,7 +79,7 @@ def test_integers_are_not_rounded_to_by_the_output(kind):
 
 
 @every_network
-def test_an_input_that_lies_in_another_order_gives_the_same(kind):
+def test_the_memory_layout_of_the_input_does_not_matter(kind):
     net, _ = make(kind)
     x, t, _ = inputs(kind)
     strided = np.empty((*x.shape[:-1], 2 * x.shape[-1]), np.float32)[..., ::2]
@@ -105,12 +105,12 @@ def test_the_output_of_each_sample_does_not_depend_on_the_others(kind, classes):
 
 
 @every_network
-def test_the_output_depends_on_every_number_of_the_input_and_on_the_time(kind):
+def test_the_output_depends_on_every_entry_of_the_input_and_on_the_time(kind):
     net, _ = make(kind, dtype=np.float64)
     x, t, _ = inputs(kind, batch=1, dtype=np.float64)
-    for place in np.ndindex(x.shape):
+    for index in np.ndindex(x.shape):
         moved = x.copy()
-        moved[place] += 0.1
+        moved[index] += 0.1
         assert np.abs(net(moved, t) - net(x, t)).max() > 1e-4
     assert np.abs(net(x, t % T + 1) - net(x, t)).max() > 1e-4
 
@@ -120,7 +120,7 @@ def test_the_output_depends_on_every_number_of_the_input_and_on_the_time(kind):
 
 @every_network
 @with_and_without_classes
-def test_the_gradient_of_the_whole_network_is_that_of_differences(kind, classes):
+def test_the_gradient_of_the_network_equals_finite_differences(kind, classes):
     net, packed = make(kind, classes, np.float64)
     x, t, label = inputs(kind, batch=2, classes=classes, dtype=np.float64)
     rng = np.random.default_rng(4)
@@ -128,7 +128,7 @@ def test_the_gradient_of_the_whole_network_is_that_of_differences(kind, classes)
     tensor = Tensor(x, requires_grad=True)
     net(tensor, t, label).backward(direction)
 
-    def slope_along(array, move, step=1e-6):
+    def derivative_along(array, move, step=1e-6):
         """The derivative of the output, contracted with the direction, as `array` goes along `move`."""
         kept, ends = array.copy(), []
         for sign in (1, -1):
@@ -140,13 +140,15 @@ def test_the_gradient_of_the_whole_network_is_that_of_differences(kind, classes)
     values, gradients = packed.views(packed.values), packed.views(packed.gradients)
     for name, array, gradient in [("x", x, tensor.grad), *((n, values[n], gradients[n]) for n in values)]:
         assert gradient.any(), f"no gradient reaches {name}"
-        move = rng.standard_normal(array.shape)  # takes in every entry, each with a weight of its own
-        expected = slope_along(array, move)
+        move = rng.standard_normal(array.shape)  # every entry, each with its own weight
+        expected = derivative_along(array, move)
         assert abs(np.vdot(gradient, move) - expected) <= 1e-6 * (1 + abs(expected)), name
-    for place in np.ndindex(x[0].shape):  # and the input's entry by entry
+    for index in np.ndindex(x[0].shape):  # of the input, entry by entry
         move = np.zeros(x.shape)
-        move[0][place] = 1
-        assert abs(tensor.grad[0][place] - slope_along(x, move)) <= 1e-6 * (1 + abs(tensor.grad[0][place]))
+        move[0][index] = 1
+        assert abs(tensor.grad[0][index] - derivative_along(x, move)) <= 1e-6 * (
+            1 + abs(tensor.grad[0][index])
+        )
 
 
 @every_network
@@ -158,24 +160,24 @@ def test_gradients_reach_the_input_in_float32_too(kind):
     assert tensor.grad.dtype == np.float32 and tensor.grad.any() and packed.gradients.any()
 
 
-# ---- chance
+# ---- dropout
 
 
-def test_dropout_falls_only_with_an_rng_on_a_tensor_and_is_drawn_from_it():
+def test_dropout_needs_a_tensor_and_an_rng_and_is_drawn_from_it():
     net, _ = make("unet")
     x, t, _ = inputs("unet")
-    calm = net(x, t)
+    without = net(x, t)
 
-    def noisy(seed):
+    def dropped(seed):
         return net(Tensor(x), t, rng=np.random.default_rng(seed)).data
 
-    np.testing.assert_array_equal(net(Tensor(x), t).data, calm)
-    np.testing.assert_array_equal(net(x, t, rng=np.random.default_rng(0)), calm)
-    np.testing.assert_array_equal(noisy(0), noisy(0))
-    assert np.abs(noisy(0) - calm).max() > 0.01 and np.abs(noisy(0) - noisy(1)).max() > 0.01
+    np.testing.assert_array_equal(net(Tensor(x), t).data, without)
+    np.testing.assert_array_equal(net(x, t, rng=np.random.default_rng(0)), without)
+    np.testing.assert_array_equal(dropped(0), dropped(0))
+    assert np.abs(dropped(0) - without).max() > 0.01 and np.abs(dropped(0) - dropped(1)).max() > 0.01
 
 
-def test_no_number_is_drawn_where_the_rate_is_zero():
+def test_dropout_of_rate_zero_draws_nothing():
     net = nn.UNet(np.random.default_rng(0), **{**TINY_UNET, "dropout": 0.0})
     x, t, _ = inputs("unet")
     rng = np.random.default_rng(7)
@@ -187,7 +189,7 @@ def test_no_number_is_drawn_where_the_rate_is_zero():
 
 
 @every_network
-def test_each_label_counts_and_leaving_it_out_says_no_class(kind):
+def test_the_output_depends_on_the_label_and_no_label_means_no_class(kind):
     net, _ = make(kind, classes=3)
     x, t, _ = inputs(kind, batch=1)
     outs = [net(x, t, np.array([k])) for k in range(4)]
@@ -210,7 +212,7 @@ def test_each_label_counts_and_leaving_it_out_says_no_class(kind):
     ],
     ids=["too few", "one for all", "past no class", "negative", "real"],
 )
-def test_labels_that_do_not_fit_are_refused(kind, label, message):
+def test_labels_of_another_shape_type_or_range_are_refused(kind, label, message):
     net, _ = make(kind, classes=3)
     x, t, _ = inputs(kind)
     with pytest.raises(ValueError, match=message):
@@ -246,7 +248,7 @@ def test_there_must_be_one_time_for_each_input(kind, t):
     ],
     ids=["real", "clean data", "past T", "negative"],
 )
-def test_a_table_of_times_knows_only_the_integers_from_1_to_T(t, message):
+def test_a_table_of_times_takes_only_the_integers_from_1_to_T(t, message):
     net, _ = make("mlp")
     with pytest.raises(ValueError, match=message):
         net(inputs("mlp")[0], t)
@@ -286,7 +288,7 @@ def test_inputs_of_another_shape_are_refused(kind, shape, message):
             net(x, np.array([1, 2]))
 
 
-# ---- describing and building
+# ---- descriptions
 
 
 @every_network
@@ -300,7 +302,7 @@ def test_a_description_builds_the_same_network_again(kind, classes):
     assert list(again.named_parameters()) == list(net.named_parameters())
 
 
-def test_a_description_is_plain_enough_for_json_and_says_the_kind():
+def test_a_description_survives_json_and_contains_the_kind():
     for kind in BUILT:
         net = BUILT[kind](np.random.default_rng(0))
         described = json.loads(json.dumps(nn.describe(net)))

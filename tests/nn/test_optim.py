@@ -1,4 +1,4 @@
-"""The optimiser against the textbook, number by number, in plain Python floats."""
+"""Adam, EMA, warm-up and clipping against the equations, number by number in plain Python floats."""
 
 import math
 
@@ -37,7 +37,7 @@ def aligned(numbers, dtype=np.float64):
     eps=st.sampled_from([1e-8, 0.3]),
     scale=st.sampled_from([1.0, 0.25]),
 )
-def test_adam_is_the_textbook_s(seed, steps, betas, eps, scale):
+def test_adam_is_algorithm_1_of_its_paper(seed, steps, betas, eps, scale):
     rng = np.random.default_rng(seed)
     start, gradients = rng.standard_normal(7), rng.standard_normal((steps, 7))
     lrs = [0.1 / (1 + k) for k in range(steps)]
@@ -53,7 +53,7 @@ def test_adam_is_the_textbook_s(seed, steps, betas, eps, scale):
         np.testing.assert_allclose(values, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_the_defaults_are_the_paper_s():
+def test_the_defaults_of_adam_are_those_of_its_paper():
     values = aligned([1.0, 1.0])
     adam = optim.Adam(values)
     adam.update(aligned([3.0, -1e-3]), lr=2e-4)
@@ -63,7 +63,7 @@ def test_the_defaults_are_the_paper_s():
     np.testing.assert_allclose(values, [1 - 2e-4, 1 + 2e-4], rtol=1e-8)  # the first step has length lr
 
 
-def test_adam_leaves_alone_what_has_no_gradient():
+def test_adam_does_not_move_what_has_no_gradient():
     values = aligned([0.0, 5.0])
     adam = optim.Adam(values)
     for _ in range(3):
@@ -79,48 +79,48 @@ def test_a_nan_in_the_gradient_is_not_hidden():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9999])
-def test_ema_averages_with_the_early_decay_until_the_long_one_is_reached(dtype, decay):
+def test_the_decay_of_the_ema_rises_with_the_step_to_its_final_value(dtype, decay):
     rng = np.random.default_rng(0)
     adam = optim.Adam(aligned(rng.standard_normal(5), dtype))
-    average = optim.EMA(adam.values, decay)
+    ema = optim.EMA(adam.values, decay)
     expected = adam.values.astype(np.float64)
-    np.testing.assert_array_equal(average.values, adam.values)
+    np.testing.assert_array_equal(ema.values, adam.values)
     for n in range(1, 31):
-        adam.update(aligned(rng.standard_normal(5), dtype), 0.1, average=average)
+        adam.update(aligned(rng.standard_normal(5), dtype), 0.1, ema=ema)
         d = min(decay, (1 + n) / (10 + n))
         expected = d * expected + (1 - d) * adam.values
-    assert average.values.dtype == dtype
-    np.testing.assert_allclose(average.values, expected, rtol=2e-5 if dtype == np.float32 else 1e-13)
+    assert ema.values.dtype == dtype
+    np.testing.assert_allclose(ema.values, expected, rtol=2e-5 if dtype == np.float32 else 1e-13)
 
 
-def test_ema_starts_as_a_copy_and_not_a_view():
+def test_the_ema_starts_as_a_copy_of_the_weights():
     values = aligned([1.0, 2.0])
-    average = optim.EMA(values)
+    ema = optim.EMA(values)
     values[...] = 0
-    np.testing.assert_array_equal(average.values, [1, 2])
+    np.testing.assert_array_equal(ema.values, [1, 2])
 
 
-def test_ema_is_of_use_early_and_forgets_its_start():
+def test_the_ema_soon_forgets_the_initial_weights():
     adam = optim.Adam(aligned([1.0]))
-    average = optim.EMA(aligned([100.0]))
+    ema = optim.EMA(aligned([100.0]))
     for _ in range(100):
-        adam.update(aligned([0.0]), lr=0.1, average=average)
-    assert abs(average.values[0] - 1) < 1e-3  # with 0.9999 from the first step it would still be 99
+        adam.update(aligned([0.0]), lr=0.1, ema=ema)
+    assert abs(ema.values[0] - 1) < 1e-3  # with 0.9999 from the first step it would still be 99
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
-def test_a_decay_that_is_none_is_refused(decay):
+def test_a_decay_outside_0_to_1_is_refused(decay):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
         optim.EMA(aligned([1.0]), decay)
 
 
-def test_warm_up_rises_in_a_line_to_one_and_stays():
+def test_warm_up_rises_linearly_to_one_and_stays():
     assert [optim.warm_up(step, 4) for step in range(1, 7)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert optim.warm_up(1, 0) == 1 and optim.warm_up(1, 1) == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_clip_scale_shortens_what_is_longer_than_the_limit_and_nothing_else(dtype):
+def test_clip_scale_shortens_only_what_is_longer_than_the_limit(dtype):
     gradients = aligned([3.0, 0.0, -4.0], dtype)
     assert optim.clip_scale(gradients, 1.0) == (5.0, 0.2)
     assert optim.clip_scale(gradients, 5.0) == (5.0, 1.0)  # exactly at the limit
@@ -134,7 +134,7 @@ def test_clip_scale_of_no_gradient_is_one():
 
 
 @pytest.mark.parametrize("limit", [1.0, math.inf])
-def test_clip_scale_shows_a_nan(limit):
+def test_clip_scale_propagates_a_nan(limit):
     norm, scale = optim.clip_scale(aligned([1.0, math.nan], np.float32), limit)
     assert math.isnan(norm) and math.isnan(scale)
 

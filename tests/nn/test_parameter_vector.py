@@ -1,4 +1,4 @@
-"""Parameters: found once each, packed into one vector, and seen through a second module over another vector."""
+"""Parameters: each found once, packed into one vector; the EMA copy and the frozen copy of a module."""
 
 import numpy as np
 import pytest
@@ -50,14 +50,14 @@ def address(array):
     return array.__array_interface__["data"][0]
 
 
-def test_parameters_are_named_by_their_first_path_in_order_of_definition_and_once():
+def test_each_parameter_is_named_once_by_its_first_path_in_order():
     tree = Tree()
     assert list(tree.named_parameters()) == NAMES
     assert tree.count_parameters() == 5 + 21 + 1 + 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_packing_keeps_the_numbers_and_makes_parameters_and_gradients_views(dtype):
+def test_packing_keeps_the_values_and_makes_parameters_and_gradients_views(dtype):
     tree = Tree()
     before = {name: p.data.copy() for name, p in tree.named_parameters().items()}
     packed = ParameterVector(tree, dtype)
@@ -72,7 +72,7 @@ def test_packing_keeps_the_numbers_and_makes_parameters_and_gradients_views(dtyp
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_parameter_starts_on_64_bytes_and_the_gaps_are_zero(dtype):
+def test_every_parameter_is_aligned_to_64_bytes_and_the_gaps_are_zero(dtype):
     packed = ParameterVector(Tree(), dtype)
     for vector in (packed.values, packed.gradients):
         assert vector.ndim == 1 and vector.flags.c_contiguous
@@ -80,7 +80,7 @@ def test_every_parameter_starts_on_64_bytes_and_the_gaps_are_zero(dtype):
     assert gaps(packed).any() and not packed.values[gaps(packed)].any()
 
 
-def test_parameters_follow_each_other_without_overlap():
+def test_parameters_do_not_overlap_in_the_vector():
     packed = ParameterVector(Tree())
     ends = 0
     for entries, shape in packed.layout.values():
@@ -90,7 +90,7 @@ def test_parameters_follow_each_other_without_overlap():
     assert packed.values.size == packed.gradients.size >= ends
 
 
-def test_a_shared_parameter_is_packed_once_and_gathers_both_gradients():
+def test_a_shared_parameter_is_packed_once_and_sums_its_gradients():
     tree = Tree()
     packed = ParameterVector(tree)
     assert list(packed.layout) == NAMES
@@ -115,21 +115,21 @@ def test_backward_writes_into_the_gradient_vector_in_place():
 def test_adam_moves_the_module_in_place_and_leaves_the_gaps_zero():
     net = nn.MLP(np.random.default_rng(0), dim=3, width=6, depth=1, T=5)
     packed = ParameterVector(net)
-    adam, average = Adam(packed.values), EMA(packed.values)
+    adam, ema = Adam(packed.values), EMA(packed.values)
     x, t = Tensor(np.ones((4, 3), np.float32)), np.array([1, 2, 3, 4])
     before = net(x.data, t)
     weights = net.last.w.data
     for _ in range(3):
         (net(x, t) * net(x, t)).sum().backward()
-        adam.update(packed.gradients, lr=0.1, average=average)
+        adam.update(packed.gradients, lr=0.1, ema=ema)
     assert net.last.w.data is weights
     assert np.abs(net(x.data, t) - before).min() > 0.01
     assert gaps(packed).any()
-    for vector in (packed.values, packed.gradients, adam.first, adam.second, average.values):
+    for vector in (packed.values, packed.gradients, adam.first, adam.second, ema.values):
         assert not vector[gaps(packed)].any()
 
 
-def test_any_vector_of_the_layout_is_seen_by_name():
+def test_any_vector_of_the_layout_has_views_by_name():
     packed = ParameterVector(Tree())
     vector = np.arange(packed.values.size)
     views = packed.views(vector)
@@ -164,36 +164,36 @@ def test_a_module_without_parameters_is_refused():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [1, 15, 16, 1000])
-def test_aligned_zeros_are_zero_and_begin_on_64_bytes(size, dtype):
-    for _ in range(5):  # the allocator gives another place each time
+def test_aligned_zeros_are_zero_and_aligned_to_64_bytes(size, dtype):
+    for _ in range(5):  # the allocator returns another address each time
         zeros = aligned_zeros(size, dtype)
         assert zeros.shape == (size,) and zeros.dtype == dtype and zeros.flags.c_contiguous
         assert address(zeros) % 64 == 0 and not zeros.any()
 
 
-# ---- the second module
+# ---- copies
 
 
-def test_an_ema_copy_views_its_vector_and_leaves_the_original_alone():
+def test_an_ema_copy_views_its_vector_and_does_not_change_the_original():
     net = nn.MLP(np.random.default_rng(0), dim=2, width=8, depth=2, T=10, classes=3)
     packed = ParameterVector(net)
-    average = EMA(packed.values)
-    other = ema_copy(net, packed, average.values)
+    ema = EMA(packed.values)
+    other = ema_copy(net, packed, ema.values)
     x, t = np.ones((3, 2), np.float32), np.array([1, 5, 10])
     own = net(x, t)
     np.testing.assert_array_equal(other(x, t), own)
 
-    average.values[...] = 0
+    ema.values[...] = 0
     assert not other(x, t).any()
     np.testing.assert_array_equal(net(x, t), own)
 
-    average.values[...] = packed.values
+    ema.values[...] = packed.values
     packed.values *= 2
     np.testing.assert_array_equal(other(x, t), own)
     assert np.abs(net(x, t) - own).max() > 0.1
 
 
-def test_an_ema_copy_has_the_same_names_and_its_gradients_do_not_reach_the_original():
+def test_an_ema_copy_has_the_same_names_and_its_own_gradients():
     net = nn.MLP(np.random.default_rng(0), dim=2, width=8, depth=1, T=10)
     packed = ParameterVector(net)
     other = ema_copy(net, packed, packed.values.copy())
@@ -211,17 +211,19 @@ def test_an_ema_copy_keeps_shared_parameters_shared():
     assert other.shared.w is not tree.shared.w
 
 
-def test_a_frozen_copy_gives_the_same_bits_and_never_changes_again():
+def test_a_frozen_copy_gives_the_same_bits_and_never_changes():
     rng = np.random.default_rng(0)
     net = nn.UNet(rng, size=8, channels=1, width=32, multipliers=(1, 2), depth=1, attention=(4,), groups=8)
-    net.last.w.data[...] = rng.standard_normal(net.last.w.shape)  # it starts at zero, which would hide all
+    net.last.w.data[...] = rng.standard_normal(
+        net.last.w.shape
+    )  # it starts at zero, which would hide the rest
     x, t = rng.standard_normal((2, 8, 8, 1), dtype=np.float32), np.array([3, 700])
     before = net(x, t)
-    still = frozen(net)
+    snapshot = frozen(net)
     for _ in range(2):
-        np.testing.assert_array_equal(still(x, t), before)
+        np.testing.assert_array_equal(snapshot(x, t), before)
     for parameter in net.named_parameters().values():
         parameter.data += 1
-    np.testing.assert_array_equal(still(x, t), before)
+    np.testing.assert_array_equal(snapshot(x, t), before)
     assert not np.array_equal(net(x, t), before)
-    assert not still.named_parameters()
+    assert not snapshot.named_parameters()

@@ -1,4 +1,4 @@
-"""The paper's U-Net: its size with the CIFAR-10 settings, its wiring written out, how it starts, what it refuses."""
+"""The U-Net of the paper: its size with the CIFAR-10 settings, its equations written out, initial weights, refusals."""
 
 import re
 
@@ -11,18 +11,18 @@ from minidiff.nn.layers import sinusoidal
 
 
 @pytest.fixture(scope="module")
-def papers():
+def parameters_of_the_paper():
     """The parameters of the CIFAR-10 network, by name."""
     return UNet(np.random.default_rng(0)).named_parameters()
 
 
-def test_the_papers_network_has_35_746_307_parameters_in_328_arrays(papers):
-    assert len(papers) == 328
-    assert sum(p.size for p in papers.values()) == 35_746_307
+def test_the_network_of_the_paper_has_35_746_307_parameters_in_328_arrays(parameters_of_the_paper):
+    assert len(parameters_of_the_paper) == 328
+    assert sum(p.size for p in parameters_of_the_paper.values()) == 35_746_307
 
 
-def test_the_papers_network_is_laid_out_as_the_paper_says(papers):
-    shapes = {name: p.shape for name, p in papers.items()}
+def test_the_network_of_the_paper_has_its_blocks_and_attentions(parameters_of_the_paper):
+    shapes = {name: p.shape for name, p in parameters_of_the_paper.items()}
     assert shapes["first.w"] == (3, 3, 3, 128) and shapes["last.w"] == (3, 3, 128, 3)
     assert shapes["time1.w"] == (128, 512) and shapes["time2.w"] == (512, 512)
     assert not any("label" in name for name in shapes)
@@ -35,9 +35,9 @@ def test_the_papers_network_is_laid_out_as_the_paper_says(papers):
     assert channels_up == [(512, 256)] * 8 + [(384, 256)] + [(384, 128)] + [(256, 128)] * 2
 
 
-def test_what_ends_a_branch_starts_at_zero_and_the_rest_does_not(papers):
+def test_the_last_layer_of_each_branch_starts_at_zero_and_no_other(parameters_of_the_paper):
     ends = re.compile(r"(^last|conv2|project)\.w$")
-    for name, p in papers.items():
+    for name, p in parameters_of_the_paper.items():
         if name.endswith((".b", "beta")) or ends.search(name):
             assert not p.data.any(), name
         elif name.endswith("gamma"):
@@ -53,7 +53,7 @@ def test_a_new_network_is_the_zero_map():
     np.testing.assert_array_equal(net(x, np.array([1, 1000])), np.zeros_like(x))
 
 
-class WrittenOut:
+class ReferenceUNet:
     """The network as one function of its parameters by name, on the reference kernels."""
 
     def __init__(self, named, heads, groups):
@@ -78,7 +78,7 @@ class WrittenOut:
     def attend(self, name, x):
         batch, rows, columns, channels = x.shape
         pixels = self.norm(f"{name}.norm", x, silu=False).reshape(batch, rows * columns, channels)
-        q, k, v = (self.linear(f"{name}.{part}", pixels) for part in "qkv")
+        q, k, v = (self.linear(f"{name}.{letter}", pixels) for letter in "qkv")
         mixed = reference.attention(q, k, v, self.heads)[0]
         return x + self.linear(f"{name}.project", mixed).reshape(x.shape)
 
@@ -91,25 +91,25 @@ class WrittenOut:
         if label is not None:
             time = time + self.named["label.table"][label]
         h = self.conv("first", x)
-        skips, place = [h], 0
+        skips, index = [h], 0
         for level in range(levels):
             if level:
-                h = self.conv(f"down.{place}.conv", h, stride=2, padding=((0, 1), (0, 1)))
+                h = self.conv(f"down.{index}.conv", h, stride=2, padding=((0, 1), (0, 1)))
                 skips.append(h)
-                place += 1
+                index += 1
             for _ in range(depth):
-                h = self.stage(f"down.{place}", h, time)
+                h = self.stage(f"down.{index}", h, time)
                 skips.append(h)
-                place += 1
+                index += 1
         h = self.block("middle.2", self.attend("middle.1", self.block("middle.0", h, time)), time)
-        place = 0
+        index = 0
         for level in reversed(range(levels)):
             for _ in range(depth + 1):
-                h = self.stage(f"up.{place}", np.concatenate([h, skips.pop()], axis=3), time)
-                place += 1
+                h = self.stage(f"up.{index}", np.concatenate([h, skips.pop()], axis=3), time)
+                index += 1
             if level:
-                h = self.conv(f"up.{place}.conv", h.repeat(2, axis=1).repeat(2, axis=2))
-                place += 1
+                h = self.conv(f"up.{index}.conv", h.repeat(2, axis=1).repeat(2, axis=2))
+                index += 1
         assert not skips
         return self.conv("last", self.norm("norm", h, silu=True))
 
@@ -133,7 +133,7 @@ class WrittenOut:
     ],
     ids=["one level", "three levels", "narrowing, with classes"],
 )
-def test_the_network_is_wired_as_its_docstring_says(settings):
+def test_the_network_computes_the_equations_of_its_docstring(settings):
     net = UNet(np.random.default_rng(0), **settings)
     ParameterVector(net, np.float64)
     named = {name: p.data for name, p in net.named_parameters().items()}
@@ -143,7 +143,7 @@ def test_the_network_is_wired_as_its_docstring_says(settings):
     x = rng.standard_normal((2, settings["size"], settings["size"], settings["channels"]))
     t = np.array([3, 700])
     label = np.array([0, 2]) if "classes" in settings else None
-    plain = WrittenOut(named, settings["heads"], settings["groups"])
+    plain = ReferenceUNet(named, settings["heads"], settings["groups"])
     expected = plain(x, t, label, settings["width"], len(settings["multipliers"]), settings["depth"])
     attended = sum(name.endswith("project.w") for name in named)
     levels = [settings["size"] >> i for i in range(len(settings["multipliers"]))]
@@ -151,8 +151,16 @@ def test_the_network_is_wired_as_its_docstring_says(settings):
     np.testing.assert_allclose(net(x, t, label), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_two_answers_are_twice_the_channels():
-    net = UNet(np.random.default_rng(0), size=4, channels=3, width=8, multipliers=(1,), groups=4, answers=2)
+def test_a_learned_variance_doubles_the_channels_of_the_output():
+    net = UNet(
+        np.random.default_rng(0),
+        size=4,
+        channels=3,
+        width=8,
+        multipliers=(1,),
+        groups=4,
+        learned_variance=True,
+    )
     assert net(np.ones((2, 4, 4, 3), np.float32), np.full(2, 7)).shape == (2, 4, 4, 6)
 
 

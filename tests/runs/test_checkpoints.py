@@ -1,6 +1,8 @@
-"""Arrays and facts come back exactly, or not at all."""
+"""Sections of facts and arrays are read exactly as they were written, or not at all."""
 
+import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+import minidiff
 from minidiff import checkpoints
 
-ARRAYS = {"a/w": np.arange(3, dtype=np.float32), "order": np.array([2, 0, 1])}
-FACTS = {"step": 3, "settings": {"lr": 0.1}}
+SECTIONS = {
+    "net": ({"step": 3, "settings": {"lr": 0.1}}, {"a/w": np.arange(3, dtype=np.float32)}),
+    "batches": ({}, {"order": np.array([2, 0, 1])}),
+    "empty": ({}, {}),
+}
+KNOWN = set(SECTIONS)
 
 json_values = st.recursive(
     st.none()
@@ -27,72 +34,151 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-names = st.text("abcxyz./_09", min_size=1, max_size=8).filter(lambda name: name.strip("./") == name)
+# Any characters that the name of a file in an archive may have; a slash ends the name of a section.
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+array_names = text.filter(lambda name: not name.endswith(".npy"))
+section_names = text.map(lambda name: name.replace("/", "-"))
+arrays = hnp.arrays(
+    st.sampled_from(["f2", "f4", "f8", ">f4", "i8", "u8", "i4", "u1", "?", "c8"]),
+    hnp.array_shapes(min_dims=0, min_side=0),
+)
+sections = st.dictionaries(
+    section_names,
+    st.tuples(
+        st.dictionaries(st.text(max_size=5), json_values, max_size=3),
+        st.dictionaries(array_names, arrays, max_size=3),
+    ),
+    max_size=4,
+)
+
+
+def write_as(path, version, stored, **changes):
+    """A file of another version of the format, with a checksum that is right."""
+    about = {name: facts for name, (facts, _) in stored.items()}
+    text = json.dumps({"version": version, "sections": about} | changes)
+    members = {f"{name}/{key}": a for name, (_, arrays) in stored.items() for key, a in arrays.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **members, **{"facts.json": np.frombuffer(text.encode(), np.uint8)})
+    head = buffer.getvalue()[:-2] + (64).to_bytes(2, "little")  # the length of the archive's comment
+    path.write_bytes(head + hashlib.sha256(head).hexdigest().encode())
 
 
 def assert_refused(path):
-    """A ValueError of one line that names the file."""
+    """A ValueError of one line that names the file; returns it."""
     with pytest.raises(ValueError) as caught:
-        checkpoints.read(path)
+        checkpoints.read(path, KNOWN)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def assert_equal(got, expected):
+    assert got.keys() == expected.keys()
+    for section, (facts, arrays) in expected.items():
+        assert got[section][0] == facts and got[section][1].keys() == arrays.keys()
+        for name, array in arrays.items():
+            other = got[section][1][name]
+            assert other.dtype == array.dtype and other.shape == array.shape
+            assert other.tobytes() == array.tobytes()
 
 
 @pytest.fixture
 def written(tmp_path):
     path = tmp_path / "checkpoint.npz"
-    checkpoints.write(path, ARRAYS, FACTS)
+    checkpoints.write(path, SECTIONS)
     return path
 
 
-# ---- there and back
+# ---- written and read
 
 
-@given(
-    arrays=st.dictionaries(
-        names,
-        hnp.arrays(
-            st.sampled_from(["f4", "f8", "i8", "u8", "i4", "u1", "?"]),
-            hnp.array_shapes(min_dims=0, min_side=0),
-        ),
-        max_size=3,
-    ),
-    facts=st.dictionaries(st.text(max_size=5), json_values, max_size=3),
-)
-def test_arrays_and_facts_come_back_as_they_were(tmp_path_factory, arrays, facts):
-    facts.pop("version", None)
-    path = tmp_path_factory.getbasetemp() / "there.npz"
-    checkpoints.write(path, arrays, facts)
-    got, told = checkpoints.read(path)
-    told.pop("version")
-    assert told == facts and got.keys() == arrays.keys()
-    for name, array in arrays.items():
-        assert got[name].dtype == array.dtype and got[name].shape == array.shape
-        assert got[name].tobytes() == array.tobytes()
+@given(sections=sections)
+def test_facts_and_arrays_of_any_sections_are_read_as_they_were_written(tmp_path_factory, sections):
+    path = tmp_path_factory.getbasetemp() / "sections.npz"
+    checkpoints.write(path, sections)
+    got, writer = checkpoints.read(path, set(sections))
+    assert_equal(got, sections)
+    assert writer == f"minidiff {minidiff.__version__}"
+
+
+def test_sections_that_are_known_and_absent_do_not_matter(written):
+    assert_equal(checkpoints.read(written, KNOWN | {"more"})[0], SECTIONS)
+
+
+def test_an_array_may_have_the_name_of_the_facts(tmp_path):
+    sections = {"facts.json": ({"a": 1}, {"facts.json": np.ones(2), "file": np.zeros(1)})}
+    checkpoints.write(tmp_path / "c.npz", sections)
+    assert_equal(checkpoints.read(tmp_path / "c.npz", set(sections))[0], sections)
 
 
 def test_the_state_of_a_random_generator_survives(tmp_path):
     rng = np.random.default_rng(5)
     rng.integers(0, 9, 3, dtype=np.int32)  # leaves half of a draw in the generator
-    checkpoints.write(tmp_path / "c.npz", {}, {"random": rng.bit_generator.state})
+    checkpoints.write(tmp_path / "c.npz", {"random": ({"generator": rng.bit_generator.state}, {})})
     other = np.random.default_rng()
-    other.bit_generator.state = checkpoints.read(tmp_path / "c.npz")[1]["random"]
+    sections, _ = checkpoints.read(tmp_path / "c.npz", {"random"})
+    other.bit_generator.state = sections["random"][0]["generator"]
     np.testing.assert_array_equal(other.integers(0, 99, 9, np.int32), rng.integers(0, 99, 9, np.int32))
 
 
-def test_arrays_that_are_views_or_not_contiguous_are_written_as_they_look(tmp_path):
+def test_arrays_that_are_views_or_not_contiguous_are_written_by_their_values(tmp_path):
     array = np.arange(24.0).reshape(4, 6)[::2, ::-3]
-    checkpoints.write(tmp_path / "c.npz", {"a": array}, {})
-    np.testing.assert_array_equal(checkpoints.read(tmp_path / "c.npz")[0]["a"], array)
+    checkpoints.write(tmp_path / "c.npz", {"s": ({}, {"a": array})})
+    np.testing.assert_array_equal(checkpoints.read(tmp_path / "c.npz", {"s"})[0]["s"][1]["a"], array)
 
 
 def test_it_is_an_ordinary_npz_that_numpy_reads_without_pickle(written):
     with np.load(written, allow_pickle=False) as archive:
-        np.testing.assert_array_equal(archive["a/w"], ARRAYS["a/w"])
+        np.testing.assert_array_equal(archive["net/a/w"], SECTIONS["net"][1]["a/w"])
+        assert set(archive.files) == {"net/a/w", "batches/order", "facts.json"}
 
 
 def test_the_same_content_gives_the_same_bytes(written, tmp_path):
-    checkpoints.write(tmp_path / "again.npz", ARRAYS, FACTS)
+    checkpoints.write(tmp_path / "again.npz", SECTIONS)
     assert (tmp_path / "again.npz").read_bytes() == written.read_bytes()
+
+
+# ---- other versions
+
+
+@pytest.mark.parametrize("name", ["weather", "a section", "Ünïcode"])
+def test_a_section_that_is_not_known_is_refused_with_the_version_that_wrote_it(tmp_path, monkeypatch, name):
+    path = tmp_path / "c.npz"
+    monkeypatch.setattr(checkpoints, "__version__", "0.9")
+    checkpoints.write(path, SECTIONS | {name: ({}, {"a": np.ones(2)})})
+    assert f"written by minidiff 0.9 and has parts that this version does not know: {name}" in assert_refused(
+        path
+    )
+    checkpoints.read(path, KNOWN | {name})
+
+
+@pytest.mark.parametrize("version", [0, 3, 7])
+def test_another_format_is_refused_with_its_version_and_writer(tmp_path, version):
+    path = tmp_path / "c.npz"
+    write_as(path, version, SECTIONS, written_by="minidiff 0.9")
+    assert f"minidiff 0.9 in format {version}, this version reads up to 2" in assert_refused(path)
+    write_as(path, 2, SECTIONS, written_by="minidiff 0.9")  # and it is the version that was refused
+    assert checkpoints.read(path, KNOWN)[1] == "minidiff 0.9"
+
+
+def test_a_newer_format_is_refused_before_its_content_is_read(tmp_path):
+    path = tmp_path / "c.npz"
+    write_as(path, 3, {"": ({}, {"w": np.ones(1)})}, sections="another layout")
+    assert "another version of minidiff in format 3" in assert_refused(path)
+
+
+def test_a_file_with_missing_facts_is_refused_although_its_checksum_is_right(tmp_path):
+    path = tmp_path / "c.npz"
+    write_as(path, 2, SECTIONS, sections={})  # arrays whose sections are not listed are found all the same
+    assert checkpoints.read(path, KNOWN)[0]["net"][1].keys() == SECTIONS["net"][1].keys()
+    write_as(path, 1, {})
+    assert "'settings' is missing" in assert_refused(path)
+
+
+def test_what_is_written_has_version_2_and_its_writer(written):
+    with np.load(written) as archive:
+        facts = json.loads(archive["facts.json"].tobytes())
+    assert (facts["version"], facts["written_by"]) == (2, f"minidiff {minidiff.__version__}")
+    assert checkpoints.VERSION == 2
 
 
 # ---- damage
@@ -100,13 +186,13 @@ def test_the_same_content_gives_the_same_bytes(written, tmp_path):
 
 def test_any_flipped_byte_is_noticed(written):
     content = written.read_bytes()
-    assert len(content) < 2000
+    assert len(content) < 2500
     with open(written, "r+b", buffering=0) as file:
-        for place, byte in enumerate(content):
-            os.pwrite(file.fileno(), bytes([byte ^ 1 << place % 8]), place)
+        for position, byte in enumerate(content):
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << position % 8]), position)
             assert_refused(written)
-            os.pwrite(file.fileno(), bytes([byte]), place)
-    checkpoints.read(written)
+            os.pwrite(file.fileno(), bytes([byte]), position)
+    checkpoints.read(written, KNOWN)
 
 
 def test_any_cut_is_noticed(written):
@@ -116,7 +202,7 @@ def test_any_cut_is_noticed(written):
 
 
 @pytest.mark.parametrize("more", [b"\0", b"\n", b"0" * 64])
-def test_anything_appended_or_put_before_is_noticed(written, more):
+def test_anything_appended_or_prepended_is_noticed(written, more):
     content = written.read_bytes()
     for harmed in (content + more, more + content, content + content):
         written.write_bytes(harmed)
@@ -142,39 +228,32 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     assert_refused(path)
 
 
-def test_another_version_is_refused_and_both_are_named(tmp_path, monkeypatch):
-    path = tmp_path / "c.npz"
-    monkeypatch.setattr(checkpoints, "VERSION", 7)
-    checkpoints.write(path, ARRAYS, FACTS)
-    monkeypatch.undo()
-    assert_refused(path)
-    with pytest.raises(ValueError, match=rf"version 7.* {checkpoints.VERSION}"):
-        checkpoints.read(path)
+def run_code():
+    raise AssertionError("the file's code was run")
 
 
-def burst():
-    raise AssertionError("what the file told to run was run")
-
-
-class Bomb:
+class Malicious:
     def __reduce__(self):
-        return burst, ()
+        return run_code, ()
 
 
-def test_a_pickle_is_never_opened(tmp_path):
-    path = tmp_path / "c.npz"
+def test_a_pickle_is_neither_written_nor_opened(tmp_path):
+    path, malicious = tmp_path / "c.npz", {"net": ({}, {"a": np.array([Malicious()], dtype=object)})}
     with pytest.raises(ValueError):
-        checkpoints.write(path, {"a": np.array([Bomb()], dtype=object)}, {})
-        checkpoints.read(path)
+        checkpoints.write(path, malicious)
+    assert not path.exists()
+    write_as(path, 2, malicious)
+    with pytest.raises(ValueError, match="pickle"):
+        checkpoints.read(path, KNOWN)
 
 
-# ---- whole or not at all
+# ---- written whole or not at all
 
 
-def test_facts_that_json_cannot_say_leave_the_file_as_it_was(written):
+def test_facts_that_are_not_json_leave_the_file_unchanged(written):
     before = written.read_bytes()
     with pytest.raises(TypeError):
-        checkpoints.write(written, ARRAYS, {"net": object()})
+        checkpoints.write(written, {"net": ({"net": object()}, {})})
     assert written.read_bytes() == before and os.listdir(written.parent) == [written.name]
 
 
@@ -182,17 +261,15 @@ KILLED = """
 import os, signal, sys, numpy as np
 from minidiff import checkpoints, files
 setattr(files.os, {call!r}, lambda *arguments: os.kill(os.getpid(), signal.SIGKILL))
-checkpoints.write({path!r}, {{"a": np.ones(100_000)}}, {{}})
+checkpoints.write({path!r}, {{"net": ({{}}, {{"a": np.ones(100_000)}})}})
 """
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_kill_9_in_the_middle_leaves_the_old_file_and_nothing_that_looks_like_one(written, call):
+def test_a_process_killed_while_writing_leaves_the_old_file_and_no_second_one(written, call):
     code = KILLED.format(call=call, path=str(written))
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
-    arrays, facts = checkpoints.read(written)
-    np.testing.assert_array_equal(arrays["a/w"], ARRAYS["a/w"])
-    assert facts["step"] == 3
+    assert_equal(checkpoints.read(written, KNOWN)[0], SECTIONS)
     assert list(written.parent.glob("*")) != [] and list(written.parent.glob("*.npz")) == [written]
-    checkpoints.write(written, {}, {"step": 4})  # and nothing stands in the way of the next
-    assert checkpoints.read(written)[1]["step"] == 4
+    checkpoints.write(written, {"net": ({"step": 4}, {})})  # and the next one can be written
+    assert checkpoints.read(written, KNOWN)[0]["net"][0]["step"] == 4
