@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -31,3 +36,17 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def npz(arrays: Mapping[str, np.ndarray], comment: bytes = b"") -> bytes:
+    """The content of an uncompressed .npz file with these arrays, and nothing pickled; comment: the archive's.
+
+    The bytes are those of `np.savez`, some versions of which always may pickle.
+    """
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        archive.comment = comment
+    return content.getvalue()

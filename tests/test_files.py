@@ -1,8 +1,10 @@
 """Files are written whole or not at all."""
 
+import io
 import os
 import stat
 
+import numpy as np
 import pytest
 
 from minidiff import files
@@ -56,3 +58,16 @@ def test_a_missing_folder_and_a_folder_of_that_name_are_os_errors(tmp_path):
         with pytest.raises(OSError):
             files.replace(path, b"x")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_an_npz_has_the_bytes_of_savez_and_nothing_pickled():
+    arrays = {"a": np.arange(6.0).reshape(2, 3).T, "file": np.array(3), "b/c": np.zeros(0, np.float32)}
+    content = io.BytesIO()
+    np.savez(content, **{name: arrays[name] for name in ("a", "b/c")})
+    assert files.npz({name: arrays[name] for name in ("a", "b/c")}) == content.getvalue()
+    with np.load(io.BytesIO(files.npz(arrays, comment=b"x" * 9)), allow_pickle=False) as archive:
+        assert archive.files == list(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(archive[name], array)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        files.npz({"objects": np.array([None])})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,9 +29,7 @@ def output_path(options: argparse.Namespace, run: Run, default: str, *suffixes: 
 
 def write_npz(out: Path, **arrays: np.ndarray) -> None:
     """Write arrays by name, whole or not at all."""
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    files.replace(out, content.getvalue())
+    files.replace(out, files.npz(arrays))
 
 
 def write_rows(out: Path, rows: dict[str, np.ndarray], **arrays: np.ndarray) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,7 +33,7 @@ class Module:
                 first.setdefault(id(tensor), (path, tensor))
         return dict(first.values())
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype:
         """That of the parameters; float32 where there are none."""
         for _, tensor in _walk(self, ""):
@@ -45,7 +46,7 @@ class Module:
 
 
 def _walk(item: object, path: str) -> Iterator[tuple[str, Tensor]]:
-    """Every Tensor behind an attribute or in a list or tuple, with its path."""
+    """Every Tensor behind an attribute, or in a list, tuple or dict there, with its path."""
     children: Iterable[tuple[object, object]]
     if isinstance(item, Tensor):
         yield path, item
@@ -54,6 +55,8 @@ def _walk(item: object, path: str) -> Iterator[tuple[str, Tensor]]:
         children = vars(item).items()
     elif isinstance(item, (list, tuple)):
         children = enumerate(item)
+    elif isinstance(item, dict):
+        children = item.items()
     else:
         return
     for name, child in children:
@@ -83,6 +86,7 @@ class ParameterVector:
         for name, p in self._parameters.items():
             values[name][...] = p.data
             p.data, p.grad = values[name], gradients[name]
+        vars(module).pop("dtype", None)  # it may be another now
 
     def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """Any vector of this layout (a moving average, Adam's moments, …) by the parameters' names."""

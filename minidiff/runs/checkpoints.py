@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,16 +37,7 @@ def write(path: Path, sections: Mapping[str, Section]) -> None:
     }
     text = json.dumps({"version": VERSION, "written_by": f"minidiff {__version__}", "sections": facts})
     arrays[_FACTS] = np.frombuffer(text.encode(), np.uint8)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for (
-            name,
-            array,
-        ) in arrays.items():  # as np.savez, whose allow_pickle NumPy 2.0 would store as an array
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-        archive.comment = b"0" * _DIGEST
-    content = buffer.getvalue()[:-_DIGEST]
+    content = files.npz(arrays, comment=b"0" * _DIGEST)[:-_DIGEST]
     files.replace(path, content + hashlib.sha256(content).hexdigest().encode())
 
 

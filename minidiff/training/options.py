@@ -27,6 +27,7 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     at_most: float | None = None,
+    infinite: bool = False,
     choices: Collection[str] = (),
 ) -> Any:
     """A field of a dataclass of options: its default, its help, the range or the choices of its values.
@@ -38,6 +39,7 @@ def setting(
         "help": help,
         "type": type or default.__class__,
         "limits": {sign: limit for sign, limit in limits.items() if limit is not None},
+        "infinite": infinite,
         "choices": choices,  # as it is: a registry may grow
     }
     return field(default=default, metadata=metadata)
@@ -56,7 +58,7 @@ def check(name: str, value: object, about: Field[Any]) -> None:
         if value not in choices:
             raise OptionError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
         return
-    right = isinstance(value, bool) if kind is bool else _is_number(value, kind)
+    right = isinstance(value, bool) if kind is bool else _is_number(value, kind, about.metadata["infinite"])
     if not right or not all(_INSIDE[sign](value, limit) for sign, limit in limits.items()):
         words = {bool: "True or False", int: "an integer", float: "a number"}[kind]
         range_ = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items())
@@ -71,10 +73,10 @@ _INSIDE: dict[str, Any] = {
 }
 
 
-def _is_number(value: object, kind: type) -> bool:
-    if isinstance(value, bool):
+def _is_number(value: object, kind: type, infinite: bool) -> bool:
+    if isinstance(value, bool) or (isinstance(value, float) and math.isinf(value) and not infinite):
         return False
-    return isinstance(value, int) or (kind is float and isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, int) or (kind is float and isinstance(value, float) and not math.isnan(value))
 
 
 class Options:
@@ -96,7 +98,7 @@ class TrainingOptions(Options):
     batch: int = setting(128, "samples per step", at_least=1)
     lr: float = setting(1e-3, "learning rate of Adam", above=0)
     warmup: int = setting(200, "steps over which the learning rate rises to its value", at_least=0)
-    clip: float = setting(1.0, "largest norm of the gradient", above=0)
+    clip: float = setting(1.0, "largest norm of the gradient; inf: no clipping", above=0, infinite=True)
     ema_decay: float = setting(0.9999, "decay of the EMA of the weights", at_least=0, below=1)
     times: str = setting("antithetic", "how the time of each sample is drawn", choices=TIMES)
     prediction: str = setting("eps", "what the network predicts", choices=PREDICTIONS)

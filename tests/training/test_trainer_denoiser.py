@@ -118,7 +118,7 @@ def test_images_of_a_class_with_everything_learned():
         (on_labelled_points, dict(guidance=2.0), "give a label"),
         (on_labelled_points, dict(label=0, guidance=np.nan), "finite"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_conditioning_that_the_network_was_not_trained_for_is_refused(make, conditioning, message):
     with pytest.raises(ValueError, match=message):
