@@ -96,7 +96,7 @@ INVALID = [
     (["sample", "RUN", "--churn", "1"], "ddim has no option churn; it is an option of heun"),
     (["sample", "RUN", "--sampler", "heun", "--churn", "-1"], "churn"),
     (["sample", "RUN", "--sampler", "unipc", "--order", "4"], "4"),
-    (["sample", "RUN", "--sampler", "pc", "--snr", "0"], "r > 0"),
+    (["sample", "RUN", "--sampler", "pc", "--snr", "0"], "snr > 0"),
     (["sample", "RUN", "--sampler", "pc", "--corrections", "-2"], "corrections"),
     (["sample", "RUN", "--sampler", "ddpm", "--variance", "medium"], "medium.*learned"),
     (
