@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     except (UsageError, UnknownDataset) as error:
         return _complain(error, 2)
-    except (ValueError, OSError, Diverged) as error:
+    except (ValueError, OSError, MemoryError, Diverged) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
@@ -41,6 +41,14 @@ def parser() -> Parser:
 
 
 def _complain(error: Exception | str, status: int) -> int:
-    message = " ".join(str(error).split())
+    message = " ".join(_text(error).split())
     print(f"minidiff: {message}", file=sys.stderr)
     return status
+
+
+def _text(error: Exception | str) -> str:
+    """The message of an error; of one from the operating system the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        path = error.filename2 or error.filename
+        return f"{path}: {error.strerror}" if path else error.strerror
+    return str(error) or "out of memory"

@@ -17,13 +17,15 @@ from minidiff.runs import Run
 
 
 def output_path(options: argparse.Namespace, run: Run, default: str, *suffixes: str) -> Path:
-    """--out, by default in the run's folder; UsageError for another suffix, FileNotFoundError for no such folder."""
+    """--out, by default in the run's folder. Raises UsageError for another suffix, OSError where no file can be."""
     out: Path = options.out or run.folder / default
     if out.suffix not in suffixes:
         endings = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
         raise UsageError(f"{options.command.__name__}: --out must end in {endings}, got {out}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} into")
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder; give --out a file")
     return out
 
 

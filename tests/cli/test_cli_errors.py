@@ -1,5 +1,6 @@
 """What is refused, in one line and without leaving anything behind: status 2 for invalid usage, 1 for the rest."""
 
+import errno
 import io
 import os
 import re
@@ -12,7 +13,7 @@ from command_line import QUICK, call, contents, refusal
 from data_files import UNUSABLE
 from PIL import Image
 
-from minidiff import checkpoints
+from minidiff import checkpoints, files
 from minidiff.runs import Run
 from minidiff.runs.run import SECTIONS
 
@@ -95,7 +96,7 @@ INVALID = [
     (["sample", "RUN", "--churn", "1"], "ddim has no option churn; it is an option of heun"),
     (["sample", "RUN", "--sampler", "heun", "--churn", "-1"], "churn"),
     (["sample", "RUN", "--sampler", "unipc", "--order", "4"], "4"),
-    (["sample", "RUN", "--sampler", "pc", "--snr", "0"], "r > 0"),
+    (["sample", "RUN", "--sampler", "pc", "--snr", "0"], "snr > 0"),
     (["sample", "RUN", "--sampler", "pc", "--corrections", "-2"], "corrections"),
     (["sample", "RUN", "--sampler", "ddpm", "--variance", "medium"], "medium.*learned"),
     (
@@ -229,7 +230,23 @@ def test_an_output_that_cannot_be_written_is_refused(run_copy, points_file, tmp_
         assert str(out) in refusal(capsys, 1, "train", points_file, "--steps", 1, "--out", out)
     for out in (tmp_path / "none" / "s.npz", tmp_path / "file" / "s.png", tmp_path / "none" / "s.gif"):
         assert str(out.parent) in refusal(capsys, 1, "sample", run_copy, "--out", out)
+    (tmp_path / "s.png").mkdir()
+    assert "s.png is a folder" in refusal(capsys, 1, "sample", run_copy, "--out", tmp_path / "s.png")
     assert contents(tmp_path) == before
+
+
+def test_an_error_of_the_system_names_the_file_and_the_reason(points_run, tmp_path, monkeypatch, capsys):
+    def disk_full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "s.png")
+
+    monkeypatch.setattr(files, "replace", disk_full)
+    assert call("sample", points_run, "--out", tmp_path / "s.png") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"minidiff: s.png: {os.strerror(errno.ENOSPC)}"
+
+
+def test_too_little_memory_is_an_error_of_one_line(points_file, tmp_path, capsys):
+    line = refusal(capsys, 1, "train", points_file, "--width", 10**8, "--out", tmp_path / "run")
+    assert "PiB" in line and not (tmp_path / "run").exists()
 
 
 DIVERGING = ["--steps", 99, "--T", 3, *QUICK, "--lr", "1e30"]
