@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 
+from minidiff import __version__
 from minidiff.cli import edit, evaluate, info, sample, train
 from minidiff.cli.arguments import Parser, UsageError
 from minidiff.datasets import UnknownDataset
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> Parser:
     """The parser of all commands."""
     top = Parser("minidiff", description="Denoising diffusion from scratch.")
+    top.add_argument("--version", action="version", version=f"minidiff {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for module in (train, sample, evaluate, edit, info):
         module.add_commands(commands)

@@ -169,7 +169,7 @@ def add_conditioning(parser: Parser, what: str) -> None:
 
 def conditioning_of(options: argparse.Namespace, run: Run) -> Conditioning:
     """What to sample. Raises UsageError where it does not fit the run."""
-    if options.label is None and options.guidance is not None:
+    if options.label is None and options.guidance not in (None, 0):
         raise UsageError("--guidance needs a class to guide towards: give one with --class")
     return checked_conditioning(options.label, options.guidance, run)
 

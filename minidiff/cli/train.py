@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def _create(options: argparse.Namespace, given: dict[str, Any]) -> Run:
 def _train(run: Run, steps: int | None, minutes: float | None) -> int:
     """Train, save, draw; on Ctrl-C finish the step, save, and print how to resume."""
     try:
-        run.train(steps, minutes, sys.stderr)
+        run.train(steps, minutes)
     except Interrupted:
         more = f"--steps {steps}" if steps is not None else f"--minutes {minutes:g}"
         print(

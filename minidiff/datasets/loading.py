@@ -42,9 +42,9 @@ def load(source: str | Path, seed: int = 0) -> Dataset:
     if name == "digits":
         return from_raw(name, *numpy_files.read_npz(DIGITS), held_out_fraction=0.2, limits=(0, 16))
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and name:
         return _load_folder(name, path)
-    if path.exists():
+    if path.is_file():
         return _load_file(name, path)
     if any(mark in name for mark in "/\\.~"):
         raise FileNotFoundError(

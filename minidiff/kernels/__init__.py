@@ -16,8 +16,6 @@ from functools import wraps
 
 import numpy as np
 
-# As attributes of the package, `attention` and `linear` are the public functions below, not the modules.
-from . import attention as attention_kernels
 from . import (
     checks,
     convolution,
@@ -31,7 +29,13 @@ from . import (
     rows,
     threads,
 )
-from . import linear as linear_kernels
+
+# By name: as attributes of the package, `attention` and `linear` are the public functions below, not the modules.
+from .attention import attention as _attention
+from .attention import attention_backward as _attention_backward
+from .linear import linear as _linear
+from .linear import linear_backward_input as _linear_backward_input
+from .linear import linear_backward_weight as _linear_backward_weight
 
 _MODE = os.environ.get("MINIDIFF_KERNELS", "numba")
 if _MODE not in ("numba", "reference"):
@@ -79,9 +83,9 @@ def _dispatch(compiled: Callable) -> Callable:
 freeze = frozen.freeze
 empty = memory.empty
 copy = memory.copy
-linear = _dispatch(linear_kernels.linear)
-linear_backward_input = _dispatch(linear_kernels.linear_backward_input)
-linear_backward_weight = _dispatch(linear_kernels.linear_backward_weight)
+linear = _dispatch(_linear)
+linear_backward_input = _dispatch(_linear_backward_input)
+linear_backward_weight = _dispatch(_linear_backward_weight)
 sum_rows = _dispatch(rows.sum_rows)
 conv2d = _dispatch(convolution.conv2d)
 conv2d_backward_input = _dispatch(convolution.conv2d_backward_input)
@@ -91,8 +95,8 @@ group_norm_backward = _dispatch(normalisation.group_norm_backward)
 add = _dispatch(pointwise.add)
 silu = _dispatch(pointwise.silu)
 silu_backward = _dispatch(pointwise.silu_backward)
-attention = _dispatch(attention_kernels.attention)
-attention_backward = _dispatch(attention_kernels.attention_backward)
+attention = _dispatch(_attention)
+attention_backward = _dispatch(_attention_backward)
 add_rows = _dispatch(fused_mlp.add_rows)
 perceptron_backward = _dispatch(fused_mlp.perceptron_backward)
 perceptron = _dispatch(fused_mlp.perceptron)

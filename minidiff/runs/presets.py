@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any
 
+import numpy as np
+
 from minidiff.datasets import Dataset
+from minidiff.diffusion import schedules
 from minidiff.nn import NETWORKS
 from minidiff.runs.settings import Settings
 from minidiff.training.objectives import Objective
@@ -15,6 +19,13 @@ from minidiff.training.options import NetworkOptions, OptionError, Options, Sche
 STEPS = {"mlp": 10_000, "unet": 5_000}
 TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": {"batch": 64, "lr": 1e-3}}
 LABELS = {"mlp": "MLP", "unet": "U-Net"}
+# The defaults that the schedules' functions have themselves.
+BETAS = {
+    name: parameter.default
+    for function in (schedules.linear, schedules.constant)
+    for name, parameter in inspect.signature(function).parameters.items()
+    if name != "T"
+}
 GROUPS = 8  # of every group norm
 LABEL_DROP = 0.1  # with classes: as in Ho & Salimans 2022, it costs neither distribution much
 # Good digits in under two minutes on two cores. Of those tried for 90 s, batches of 64 did better than of 128, the
@@ -72,7 +83,10 @@ def _settings(
     if description.get("classes"):
         defaults["label_drop"] = LABEL_DROP
     training = TrainingOptions(**defaults | given(TrainingOptions))
-    Objective(schedule.build(), training.prediction, training.weighting)  # refuses what cannot be learned
+    built = schedule.build()
+    Objective(built, training.prediction, training.weighting)  # refuses what cannot be learned
+    if training.prediction == "eps" and np.float32(built.alpha_bar[-1] ** 0.5) == 0:
+        raise ValueError(f"√ᾱ_T is 0 in float32, so x₀ does not follow from ε at T = {built.T}: lower the β")
     return Settings(source, description, schedule, training, seed)
 
 
@@ -86,6 +100,10 @@ def default_of(about: Field[Any]) -> str:
     by_kind = {kind: options[about.name] for kind, options in TRAINING.items() if about.name in options}
     if by_kind:
         return ", ".join(f"{value} for the {LABELS[kind]}" for kind, value in by_kind.items())
+    if about.name == "label_drop":
+        return f"{about.default}, with classes {LABEL_DROP}"
+    if about.name in BETAS:
+        return f"{BETAS[about.name]}"
     return "" if about.default is None else f"{about.default}"
 
 

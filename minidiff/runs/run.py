@@ -141,16 +141,18 @@ class Run:
     # ---- training
 
     def train(
-        self, steps: int | None = None, minutes: float | None = None, progress: TextIO | None = sys.stderr
+        self, steps: int | None = None, minutes: float | None = None, progress: TextIO | bool | None = True
     ) -> None:
         """Train until `steps` were made in all, or for `minutes` from now, whichever is first; then save.
 
-        By default it makes the steps of `presets.STEPS`. progress: where to show how it goes; None: nowhere. Ctrl-C
-        finishes the step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint kept.
+        By default it makes the steps of `presets.STEPS`. progress: where to show how it goes; True: on stderr; None:
+        nowhere. Ctrl-C finishes the step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint
+        kept.
         """
         if steps is None and minutes is None:
             steps = presets.steps_for(self.settings)
         seconds = 60 * minutes if minutes else None
+        progress = sys.stderr if progress is True else progress
         bar = Progress("step", progress, steps, self.step, seconds) if progress else None
         with interruptible() as interrupted:
             try:
@@ -206,7 +208,10 @@ class Run:
         """The lines of metrics that were written so far; not one that is half written."""
         path = self.folder / METRICS
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
 
     def _cut_metrics(self) -> None:
         """Forget what was logged after the checkpoint: a run that was killed makes those steps again."""

@@ -55,7 +55,7 @@ def check(name: str, value: object, about: Field[Any]) -> None:
     if value is None and about.default is None:
         return
     if choices:
-        if value not in choices:
+        if value not in tuple(choices):
             raise OptionError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
         return
     right = isinstance(value, bool) if kind is bool else _is_number(value, kind, about.metadata["infinite"])

@@ -311,5 +311,5 @@ def test_a_description_survives_json_and_contains_the_kind():
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown network 'transformer', known: mlp, unet;.*NETWORKS"):
+    with pytest.raises(ValueError, match=r"unknown network 'transformer', known: mlp, unet;.*NETWORKS"):
         nn.build({"kind": "transformer"}, np.random.default_rng(0))

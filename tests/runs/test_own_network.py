@@ -225,7 +225,7 @@ def test_a_run_of_a_network_that_is_not_registered_is_refused(registered, tmp_pa
         lambda: Run.open(run.folder),
         lambda: create(tmp_path / "other", my_data(), net={"kind": "plain"}),
     ):
-        with pytest.raises(ValueError, match="unknown network 'plain', known: mlp, unet;.*NETWORKS"):
+        with pytest.raises(ValueError, match=r"unknown network 'plain', known: mlp, unet.*NETWORKS"):
             opening()
     assert not (tmp_path / "other").exists()
 

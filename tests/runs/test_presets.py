@@ -183,3 +183,11 @@ def test_the_quickstart_is_a_run_on_the_digits():
     settings = presets.settings(datasets.load("digits"), "digits", **presets.QUICKSTART)
     assert (settings.schedule.schedule, settings.training.batch, settings.training.lr) == ("cosine", 64, 3e-3)
     assert settings.training.warmup == 100 and settings.net["kind"] == "unet"
+
+
+def test_a_schedule_that_leaves_no_signal_in_float32_is_refused_for_eps():
+    data = datasets.load("moons")
+    deep = {"beta_start": 0.5, "beta_end": 0.1}
+    with pytest.raises(OptionError, match="0 in float32.*T = 1000"):
+        presets.settings(data, "moons", **deep)
+    assert presets.settings(data, "moons", prediction="v", **deep).training.prediction == "v"
