@@ -58,7 +58,8 @@ def beyond(about):
     number, step = {int: (int, 1), float: (float, 1e-6)}[kind]
     outside = {"≥": lambda x: x - step, ">": lambda x: x, "<": lambda x: x, "≤": lambda x: x + step}
     numbers = [str(number(outside[sign](limit))) for sign, limit in limits.items()]
-    return [*numbers, "many", "", "nan", "inf", "-inf", *(["1.5"] if kind is int else [])]
+    infinite = [] if about.metadata["infinite"] else ["inf"]
+    return [*numbers, "many", "", "nan", "-inf", *infinite, *(["1.5"] if kind is int else [])]
 
 
 CASES = [

@@ -188,6 +188,6 @@ def test_the_quickstart_is_a_run_on_the_digits():
 def test_a_schedule_that_leaves_no_signal_in_float32_is_refused_for_eps():
     data = datasets.load("moons")
     deep = {"beta_start": 0.5, "beta_end": 0.1}
-    with pytest.raises(OptionError, match="0 in float32.*T = 1000"):
+    with pytest.raises(OptionError, match=r"0 in float32.*T = 1000"):
         presets.settings(data, "moons", **deep)
     assert presets.settings(data, "moons", prediction="v", **deep).training.prediction == "v"
