@@ -10,8 +10,10 @@ from functools import cache
 from pathlib import Path
 
 from numba import _dynfunc, njit
+from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, CompileResult
+from numba.core.sigutils import normalize_signature
 
 # Private parts of Numba relied upon (tests/kernels/test_kernels_numba.py checks each): the keyword pipeline_class of
 # njit; the constructor of Compiler, and compile_extra; the flags no_compile, no_cpython_wrapper and no_cfunc_wrapper;
@@ -80,6 +82,22 @@ def kernel(function: Callable) -> Callable:
     # Numba discards a cached kernel when its own file has changed; here a helper may be in another file.
     compiled._cache._cache_file._source_stamp = _stamp()
     return compiled
+
+
+def c_function(signature: str) -> Callable[[Callable], CFunc]:
+    """Compile a function to be called by its `address`, and cache it on disk as `kernel` does."""
+
+    def compile(function: Callable) -> CFunc:
+        compiled = CFunc(function, normalize_signature(signature), {}, {"error_model": "numpy"})
+        try:
+            compiled.enable_caching()
+            compiled._cache._cache_file._source_stamp = _stamp()
+        except RuntimeError:  # as above
+            pass
+        compiled.compile()
+        return compiled
+
+    return compile
 
 
 @cache

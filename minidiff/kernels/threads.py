@@ -34,12 +34,12 @@ import ctypes
 import os
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from threading import RLock
 
-import numba
-from llvmlite import binding
+from numba import config
 
-from . import launch
+from . import pool
 
 LAUNCH = RLock()  # held while a kernel is compiled or runs
 
@@ -61,20 +61,50 @@ def limit_blas(threads: int) -> int | None:
     return None
 
 
+def cpus(root: Path = Path("/")) -> int:
+    """The CPUs that this process may use: those of its affinity mask, and at most the quota of its control group.
+
+    Linux limits a container by a quota of CPU time in each period. Version 2 of control groups writes both to cpu.max;
+    version 1 has a file for each. A group is limited by those above it too. `root` is where proc and sys are.
+    """
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return limits[0]
+    for line in groups:
+        _, controllers, name = line.split(":", 2)
+        if controllers == "" or "cpu" in controllers.split(","):
+            group = root / "sys/fs/cgroup" / controllers / name.strip("/")
+            limits += [
+                _quota(folder)
+                for folder in (group, *group.parents)
+                if folder.is_relative_to(root / "sys/fs/cgroup")
+            ]
+    return max(1, min(limit for limit in limits if limit is not None))
+
+
+def _quota(group: Path) -> int | None:
+    """Its CPU time in CPUs, rounded up; None where the group sets no limit."""
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((group / name).read_text() for name in names).split()
+            if quota not in ("max", "-1"):
+                return -(-int(quota) // int(period))
+        except (OSError, ValueError, ZeroDivisionError):
+            pass
+    return None
+
+
 @cache
 def start() -> None:
-    """Start Numba's threads, unless they run already, and let kernels launch their jobs on them."""
-    numba.get_num_threads()
-    launch.pool[:] = [binding.address_of_symbol(name) for name in ("get_num_threads", "numba_parallel_for")]
+    """Start the pool, unless it has been: NUMBA_NUM_THREADS threads, or as many as there are CPUs to use."""
+    pool.resize(config.NUMBA_NUM_THREADS if "NUMBA_NUM_THREADS" in os.environ else cpus())
 
 
 def _after_fork_in_child() -> None:
-    try:
-        numba.threading_layer()
-        start()  # cached: from now on it does nothing
-        launch.pool[:] = 0, 0
-    except ValueError:  # no threads had been started: the child may start its own
-        pass
+    pool.forget()
+    start.cache_clear()
     LAUNCH.release()
 
 
