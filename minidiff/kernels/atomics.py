@@ -138,16 +138,31 @@ def pause(typingctx):
     return types.void(), generate
 
 
-_MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)
+@intrinsic
+def _read_clock(typingctx, function, kind):
+    def generate(context, builder, signature, args):
+        time = cgutils.alloca_once(builder, ir.ArrayType(_i64, 2))
+        function = builder.inttoptr(args[0], ir.FunctionType(_i64, [_i64, _i64]).as_pointer())
+        builder.call(function, [args[1], builder.ptrtoint(time, _i64)])
+        seconds, nanoseconds = cgutils.unpack_tuple(builder, builder.load(time), 2)
+        return builder.add(builder.mul(seconds, _i64(10**9)), nanoseconds)
+
+    return _integer(_integer, _integer), generate
+
+
+_MONOTONIC, _OWN = (getattr(time, f"CLOCK_{name}", 0) for name in ("MONOTONIC", "THREAD_CPUTIME_ID"))
 
 
 @device
-def now(scratch):
-    """Nanoseconds of a clock that is never set back, or 0 where there is none; `scratch` is a word for it to use."""
-    if load(CLOCK) == 0:
-        return np.int64(0)
-    call(load(CLOCK), (_MONOTONIC, address_of(scratch)))
-    return load(scratch) * 1_000_000_000 + load(scratch + 8)
+def clock():
+    """Nanoseconds of a clock that is never set back; 0 where there is none."""
+    return _read_clock(load(CLOCK), _MONOTONIC) if load(CLOCK) != 0 else np.int64(0)
+
+
+@device
+def cpu_clock():
+    """Nanoseconds for which this thread had a core; 0 where there is no such clock."""
+    return _read_clock(load(CLOCK), _OWN) if load(CLOCK) != 0 else np.int64(0)
 
 
 @device

@@ -40,9 +40,10 @@ from .atomics import (
     WORDS,
     add,
     call,
+    clock,
     compare_and_swap,
+    cpu_clock,
     load,
-    now,
     pause,
     peek,
     poke,
@@ -55,15 +56,13 @@ from .jit import c_function, device
 PARALLEL_FOR = "minidiff_parallel_for"  # the symbol that kernels are linked against
 MOST = 256  # threads
 CALLER = np.int64(0)  # the number of the thread that calls; the others' are 1, 2, …
-SPINS, PAUSES = 200, 16  # spin so many times so many pauses, which is about 0.1 ms
-DISPLACED = 30_000  # ns
-QUIET = 20_000_000  # ns
+SPINS = 3000  # reads of a word before sleep, about 0.1 ms
+DISPLACED = 300_000  # ns
+QUIET = 50_000_000  # ns
 
 EPOCH, RUN, TASK, LEFT, THREADS, BUSY, SLEEPERS, WAITING, SEGMENTS = FIRST + np.arange(9) * LINE
-CLOCKS = (
-    SEGMENTS + MOST * LINE
-)  # for each thread: until when it must not spin, and two words for reading the clock
-assert CLOCKS + MOST * LINE <= WORDS * LINE
+LOST = SEGMENTS + MOST * LINE
+assert LOST + MOST * LINE <= WORDS * LINE
 
 _threads: list[threading.Thread] = []
 poke(THREADS, 1)
@@ -100,20 +99,18 @@ def _work(me):
 @device
 def _spin(word, value, me):
     """Whether the word has changed from `value` before it was time to sleep."""
-    clock = CLOCKS + me * LINE
-    before = now(clock + 8)
-    if before < load(clock):
+    lost, quiet = LOST + me * LINE, LOST + me * LINE + 8
+    before, now = load(lost), clock()
+    lost_now = now - cpu_clock()
+    store(lost, lost_now)
+    if lost_now - before > DISPLACED:
+        store(quiet, now + QUIET)
+    if now < load(quiet):
         return False
     for _ in range(SPINS):
-        for _ in range(PAUSES):
-            if load(word) != value:
-                return True
-            pause()
-        after = now(clock + 8)
-        if after - before > DISPLACED:
-            store(clock, after + QUIET)
-            return False
-        before = after
+        if load(word) != value:
+            return True
+        pause()
     return False
 
 
@@ -124,6 +121,7 @@ def _wait(word, value, sleepers, me):
         add(sleepers, 1)
         sleep_while(word, value)
         add(sleepers, -1)
+        store(LOST + me * LINE, clock() - cpu_clock())
 
 
 @c_function("void(int64)")
@@ -143,6 +141,7 @@ def _parallel_for(run, task, jobs):
     if jobs <= 1 or threads == 1 or not compare_and_swap(BUSY, 0, 1):
         call(run, (task, 0, jobs))
         return
+    store(LOST, clock() - cpu_clock())
     store(RUN, run)
     store(TASK, task)
     store(LEFT, jobs)
