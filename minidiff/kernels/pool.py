@@ -1,30 +1,31 @@
-"""A pool of threads that share out the jobs of a kernel by work stealing.
+"""A pool of threads that divide the jobs of a launch among them by work stealing.
 
-A *launch* is a function and a number of independent jobs, 0 … jobs − 1. It takes these steps:
+A *launch* is a function and a number of independent jobs:
 
-1. The caller cuts the jobs into one *segment* for each thread, increments EPOCH, for which the others wait, and takes
-   part itself as thread 0.
-2. A thread claims the jobs of its own segment from the front: neighbouring jobs use neighbouring memory, and at the
-   next launch the same thread finds it in its cache. When its own segment is empty it *steals* from the back of the
-   others'. So the caller never waits for a thread that has not begun: where that is late (it sleeps, or another process
-   occupies its core), the others do its jobs.
-3. A thread that finds no more jobs subtracts the number of those it did from LEFT. The launch ends when that is 0.
+1. The caller, which is thread 0, cuts the jobs into one *segment* for each thread. Then it increments EPOCH, for which
+   the other threads wait, and works like them.
+2. A thread claims the jobs of its own segment from the front, one by one. Neighbouring jobs use neighbouring memory,
+   and the same thread finds it in its cache again at the next launch. When the segment is empty it *steals* from the
+   back of the others'. So a thread that comes late, or never, delays nobody: the others do its jobs.
+3. A thread that finds no more jobs subtracts the number of those that it did from LEFT. At 0 the launch is over.
 
-**Claims.** A segment is one word, begin · 2³² + end, and a claim one compare-and-swap of it: of the threads that want
-the same job one succeeds and the others look again. Segments are empty between launches. So whoever has claimed a job
-knows that its launch is still running and that RUN and TASK belong to it, however late it comes.
+**Claims.** A segment is one word, begin · 2³² + end, and a claim is one compare-and-swap of it: when two threads try at
+once, one succeeds and the other reads the word again. All segments are empty between launches. So if a claim succeeds
+its launch is running, and RUN and TASK are that launch's until the thread has subtracted its jobs from LEFT, however
+late the thread is.
 
-**Waiting.** Kernels follow each other within microseconds, and to put a thread to sleep and wake it takes several, so
-a waiting thread first spins: it reads the word again and again. That pays only while it has a core for itself. Where
-threads outnumber the cores, because other processes compute too, the time that it spins is taken from those for which
-it waits. It finds out by the clock: between two readings, which normally are less than a microsecond apart, another
-process had the core. Then it sleeps at once, and for the next QUIET nanoseconds it does not spin at all.
+**Waiting.** Kernels follow each other within microseconds, and putting a thread to sleep and waking it takes several.
+So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.1 ms. Spinning
+pays only for a thread that has a core for itself; where other processes compute too, it takes their time and that of
+the threads waited for. A thread notices by comparing two clocks, of which one runs only while the thread does: if it
+was *displaced* from its core for long, it sleeps without spinning for the next BACKOFF nanoseconds.
 
-No wake-up is lost. A thread first counts itself among the sleepers, then sleeps if the word is still the same; the
-other side first changes the word, then looks for sleepers. In whichever order the four happen, either the sleeper
-sees the change or the other side sees the sleeper.
+**No wake-up is lost.** A thread first counts itself among the sleepers and then sleeps, if the word is still the same.
+The other side first changes the word and then looks for sleepers. In whatever order these four steps happen, the first
+observes the change or the second observes the sleeper.
 
-**A launch during a launch**, by a job or by another thread, finds the pool BUSY and does all of its jobs itself.
+**A launch during a launch**, from one of its jobs or from another Python thread, finds the pool BUSY and runs all of
+its jobs by itself.
 """
 
 import atexit
@@ -35,77 +36,89 @@ from llvmlite import binding
 
 from .atomics import (
     EVERYONE,
-    FIRST,
+    FIRST_FREE,
     LINE,
     WORDS,
     add,
     call,
-    clock,
+    clocks,
     compare_and_swap,
-    cpu_clock,
     load,
     pause,
-    peek,
-    poke,
+    read,
     sleep_while,
     store,
     wake,
-)
+    write,
+)  # fmt: skip
 from .jit import c_function, device
 
 PARALLEL_FOR = "minidiff_parallel_for"  # the symbol that kernels are linked against
 MOST = 256  # threads
-CALLER = np.int64(0)  # the number of the thread that calls; the others' are 1, 2, …
 SPINS = 3000  # reads of a word before sleep, about 0.1 ms
-DISPLACED = 300_000  # ns
-QUIET = 50_000_000  # ns
+DISPLACED = 300_000  # ns; an interrupt takes less, another process more
+BACKOFF = 50_000_000  # ns
 
-EPOCH, RUN, TASK, LEFT, THREADS, BUSY, SLEEPERS, WAITING, SEGMENTS = FIRST + np.arange(9) * LINE
-LOST = SEGMENTS + MOST * LINE
-assert LOST + MOST * LINE <= WORDS * LINE
+# Numbers with a NumPy type: Numba would compile a helper anew for each literal that it is called with.
+CALLER = np.int64(0)
+EPOCH, RUN, TASK, LEFT, THREADS, BUSY, SLEEPERS, WAITING, SEGMENTS = FIRST_FREE + np.arange(9) * LINE
+CLOCKS = (
+    SEGMENTS + MOST * LINE
+)  # of each thread: its last readings, and the time until which it must not spin
+assert CLOCKS + MOST * LINE <= WORDS * LINE
 
 _threads: list[threading.Thread] = []
-poke(THREADS, 1)
+write(THREADS, 1)
 
 
 @device
-def _claim(segment, at_front):
-    """The first or the last job of a segment, -1 where there is none."""
+def _claim(segment, own):
+    """The next job of a segment, from its front if it is the thread's own; -1 if there is none."""
     while True:
         word = load(segment)
         begin, end = word >> 32, word & 0xFFFFFFFF
         if begin >= end:
             return -1
-        job, rest = (begin, word + (1 << 32)) if at_front else (end - 1, word - 1)
+        job, rest = (begin, word + (1 << 32)) if own else (end - 1, word - 1)
         if compare_and_swap(segment, word, rest):
             return job
 
 
 @device
 def _work(me):
-    """Claim and do jobs until all are claimed."""
+    """Run jobs until all are claimed."""
     done, threads = 0, load(THREADS)
     for i in range(threads):
-        segment = SEGMENTS + (me + i) % threads * LINE
-        job = _claim(segment, i == 0)
+        segment, own = SEGMENTS + (me + i) % threads * LINE, i == 0
+        job = _claim(segment, own)
         while job >= 0:
-            call(load(RUN), (load(TASK), job, job + 1))
+            call(load(RUN), load(TASK), job, job + 1)
             done += 1
-            job = _claim(segment, i == 0)
+            job = _claim(segment, own)
     if done > 0 and add(LEFT, -done) == done and load(WAITING) > 0:
         wake(LEFT, EVERYONE)
 
 
 @device
+def _read_clocks(me):
+    """The time since this was last called, for how much of it the thread had no core, and the time now."""
+    last = CLOCKS + me * LINE
+    wall, cpu = clocks()
+    elapsed = wall - load(last)
+    lost = elapsed - (cpu - load(last + 8))
+    store(last, wall)
+    store(last + 8, cpu)
+    return elapsed, lost, wall
+
+
+@device
 def _spin(word, value, me):
-    """Whether the word has changed from `value` before it was time to sleep."""
-    lost, quiet = LOST + me * LINE, LOST + me * LINE + 8
-    before, now = load(lost), clock()
-    lost_now = now - cpu_clock()
-    store(lost, lost_now)
-    if lost_now - before > DISPLACED:
-        store(quiet, now + QUIET)
-    if now < load(quiet):
+    """Wait for the word to change, but not for long; returns whether it did."""
+    no_spinning_until = CLOCKS + me * LINE + 16
+    elapsed, lost, now = _read_clocks(me)
+    if lost > DISPLACED + elapsed // 16:
+        store(no_spinning_until, now + BACKOFF)
+    if now < load(no_spinning_until):
         return False
     for _ in range(SPINS):
         if load(word) != value:
@@ -116,17 +129,17 @@ def _spin(word, value, me):
 
 @device
 def _wait(word, value, sleepers, me):
-    """Return when the word is not `value` any more."""
+    """Wait for the word to change from `value`."""
     if load(word) == value and not _spin(word, value, me):
         add(sleepers, 1)
         sleep_while(word, value)
         add(sleepers, -1)
-        store(LOST + me * LINE, clock() - cpu_clock())
+        _read_clocks(me)  # to sleep is not to be displaced
 
 
 @c_function("void(int64)")
 def _worker(me):
-    """The loop of every thread but the caller's."""
+    """What every thread but the caller runs, until the pool has become too small for it."""
     epoch = np.int64(-1)
     while me < load(THREADS):
         _wait(EPOCH, epoch, SLEEPERS, me)
@@ -139,9 +152,9 @@ def _parallel_for(run, task, jobs):
     """run(task, job, job + 1) for every job < jobs."""
     threads = load(THREADS)
     if jobs <= 1 or threads == 1 or not compare_and_swap(BUSY, 0, 1):
-        call(run, (task, 0, jobs))
+        call(run, task, 0, jobs)
         return
-    store(LOST, clock() - cpu_clock())
+    _read_clocks(CALLER)
     store(RUN, run)
     store(TASK, task)
     store(LEFT, jobs)
@@ -160,7 +173,6 @@ def _parallel_for(run, task, jobs):
 
 @c_function("void(int64)")
 def _set_size(threads):
-    """Threads whose number is too large for the new size leave."""
     store(THREADS, threads)
     add(EPOCH, 1)
     wake(EPOCH, EVERYONE)
@@ -170,27 +182,33 @@ binding.add_symbol(PARALLEL_FOR, _parallel_for.address)
 
 
 def size() -> int:
-    """The number of threads that take part in a launch, the caller's included."""
-    return peek(THREADS)
+    """The number of threads, the caller's included."""
+    return read(THREADS)
 
 
 def resize(threads: int) -> None:
-    """Start or stop threads; not during a launch."""
+    """Start or stop threads: then there are `threads` with the caller, or MOST, or as many as the system allows."""
     threads = max(1, min(threads, MOST))
     _set_size.ctypes(threads)
     while len(_threads) >= threads:
         _threads.pop().join()
-    for me in range(len(_threads) + 1, threads):
-        _threads.append(threading.Thread(target=_worker.ctypes, args=(me,), daemon=True))
-        _threads[-1].start()
+    while len(_threads) < threads - 1:
+        # ctypes releases Python's global lock for as long as the thread is in compiled code.
+        thread = threading.Thread(target=_worker.ctypes, args=(len(_threads) + 1,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            _set_size.ctypes(len(_threads) + 1)
+            return
+        _threads.append(thread)
 
 
 def forget() -> None:
-    """In a forked child, to which the threads were not copied."""
+    """In a forked child, which has none of the threads: a pool of size 1, as at first."""
     _threads.clear()
-    poke(THREADS, 1)
-    poke(SLEEPERS, 0)
+    write(THREADS, 1)
+    write(SLEEPERS, 0)
 
 
-# Machine code and its memory are freed when Python exits: no thread may still be there.
+# When Python exits it frees the machine code and the words: no thread may still be using them.
 atexit.register(resize, 1)
