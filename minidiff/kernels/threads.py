@@ -32,6 +32,7 @@ number of cores that are left.
 
 import ctypes
 import os
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,44 +63,46 @@ def limit_blas(threads: int) -> int | None:
 
 
 def cpus(root: Path = Path("/")) -> int:
-    """The CPUs that this process may use: those of its affinity mask, and at most the quota of its control group.
+    """How many CPUs this process may use: those in its affinity mask, or fewer by the quotas of its control groups.
 
-    Linux limits a container by a quota of CPU time in each period. Version 2 of control groups writes both to cpu.max;
-    version 1 has a file for each. A group is limited by those above it too. `root` is where proc and sys are.
+    `root` is the folder in which proc and sys are.
     """
-    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([count, *_quotas(root)]))
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """How many CPUs each control group that this process is in may use, rounded up, where it has a limit.
+
+    Linux limits a container to some CPU time in each period: in version 2 of control groups both are in cpu.max, in
+    version 1 each has a file. A line of /proc/self/cgroup is `number:controllers:group`, without controllers in version
+    2; the limits of the groups above apply too.
+    """
+    mounted = root / "sys/fs/cgroup"
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return limits[0]
-    for line in groups:
-        _, controllers, name = line.split(":", 2)
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2) if line.count(":") >= 2 else ("", "none", "")
+        names = ["cpu.max"] if controllers == "" else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         if controllers == "" or "cpu" in controllers.split(","):
-            group = root / "sys/fs/cgroup" / controllers / name.strip("/")
-            limits += [
-                _quota(folder)
-                for folder in (group, *group.parents)
-                if folder.is_relative_to(root / "sys/fs/cgroup")
-            ]
-    return max(1, min(limit for limit in limits if limit is not None))
-
-
-def _quota(group: Path) -> int | None:
-    """Its CPU time in CPUs, rounded up; None where the group sets no limit."""
-    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
-        try:
-            quota, period = " ".join((group / name).read_text() for name in names).split()
-            if quota not in ("max", "-1"):
-                return -(-int(quota) // int(period))
-        except (OSError, ValueError, ZeroDivisionError):
-            pass
-    return None
+            folder = mounted / controllers / group.strip("/")
+            while folder.is_relative_to(mounted):
+                try:
+                    quota, period = " ".join((folder / name).read_text() for name in names).split()
+                    if int(quota) > 0:
+                        yield -(-int(quota) // int(period))
+                except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+                    pass
+                folder = folder.parent
 
 
 @cache
 def start() -> None:
     """Start the pool, unless it has been: NUMBA_NUM_THREADS threads, or as many as there are CPUs to use."""
-    pool.resize(config.NUMBA_NUM_THREADS if "NUMBA_NUM_THREADS" in os.environ else cpus())
+    count = config.NUMBA_NUM_THREADS
+    pool.resize(count if "NUMBA_NUM_THREADS" in os.environ else min(count, cpus()))
 
 
 def _after_fork_in_child() -> None:
