@@ -101,8 +101,17 @@ def _quotas(root: Path) -> Iterator[int]:
 @cache
 def start() -> None:
     """Start the pool, unless it has been: NUMBA_NUM_THREADS threads, or as many as there are CPUs to use."""
-    count = config.NUMBA_NUM_THREADS
+    count = config.NUMBA_NUM_THREADS  # by default the CPUs of the affinity mask
     pool.resize(count if "NUMBA_NUM_THREADS" in os.environ else min(count, cpus()))
+
+
+def use(threads: int) -> int:
+    """Run kernels on this many threads from now on, the caller's included; returns how many it were."""
+    with LAUNCH:
+        start()
+        before = pool.size()
+        pool.resize(threads)
+    return before
 
 
 def _after_fork_in_child() -> None:
