@@ -15,7 +15,7 @@ its launch is running, and RUN and TASK are that launch's until the thread has s
 late the thread is.
 
 **Waiting.** Kernels follow each other within microseconds, and putting a thread to sleep and waking it takes several.
-So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.1 ms. Spinning
+So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.2 ms. Spinning
 pays only for a thread that has a core for itself; where other processes compute too, it takes their time and that of
 the threads waited for. A thread notices by comparing two clocks, of which one runs only while the thread does: if it
 was *displaced* from its core for long, it sleeps without spinning for the next BACKOFF nanoseconds.
@@ -56,9 +56,9 @@ from .jit import c_function, device
 
 PARALLEL_FOR = "minidiff_parallel_for"  # the symbol that kernels are linked against
 MOST = 256  # threads
-SPINS = 3000  # reads of a word before sleep, about 0.1 ms
+SPINS = 8000  # reads of a word before sleep, about 0.2 ms
 DISPLACED = 300_000  # ns; an interrupt takes less, another process more
-BACKOFF = 50_000_000  # ns
+BACKOFF = 10_000_000  # ns
 
 # Numbers with a NumPy type: Numba would compile a helper anew for each literal that it is called with.
 CALLER, AT_ONCE, PERIOD = np.int64(0), np.int64(0), np.int64(1_000_000)  # ns
