@@ -15,10 +15,11 @@ its launch is running, and RUN and TASK are that launch's until the thread has s
 late the thread is.
 
 **Waiting.** Kernels follow each other within microseconds, and putting a thread to sleep and waking it takes several.
-So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.2 ms. Spinning
-pays only for a thread that has a core for itself; where other processes compute too, it takes their time and that of
-the threads waited for. A thread notices by comparing two clocks, of which one runs only while the thread does: if it
-was *displaced* from its core for long, it sleeps without spinning for the next BACKOFF nanoseconds.
+So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.2 ms: as long as
+Python may take between two kernels. Spinning pays only for a thread that has a core for itself; where other processes
+compute too, it takes their time and that of the threads waited for. Once in a PERIOD a thread compares two clocks, of
+which one runs only while the thread has a core. If it was *displaced* for long, it sleeps without spinning for the next
+BACKOFF nanoseconds.
 
 **No wake-up is lost.** A thread first counts itself among the sleepers and then sleeps, if the word is still the same.
 The other side first changes the word and then looks for sleepers. In whatever order these four steps happen, the first
@@ -51,7 +52,7 @@ from .atomics import (
     wake,
     wall_clock,
     write,
-)  # fmt: skip
+)
 from .jit import c_function, device
 
 PARALLEL_FOR = "minidiff_parallel_for"  # the symbol that kernels are linked against
@@ -60,12 +61,12 @@ SPINS = 8000  # reads of a word before sleep, about 0.2 ms
 DISPLACED = 300_000  # ns; an interrupt takes less, another process more
 BACKOFF = 10_000_000  # ns
 
-# Numbers with a NumPy type: Numba would compile a helper anew for each literal that it is called with.
-CALLER, AT_ONCE, PERIOD = np.int64(0), np.int64(0), np.int64(1_000_000)  # ns
+# What helpers are called with has a NumPy type: Numba would compile them anew for each literal.
+AT_ONCE, PERIOD = np.int64(0), np.int64(1_000_000)  # ns
+CALLER = np.int64(0)  # the number of the thread
 EPOCH, RUN, TASK, LEFT, THREADS, BUSY, SLEEPERS, WAITING, SEGMENTS = FIRST_FREE + np.arange(9) * LINE
-CLOCKS = (
-    SEGMENTS + MOST * LINE
-)  # of each thread: its last readings, and the time until which it must not spin
+# Of each thread: the last readings of its two clocks, and the time until which it must not spin.
+CLOCKS = SEGMENTS + MOST * LINE
 assert CLOCKS + MOST * LINE <= WORDS * LINE
 
 _threads: list[threading.Thread] = []
