@@ -15,8 +15,8 @@ its launch is running, and RUN and TASK are that launch's until the thread has s
 late the thread is.
 
 **Waiting.** Kernels follow each other within microseconds, and putting a thread to sleep and waking it takes several.
-So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.2 ms: as long as
-Python may take between two kernels. Spinning pays only for a thread that has a core for itself; where other processes
+So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.5 ms: longer than
+Python takes between most kernels. Spinning pays only for a thread that has a core for itself; where other processes
 compute too, it takes their time and that of the threads waited for. Once in a PERIOD a thread compares two clocks, of
 which one runs only while the thread has a core. If it was *displaced* for long, it sleeps without spinning for the next
 BACKOFF nanoseconds.
@@ -57,7 +57,7 @@ from .jit import c_function, device
 
 PARALLEL_FOR = "minidiff_parallel_for"  # the symbol that kernels are linked against
 MOST = 256  # threads
-SPINS = 8000  # reads of a word before sleep, about 0.2 ms
+SPINS = 20_000  # reads of a word before sleep, about 0.5 ms
 DISPLACED = 300_000  # ns; an interrupt takes less, another process more
 BACKOFF = 10_000_000  # ns
 
