@@ -15,11 +15,11 @@ its launch is running, and RUN and TASK are that launch's until the thread has s
 late the thread is.
 
 **Waiting.** Kernels follow each other within microseconds, and putting a thread to sleep and waking it takes several.
-So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.5 ms: longer than
-Python takes between most kernels. Spinning pays only for a thread that has a core for itself; where other processes
-compute too, it takes their time and that of the threads waited for. Once in a PERIOD a thread compares two clocks, of
-which one runs only while the thread has a core. If it was *displaced* for long, it sleeps without spinning for the next
-BACKOFF nanoseconds.
+So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.5 ms, longer
+than Python takes between most kernels. Spinning pays only for a thread that has a core for itself; where other
+processes compute too, it takes their time and that of the threads waited for. Once in a PERIOD a thread compares two
+clocks, of which one runs only while the thread has a core. If it was *displaced* for long, it sleeps without spinning
+for the next BACKOFF nanoseconds.
 
 **No wake-up is lost.** A thread first counts itself among the sleepers and then sleeps, if the word is still the same.
 The other side first changes the word and then looks for sleepers. In whatever order these four steps happen, the first
