@@ -124,10 +124,15 @@ _WALL, _CPU = (getattr(time, f"CLOCK_{name}", 0) for name in ("MONOTONIC", "THRE
 
 
 @device
-def clocks():
-    """Nanoseconds by the clock on the wall, and for how many of them this thread had a core; zeros without clocks."""
-    function = load(CLOCK)
-    return (_clock(function, _WALL), _clock(function, _CPU)) if function != 0 else (np.int64(0), np.int64(0))
+def wall_clock():
+    """Nanoseconds of a clock that is never set back; 0 where there is none."""
+    return _clock(load(CLOCK), _WALL) if load(CLOCK) != 0 else np.int64(0)
+
+
+@device
+def cpu_clock():
+    """Nanoseconds for which this thread has had a core; 0 where there is no such clock. Takes half a microsecond."""
+    return _clock(load(CLOCK), _CPU) if load(CLOCK) != 0 else np.int64(0)
 
 
 @device

@@ -1,7 +1,7 @@
 """The one place that decides how a kernel is compiled.
 
 `kernel` is for functions called from Python: compiled at the first call, cached on disk. `device` is for functions
-called from kernels.
+called from kernels, and `c_function` for those called by their address.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ from numba.core.sigutils import normalize_signature
 # njit; the constructor of Compiler, and compile_extra; the flags no_compile, no_cpython_wrapper and no_cfunc_wrapper;
 # JITCodeLibrary with _optimize_final_module, _finalize_final_module and _finalized; the fields entry_point, fndesc,
 # library, environment and target_context of CompileResult; _dynfunc.make_function; insert_user_function of the target
-# context; _cache._cache_file._source_stamp of a dispatcher.
+# context; _cache._cache_file._source_stamp of a dispatcher; CFunc with enable_caching, _cache and compile; and
+# sigutils.normalize_signature.
 
 # Never fastmath=True: it also promises that there are no NaNs, and a NaN in the input must reach the output.
 FASTMATH = {"reassoc", "nsz", "contract", "arcp"}

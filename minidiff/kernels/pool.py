@@ -15,10 +15,11 @@ its launch is running, and RUN and TASK are that launch's until the thread has s
 late the thread is.
 
 **Waiting.** Kernels follow each other within microseconds, and putting a thread to sleep and waking it takes several.
-So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.1 ms. Spinning
-pays only for a thread that has a core for itself; where other processes compute too, it takes their time and that of
-the threads waited for. A thread notices by comparing two clocks, of which one runs only while the thread does: if it
-was *displaced* from its core for long, it sleeps without spinning for the next BACKOFF nanoseconds.
+So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.5 ms, longer
+than Python takes between most kernels. Spinning pays only for a thread that has a core for itself; where other
+processes compute too, it takes their time and that of the threads waited for. Once in a PERIOD a thread compares two
+clocks, of which one runs only while the thread has a core. If it was *displaced* for long, it sleeps without spinning
+for the next BACKOFF nanoseconds.
 
 **No wake-up is lost.** A thread first counts itself among the sleepers and then sleeps, if the word is still the same.
 The other side first changes the word and then looks for sleepers. In whatever order these four steps happen, the first
@@ -41,30 +42,31 @@ from .atomics import (
     WORDS,
     add,
     call,
-    clocks,
     compare_and_swap,
+    cpu_clock,
     load,
     pause,
     read,
     sleep_while,
     store,
     wake,
+    wall_clock,
     write,
-)  # fmt: skip
+)
 from .jit import c_function, device
 
 PARALLEL_FOR = "minidiff_parallel_for"  # the symbol that kernels are linked against
 MOST = 256  # threads
-SPINS = 3000  # reads of a word before sleep, about 0.1 ms
+SPINS = 20_000  # reads of a word before sleep, about 0.5 ms
 DISPLACED = 300_000  # ns; an interrupt takes less, another process more
-BACKOFF = 50_000_000  # ns
+BACKOFF = 10_000_000  # ns
 
-# Numbers with a NumPy type: Numba would compile a helper anew for each literal that it is called with.
-CALLER = np.int64(0)
+# What helpers are called with has a NumPy type: Numba would compile them anew for each literal.
+AT_ONCE, PERIOD = np.int64(0), np.int64(1_000_000)  # ns
+CALLER = np.int64(0)  # the number of the thread
 EPOCH, RUN, TASK, LEFT, THREADS, BUSY, SLEEPERS, WAITING, SEGMENTS = FIRST_FREE + np.arange(9) * LINE
-CLOCKS = (
-    SEGMENTS + MOST * LINE
-)  # of each thread: its last readings, and the time until which it must not spin
+# Of each thread: the last readings of its two clocks, and the time until which it must not spin.
+CLOCKS = SEGMENTS + MOST * LINE
 assert CLOCKS + MOST * LINE <= WORDS * LINE
 
 _threads: list[threading.Thread] = []
@@ -100,25 +102,27 @@ def _work(me):
 
 
 @device
-def _read_clocks(me):
-    """The time since this was last called, for how much of it the thread had no core, and the time now."""
+def _displaced(me, period):
+    """Whether the thread had no core for a while since the clocks were last read, which they are once in a period."""
     last = CLOCKS + me * LINE
-    wall, cpu = clocks()
+    wall = wall_clock()
     elapsed = wall - load(last)
+    if elapsed < period:
+        return False
+    cpu = cpu_clock()
     lost = elapsed - (cpu - load(last + 8))
     store(last, wall)
     store(last + 8, cpu)
-    return elapsed, lost, wall
+    return lost > DISPLACED + elapsed // 16
 
 
 @device
 def _spin(word, value, me):
     """Wait for the word to change, but not for long; returns whether it did."""
     no_spinning_until = CLOCKS + me * LINE + 16
-    elapsed, lost, now = _read_clocks(me)
-    if lost > DISPLACED + elapsed // 16:
-        store(no_spinning_until, now + BACKOFF)
-    if now < load(no_spinning_until):
+    if _displaced(me, PERIOD):
+        store(no_spinning_until, wall_clock() + BACKOFF)
+    if wall_clock() < load(no_spinning_until):
         return False
     for _ in range(SPINS):
         if load(word) != value:
@@ -134,7 +138,7 @@ def _wait(word, value, sleepers, me):
         add(sleepers, 1)
         sleep_while(word, value)
         add(sleepers, -1)
-        _read_clocks(me)  # to sleep is not to be displaced
+        _displaced(me, AT_ONCE)  # from now on: to sleep is not to be displaced
 
 
 @c_function("void(int64)")
@@ -154,7 +158,7 @@ def _parallel_for(run, task, jobs):
     if jobs <= 1 or threads == 1 or not compare_and_swap(BUSY, 0, 1):
         call(run, task, 0, jobs)
         return
-    _read_clocks(CALLER)
+    _displaced(CALLER, PERIOD)  # from now on: what Python did before is not the pool's
     store(RUN, run)
     store(TASK, task)
     store(LEFT, jobs)

@@ -1,4 +1,6 @@
-"""The one pool of threads, Numba's, beside NumPy's BLAS, after a fork, and with callers in several Python threads.
+"""The kernels' threads: how many, beside NumPy's BLAS, after a fork, and with callers in several Python threads.
+
+The threads themselves, and how they divide the work, are in `pool`.
 
 **NumPy's BLAS** has a pool of its own. When OpenBLAS has finished a product its threads busy-wait for the next one for
 some milliseconds, on the very cores that a kernel now needs. On two cores, the two alternating:
@@ -10,24 +12,17 @@ So importing `minidiff.kernels` limits OpenBLAS to one thread, for the whole pro
 paused while a kernel runs. For large NumPy products on all cores, with no kernels soon after them, call
 `threads.limit_blas(n)`. Where NumPy brings no OpenBLAS (MKL, Accelerate) nothing happens.
 
+**How many.** As many as NUMBA_NUM_THREADS in the environment, or else as the CPUs that the process may use, which may
+be fewer than the machine has: a container or a batch job is limited by an affinity mask or by a quota of CPU time.
+`threads.use(n)` changes it. The bits of a result do not depend on it.
+
 **Little work** takes less time than waking the other threads: kernels then launch a single job, which `launch` runs
 on the calling thread.
 
-**A fork** copies a process without its threads. GNU OpenMP does not survive that, and Numba terminates a child that
-would try. A child of a process whose threads had started is therefore single-threaded, with the same bits:
-`launch` then runs all jobs on the calling thread.
+**A fork** copies a process without its threads, so a child starts a pool of its own at its first kernel. A fork waits
+for the running kernel.
 
-**Several Python threads** take turns: one kernel at a time uses all cores anyway, and Numba's workqueue layer, which
-is used where there is no OpenMP, aborts when two launch at once. A fork waits for the running kernel.
-
-A known limit: OpenMP's threads busy-wait too before they sleep, which is at its worst beside another process that
-keeps a core busy. The step of a small U-Net on two cores, idle and beside such a process, for GOMP_SPINCOUNT:
-
-    default         23 ms    53…257 ms         1000     29 ms    55…62 ms
-    10 000          24 ms    175…193 ms        0        49 ms    35…39 ms         one thread    30 ms    31 ms
-
-No value is good in both cases, and an idle machine is the rule. Beside a busy process, set NUMBA_NUM_THREADS to the
-number of cores that are left.
+**Several Python threads** take turns: one kernel at a time uses all cores anyway.
 """
 
 import ctypes
