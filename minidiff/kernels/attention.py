@@ -14,9 +14,8 @@ forward, and the heads, backward.
 import math
 
 import numpy as np
-from numba import get_num_threads
 
-from . import memory
+from . import memory, pool
 from .jit import device, kernel
 from .launch import launch
 from .math32 import exp
@@ -285,7 +284,7 @@ def _backward(shape, g, q, k, v, kept, dq, dk, dv, scratch):
 
 def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
     """(threads, n): for each thread in use, memory for all matrices of a job, forward or backward."""
-    threads = 1 if q.size * k.shape[1] < SERIAL_BELOW else get_num_threads()
+    threads = 1 if q.size * k.shape[1] < SERIAL_BELOW else pool.size()
     size = q.shape[2] // heads
     tall, wide = k.shape[1] + MR, size + NR
     room = (NR + size + 2 * tall + wide) * NR + 4 * tall * wide

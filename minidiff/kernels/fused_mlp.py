@@ -17,11 +17,11 @@ from ctypes import addressof, c_char
 from itertools import accumulate
 
 import numpy as np
-from numba import carray, get_num_threads, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import frozen, memory
+from . import frozen, memory, pool
 from .jit import device, device_in_order, kernel
 from .launch import launch
 from .microkernel import FLOAT, MR, NR, address_of
@@ -366,7 +366,7 @@ def perceptron(
     if x.size:
         w, b, packed, w_last = _layers(weights, biases)
         index = index.astype(np.int64, copy=False)
-        _forward(x, w, b, _addresses(tables), index, width, packed, w_last, y, flat, get_num_threads())
+        _forward(x, w, b, _addresses(tables), index, width, packed, w_last, y, flat, pool.size())
     return y, z
 
 
@@ -377,7 +377,7 @@ def perceptron_backward(
     sizes = [inputs * width] + [width * width] * (depth - 1) + [outputs * width] + [width] * depth + [outputs]
     dx = memory.empty(x.shape)
     partial_sums = memory.empty((min(PARTIAL_SUMS, max(1, -(-len(x) // BLOCK))), sum(sizes)))
-    _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, partial_sums, get_num_threads())
+    _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, partial_sums, pool.size())
     sums = [partial_sums[0, end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
     dw, db = sums[: depth + 1], sums[depth + 1 :]
     dw = [d.reshape(w.shape) for d, w in zip(dw[:-1], weights, strict=False)]

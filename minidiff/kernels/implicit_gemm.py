@@ -14,9 +14,8 @@ Patches are counted through the whole batch. Each sum runs in one order, which i
 """
 
 import numpy as np
-from numba import get_num_threads
 
-from . import memory
+from . import memory, pool
 from .frozen import cache, cached
 from .jit import device, kernel
 from .launch import launch
@@ -212,7 +211,7 @@ def product(
     transposed.
     """
     columns, run, taps = out.shape[-1], zeros.size, len(offsets)
-    threads = 1 if out.size * run * taps < SERIAL_BELOW else get_num_threads()
+    threads = 1 if out.size * run * taps < SERIAL_BELOW else pool.size()
     packed = cached(w, ("packed", transposed))
     ready = packed is not None
     if not ready:
@@ -234,7 +233,7 @@ def transposed_product(
     columns, run = g.shape[-1], zeros.size
     patches = g.size // columns
     # How the microtiles are divided among the threads changes no sum, so it may depend on the machine.
-    threads = 1 if patches * out.size < SERIAL_BELOW else get_num_threads()
+    threads = 1 if patches * out.size < SERIAL_BELOW else pool.size()
     flat_x, flat_g, flat = x.reshape(-1), g.reshape(-1), out.reshape(-1)
     _transposed_product(flat_x, image * FLOAT, zeros, offsets, run, flat_g, flat, patches, columns, threads)
     return out

@@ -1,7 +1,7 @@
 """The one place that decides how a kernel is compiled.
 
 `kernel` is for functions called from Python: compiled at the first call, cached on disk. `device` is for functions
-called from kernels.
+called from kernels, and `c_function` for those called by their address.
 """
 
 import hashlib
@@ -10,14 +10,17 @@ from functools import cache
 from pathlib import Path
 
 from numba import _dynfunc, njit
+from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, CompileResult
+from numba.core.sigutils import normalize_signature
 
 # Private parts of Numba relied upon (tests/kernels/test_kernels_numba.py checks each): the keyword pipeline_class of
 # njit; the constructor of Compiler, and compile_extra; the flags no_compile, no_cpython_wrapper and no_cfunc_wrapper;
 # JITCodeLibrary with _optimize_final_module, _finalize_final_module and _finalized; the fields entry_point, fndesc,
 # library, environment and target_context of CompileResult; _dynfunc.make_function; insert_user_function of the target
-# context; _cache._cache_file._source_stamp of a dispatcher.
+# context; _cache._cache_file._source_stamp of a dispatcher; CFunc with enable_caching, _cache and compile; and
+# sigutils.normalize_signature.
 
 # Never fastmath=True: it also promises that there are no NaNs, and a NaN in the input must reach the output.
 FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
@@ -80,6 +83,22 @@ def kernel(function: Callable) -> Callable:
     # Numba discards a cached kernel when its own file has changed; here a helper may be in another file.
     compiled._cache._cache_file._source_stamp = _stamp()
     return compiled
+
+
+def c_function(signature: str) -> Callable[[Callable], CFunc]:
+    """Compile a function to be called by its `address`, and cache it on disk as `kernel` does."""
+
+    def compile(function: Callable) -> CFunc:
+        compiled = CFunc(function, normalize_signature(signature), {}, {"error_model": "numpy"})
+        try:
+            compiled.enable_caching()
+            compiled._cache._cache_file._source_stamp = _stamp()
+        except RuntimeError:  # as above
+            pass
+        compiled.compile()
+        return compiled
+
+    return compile
 
 
 @cache

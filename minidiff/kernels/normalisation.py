@@ -11,9 +11,8 @@ are sliced line by line: Numba infers that a slice of one line is contiguous, bu
 """
 
 import numpy as np
-from numba import get_num_threads
 
-from . import memory
+from . import memory, pool
 from .jit import device, kernel
 from .launch import launch
 from .math32 import sigmoid
@@ -236,7 +235,7 @@ def _plan(x: np.ndarray, groups: int) -> tuple[tuple[int, int], int, int]:
     images, channels = len(x), x.shape[-1]
     pixels = x.size // max(images * channels, 1)
     line = fold(pixels, channels)
-    threads = 1 if x.size < SERIAL_BELOW else get_num_threads()
+    threads = 1 if x.size < SERIAL_BELOW else pool.size()
     splits = 1 if images >= threads or line > 1 else min(groups, threads)
     return (images * pixels // line, line * channels), splits, threads
 

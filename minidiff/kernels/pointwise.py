@@ -1,9 +1,8 @@
 """Elementwise kernels: the sum, and SiLU without a norm before it, forward and backward, over flat arrays."""
 
 import numpy as np
-from numba import get_num_threads
 
-from . import memory
+from . import memory, pool
 from .jit import device, kernel
 from .launch import launch
 from .math32 import sigmoid
@@ -59,7 +58,7 @@ def _silu_backward(g, x, dx, threads):
 
 
 def _threads(size: int) -> int:
-    return 1 if size < SERIAL_BELOW else get_num_threads()
+    return 1 if size < SERIAL_BELOW else pool.size()
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:

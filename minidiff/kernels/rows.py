@@ -1,9 +1,8 @@
 """Sums over rows: over all of them (the gradient of a bias), and over those with one index (that of an embedding)."""
 
 import numpy as np
-from numba import get_num_threads
 
-from . import memory
+from . import memory, pool
 from .jit import device, kernel
 from .launch import launch
 
@@ -74,7 +73,7 @@ def _scatter_rows(g, index, out):
 def sum_rows(g: np.ndarray) -> np.ndarray:
     out = memory.empty(g.shape[1:])
     rows_in_line = fold(*g.shape)
-    threads = 1 if g.size < SERIAL_BELOW else get_num_threads()
+    threads = 1 if g.size < SERIAL_BELOW else pool.size()
     _sum_rows(g.reshape(len(g) // rows_in_line, -1 if g.size else g.shape[1]), out, threads)
     return out
 

@@ -1,4 +1,6 @@
-"""The one pool of threads, Numba's, beside NumPy's BLAS, after a fork, and with callers in several Python threads.
+"""The kernels' threads: how many, beside NumPy's BLAS, after a fork, and with callers in several Python threads.
+
+The threads themselves, and how they divide the work, are in `pool`.
 
 **NumPy's BLAS** has a pool of its own. When OpenBLAS has finished a product its threads busy-wait for the next one for
 some milliseconds, on the very cores that a kernel now needs. On two cores, the two alternating:
@@ -10,36 +12,30 @@ So importing `minidiff.kernels` limits OpenBLAS to one thread, for the whole pro
 paused while a kernel runs. For large NumPy products on all cores, with no kernels soon after them, call
 `threads.limit_blas(n)`. Where NumPy brings no OpenBLAS (MKL, Accelerate) nothing happens.
 
+**How many.** As many as NUMBA_NUM_THREADS in the environment, or else as the CPUs that the process may use, which may
+be fewer than the machine has: a container or a batch job is limited by an affinity mask or by a quota of CPU time.
+`threads.use(n)` changes it. The bits of a result do not depend on it.
+
 **Little work** takes less time than waking the other threads: kernels then launch a single job, which `launch` runs
 on the calling thread.
 
-**A fork** copies a process without its threads. GNU OpenMP does not survive that, and Numba terminates a child that
-would try. A child of a process whose threads had started is therefore single-threaded, with the same bits:
-`launch` then runs all jobs on the calling thread.
+**A fork** copies a process without its threads, so a child starts a pool of its own at its first kernel. A fork waits
+for the running kernel.
 
-**Several Python threads** take turns: one kernel at a time uses all cores anyway, and Numba's workqueue layer, which
-is used where there is no OpenMP, aborts when two launch at once. A fork waits for the running kernel.
-
-A known limit: OpenMP's threads busy-wait too before they sleep, which is at its worst beside another process that
-keeps a core busy. The step of a small U-Net on two cores, idle and beside such a process, for GOMP_SPINCOUNT:
-
-    default         23 ms    53…257 ms         1000     29 ms    55…62 ms
-    10 000          24 ms    175…193 ms        0        49 ms    35…39 ms         one thread    30 ms    31 ms
-
-No value is good in both cases, and an idle machine is the rule. Beside a busy process, set NUMBA_NUM_THREADS to the
-number of cores that are left.
+**Several Python threads** take turns: one kernel at a time uses all cores anyway.
 """
 
 import ctypes
 import os
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from threading import RLock
 
-import numba
-from llvmlite import binding
+from numba import config
 
-from . import launch
+from . import pool
 
 LAUNCH = RLock()  # held while a kernel is compiled or runs
 
@@ -61,20 +57,61 @@ def limit_blas(threads: int) -> int | None:
     return None
 
 
+def cpus(root: Path = Path("/")) -> int:
+    """How many CPUs this process may use: those in its affinity mask, or fewer by the quotas of its control groups.
+
+    `root` is the folder in which proc and sys are.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([count, *_quotas(root)]))
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """How many CPUs each control group that this process is in may use, rounded up, where it has a limit.
+
+    Linux limits a container to some CPU time in each period: in version 2 of control groups both are in cpu.max, in
+    version 1 each has a file. A line of /proc/self/cgroup is `number:controllers:group`, without controllers in version
+    2; the limits of the groups above apply too.
+    """
+    mounted = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2) if line.count(":") >= 2 else ("", "none", "")
+        names = ["cpu.max"] if controllers == "" else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        if controllers == "" or "cpu" in controllers.split(","):
+            folder = mounted / controllers / group.strip("/")
+            while folder.is_relative_to(mounted):
+                try:
+                    quota, period = " ".join((folder / name).read_text() for name in names).split()
+                    if int(quota) > 0:
+                        yield -(-int(quota) // int(period))
+                except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+                    pass
+                folder = folder.parent
+
+
 @cache
 def start() -> None:
-    """Start Numba's threads, unless they run already, and let kernels launch their jobs on them."""
-    numba.get_num_threads()
-    launch.pool[:] = [binding.address_of_symbol(name) for name in ("get_num_threads", "numba_parallel_for")]
+    """Start the pool, unless it has been: NUMBA_NUM_THREADS threads, or as many as there are CPUs to use."""
+    count = config.NUMBA_NUM_THREADS  # by default the CPUs of the affinity mask
+    pool.resize(count if "NUMBA_NUM_THREADS" in os.environ else min(count, cpus()))
+
+
+def use(threads: int) -> int:
+    """Run kernels on this many threads from now on, the caller's included; returns how many it were."""
+    with LAUNCH:
+        start()
+        before = pool.size()
+        pool.resize(threads)
+    return before
 
 
 def _after_fork_in_child() -> None:
-    try:
-        numba.threading_layer()
-        start()  # cached: from now on it does nothing
-        launch.pool[:] = 0, 0
-    except ValueError:  # no threads had been started: the child may start its own
-        pass
+    pool.forget()
+    start.cache_clear()
     LAUNCH.release()
 
 

@@ -21,9 +21,8 @@ is computed by itself: its bits depend on no other, and not on threads or blocks
 """
 
 import numpy as np
-from numba import get_num_threads
 
-from . import memory
+from . import memory, pool
 from .frozen import cache, cached
 from .jit import device, kernel
 from .launch import launch
@@ -301,7 +300,7 @@ def convolve(
     y = memory.empty((batch, *size, outputs))
     grid = -(-size[0] // OUTPUT), -(-size[1] // OUTPUT)
     blocks = -(-batch * grid[0] * grid[1] // BLOCK)
-    workers = max(1, min(get_num_threads(), blocks))
+    workers = max(1, min(pool.size(), blocks))
     u = cached(w, ("winograd", rotated))
     ready = u is not None
     if not ready:
@@ -331,6 +330,6 @@ def backward_weight(x: np.ndarray, g: np.ndarray, shift: tuple[int, int]) -> np.
     rows, outside = np.empty(CHUNK, np.int64), np.zeros(max(inputs, outputs), np.float32)
     _backward_weight(
         x.reshape(-1), x.shape, g.reshape(-1), g.shape, grid, shift, v, z, du, rows, outside, dw.reshape(-1),
-        get_num_threads(),
+        pool.size(),
     )  # fmt: skip
     return dw

@@ -1,6 +1,5 @@
 """Attention, forward and backward, against its float64 reference."""
 
-import numba
 import numpy as np
 import pytest
 from closeness import assert_close, wide
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import kernels
-from minidiff.kernels import reference
+from minidiff.kernels import reference, threads
 
 
 def draw(seed, *shape):
@@ -71,13 +70,14 @@ def test_neither_threads_nor_batch_change_a_bit():
         out, weights = kernels.attention(*arrays[:3], 2)
         return out, *kernels.attention_backward(arrays[3], *arrays[:3], weights)
 
-    results, before = both(q, k, v, g), numba.get_num_threads()
+    before = threads.use(4)
+    results = both(q, k, v, g)
     try:
-        numba.set_num_threads(1)
+        threads.use(1)
         for one, two in zip(both(q, k, v, g), results, strict=True):
             np.testing.assert_array_equal(one, two)
     finally:
-        numba.set_num_threads(before)
+        threads.use(before)
     for one, two in zip(both(*(a[4:5] for a in (q, k, v, g))), results, strict=True):
         np.testing.assert_array_equal(one, two[4:5])
 

@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import numba
 import numpy as np
 import pytest
 from closeness import ROUNDING, wide
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import kernels
-from minidiff.kernels import fused_mlp, reference
+from minidiff.kernels import fused_mlp, reference, threads
 
 ROWS_OF_TABLES = (7, 3)
 
@@ -106,24 +105,23 @@ def test_a_row_has_the_same_bits_whatever_the_batch_around_it(width):
         np.testing.assert_array_equal(z, kept[rows])
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core")
 @pytest.mark.parametrize("batch", [100, 1000])
 def test_the_bits_do_not_depend_on_the_number_of_threads(batch):
     net, g = network(batch, width=128, depth=3), draw(1, batch, 1)
     one_table = np.zeros((7, 128), np.float32)
     results = []
-    for threads in (1, 2):
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads)
+    for count in (1, 2, 4):
+        before = threads.use(count)
         try:
             outs = outcome(net, g)
             table = one_table.copy()
             kernels.add_rows(table, outs[-1][:, 0], net[4][0])
         finally:
-            numba.set_num_threads(before)
+            threads.use(before)
         results.append([*outs, table])
-    for one, two in zip(*results, strict=True):
-        np.testing.assert_array_equal(one, two)
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
 
 
 def test_float64_takes_the_reference():

@@ -1,6 +1,5 @@
 """Implicit GEMM, for convolution and the linear layer: the kernels against the reference and against themselves."""
 
-import numba
 import numpy as np
 import pytest
 from closeness import assert_product_close
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import kernels
-from minidiff.kernels import convolution
+from minidiff.kernels import convolution, threads
 
 CHANNELS = st.sampled_from(
     [1, 3, 8, 17, 36, 40]
@@ -85,14 +84,14 @@ def all_products(x, w, b, g):
 def test_the_number_of_threads_changes_no_bit(channels, columns):
     arrays = draw(0, 20, 8, 8, channels), draw(1, 3, 3, channels, columns), draw(2, columns)
     g = draw(3, 20, 8, 8, columns)
-    before = numba.get_num_threads()
+    before = threads.use(1)
     results = []
     try:
-        for threads in {1, min(2, numba.config.NUMBA_NUM_THREADS), numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
+        for count in (1, 2, 4):
+            threads.use(count)
             results.append(all_products(*arrays, g))
     finally:
-        numba.set_num_threads(before)
+        threads.use(before)
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, two)

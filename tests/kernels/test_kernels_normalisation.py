@@ -1,6 +1,5 @@
 """Group norm, forward and backward, against its float64 reference."""
 
-import numba
 import numpy as np
 import pytest
 from closeness import assert_close, wide
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import kernels
-from minidiff.kernels import reference
+from minidiff.kernels import reference, threads
 
 EPS = 1e-5
 
@@ -84,13 +83,14 @@ def test_neither_threads_nor_batch_change_a_bit(images):
         y, mean, rstd = kernels.group_norm(x, gamma, beta, 5, EPS, True)
         return y, *kernels.group_norm_backward(g, x, gamma, beta, mean, rstd, True)
 
-    results, before = both(x, g), numba.get_num_threads()
+    before = threads.use(4)
+    results = both(x, g)
     try:
-        numba.set_num_threads(1)
+        threads.use(1)
         for one, two in zip(both(x, g), results, strict=True):
             np.testing.assert_array_equal(one, two)
     finally:
-        numba.set_num_threads(before)
+        threads.use(before)
     for one, two in zip(both(x[-1:], g[-1:])[:2], results[:2], strict=True):
         np.testing.assert_array_equal(one, two[-1:])
 

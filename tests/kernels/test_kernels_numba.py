@@ -3,7 +3,6 @@
 Nothing private, and none of the kernels, is imported before a test runs: what is missing fails the test of it.
 """
 
-import importlib
 import importlib.metadata
 import inspect
 import operator
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numba
 import pytest
-from llvmlite import binding
 from numba import types
 
 core = numba.core
@@ -71,24 +69,16 @@ def a_function_type_has_its_dispatcher():
     return numba.typeof(function).dispatcher is function
 
 
-def numba_parallel_for_has_five_pointers_and_three_integers():
-    source = re.sub(
-        r"\s", "", inspect.getsource(importlib.import_module("numba.np.ufunc.parallel").build_gufunc_kernel)
-    )
-    return re.search(r"\[byte_ptr_t\]\*5\+\[intp_t,?\]\*3", source) is not None
+def a_c_function_has_an_address():
+    from minidiff.kernels.jit import c_function
 
-
-def symbols_have_addresses():
-    from minidiff.kernels import threads
-
-    threads.start()
-    return all(binding.address_of_symbol(name) for name in ("get_num_threads", "numba_parallel_for"))
+    return c_function("int64(int64)")(twice).address != 0
 
 
 FIELDS = {"entry_point", "fndesc", "library", "environment", "target_context"}
 CGUTILS = (
-    "alloca_once", "alloca_once_value", "for_range", "for_range_slice", "gep_inbounds", "get_null_value",
-    "get_or_insert_function", "if_unlikely", "is_not_null", "unpack_tuple", "voidptr_t",
+    "add_global_variable", "alloca_once", "alloca_once_value", "for_range", "for_range_slice", "gep_inbounds",
+    "get_null_value", "get_or_insert_function", "if_unlikely", "is_not_null", "unpack_tuple", "voidptr_t",
 )  # fmt: skip
 
 # (the modules that rely on it, the private part, whether it is there with the shape relied upon)
@@ -206,18 +196,21 @@ PRIVATE = [
         ),
     ),
     (
-        "launch",
-        "numba_parallel_for with five pointers and three integers as arguments",
-        numba_parallel_for_has_five_pointers_and_three_integers,
+        "jit",
+        "CFunc(pyfunc, sig, locals, options) with enable_caching and compile",
+        lambda: (
+            begins_with(core.ccallback.CFunc, "pyfunc", "sig", "locals", "options")
+            and defines(core.ccallback.CFunc, "enable_caching", "compile", "address", "ctypes")
+        ),
     ),
-    ("threads", "the symbols get_num_threads and numba_parallel_for", symbols_have_addresses),
+    ("jit", "sigutils.normalize_signature, and a C function made with these", a_c_function_has_an_address),
     (
         "microkernel",
         "config.CPU_NAME and CPU_FEATURES",
         lambda: defines(numba.config, "CPU_NAME", "CPU_FEATURES"),
     ),
     (
-        "launch, microkernel, transform, fused_mlp",
+        "launch, atomics, microkernel, transform, fused_mlp",
         f"cgutils with {CGUTILS}",
         lambda: defines(core.cgutils, *CGUTILS),
     ),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import kernels
-from minidiff.kernels import reference
+from minidiff.kernels import reference, threads
 from minidiff.kernels.math32 import exp
 
 
@@ -82,13 +82,13 @@ def test_add_does_not_broadcast():
 
 @pytest.mark.parametrize("shape", [(8192, 32), (1000, 3), (6, 200), (4099, 1)])
 def test_the_number_of_threads_changes_no_bit_of_sum_rows(shape):
-    g, before = draw(0, *shape), numba.get_num_threads()
+    g, before = draw(0, *shape), threads.use(4)
     total = kernels.sum_rows(g)
     try:
-        numba.set_num_threads(1)
+        threads.use(1)
         np.testing.assert_array_equal(kernels.sum_rows(g), total)
     finally:
-        numba.set_num_threads(before)
+        threads.use(before)
 
 
 @given(st.integers(0, 1200), st.sampled_from([1, 3, 16, 17, 40]), st.integers(0, 99))
@@ -144,12 +144,11 @@ def test_squared_norm_is_summed_in_float64_whatever_the_threads(size):
     vector = draw(0, size)
     result = kernels.squared_norm(vector)
     assert isinstance(result, float) and result == pytest.approx(reference.squared_norm(vector), rel=1e-12)
-    before = numba.get_num_threads()
+    before = threads.use(1)
     try:
-        numba.set_num_threads(1)
         assert kernels.squared_norm(vector) == result
     finally:
-        numba.set_num_threads(before)
+        threads.use(before)
     if size:
         vector[size // 2] = np.nan
         assert np.isnan(kernels.squared_norm(vector))

@@ -13,7 +13,6 @@ from minidiff.kernels import threads
 
 HERE = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-both_layers = pytest.mark.parametrize("layer", ["default", "workqueue"])
 
 # Every kernel on examples large enough for all threads, and a training step with dropout: its bits in one line.
 WORK = """
@@ -48,15 +47,14 @@ def output(code, **environment):
 
 
 def test_one_two_and_four_threads_give_the_same_bits():
-    code = WORK + "import numba\nprint(numba.get_num_threads(), bits())"
+    code = WORK + "from minidiff.kernels import pool\nresult = bits()\nprint(pool.size(), result)"
     outputs = [output(code, NUMBA_NUM_THREADS=n) for n in ("1", "2", "4")]
     assert [line[0] for line in outputs] == ["1", "2", "4"]
     assert len({line[1] for line in outputs}) == 1
 
 
 @needs_fork
-@both_layers
-def test_a_forked_child_computes_the_same_bits(layer):
+def test_a_forked_child_computes_the_same_bits():
     """Also in another thread of the child, and in its own child."""
     code = (
         WORK
@@ -86,13 +84,12 @@ def in_child(deeper):
 print(*in_child(True), bits())
 """
     )
-    bits = output(code, NUMBA_THREADING_LAYER=layer)
+    bits = output(code)
     assert len(bits) == 6 and len(set(bits)) == 1
 
 
 @needs_fork
-@both_layers
-def test_a_fork_while_another_thread_computes_does_not_block_the_child(layer):
+def test_a_fork_while_another_thread_computes_does_not_block_the_child():
     code = """
 import os, threading
 import numpy as np
@@ -116,39 +113,7 @@ stop.set()
 thread.join()
 print("done")
 """
-    assert output(code, NUMBA_THREADING_LAYER=layer) == ["done"]
-
-
-@needs_fork
-def test_a_child_of_a_process_that_ran_no_kernel_starts_its_own_threads():
-    code = """
-import os
-import numpy as np
-from minidiff import kernels
-from minidiff.kernels import launch
-child = os.fork()
-if child == 0:
-    kernels.silu(np.ones((1000, 300), np.float32))
-    os._exit(launch.pool[0] == 0)
-print(os.waitpid(child, 0)[1])
-"""
-    assert output(code) == ["0"]
-
-
-@both_layers
-def test_two_python_threads_may_call_at_once(layer):
-    """Without a lock, Numba's workqueue layer would abort the process."""
-    code = """
-import threading
-import numpy as np
-from minidiff import kernels
-x = np.ones((1000, 300), np.float32)
-calls = [threading.Thread(target=lambda: [kernels.silu(x) for _ in range(200)]) for _ in range(2)]
-[call.start() for call in calls]
-[call.join() for call in calls]
-print(kernels.silu(x).shape[0])
-"""
-    assert output(code, NUMBA_THREADING_LAYER=layer) == ["1000"]
+    assert output(code) == ["done"]
 
 
 BLAS = """

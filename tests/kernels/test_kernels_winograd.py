@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 
-import numba
 import numpy as np
 import pytest
 from closeness import assert_close, wide
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import kernels
-from minidiff.kernels import convolution, frozen, reference, winograd
+from minidiff.kernels import convolution, frozen, reference, threads, winograd
 from minidiff.kernels.microkernel import NR
 
 CHANNELS = st.sampled_from([NR, 2 * NR, 3 * NR])
@@ -90,13 +89,13 @@ def layer():
 
 
 def test_the_number_of_threads_changes_no_bit(layer):
-    before, results = numba.get_num_threads(), []
+    before, results = threads.use(1), []
     try:
-        for threads in {1, min(2, numba.config.NUMBA_NUM_THREADS), numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
+        for count in (1, 2, 4):
+            threads.use(count)
             results.append(all_results(*layer))
     finally:
-        numba.set_num_threads(before)
+        threads.use(before)
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
