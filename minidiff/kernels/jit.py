@@ -6,7 +6,7 @@ called from kernels, and `c_function` for those called by their address.
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from numba import _dynfunc, njit
@@ -85,11 +85,16 @@ def kernel(function: Callable) -> Callable:
     return compiled
 
 
-def c_function(signature: str) -> Callable[[Callable], CFunc]:
-    """Compile a function to be called by its `address`, and cache it on disk as `kernel` does."""
+class CFunction:
+    """A function to be called by its address; compiled at the first use, and cached on disk as `kernel` does."""
 
-    def compile(function: Callable) -> CFunc:
-        compiled = CFunc(function, normalize_signature(signature), {}, {"error_model": "numpy"})
+    def __init__(self, function: Callable, signature: str) -> None:
+        self.function, self.signature = function, signature
+
+    @cached_property
+    def compiled(self) -> CFunc:
+        """What Numba makes of it, with its `address`, and `ctypes` to call it from Python."""
+        compiled = CFunc(self.function, normalize_signature(self.signature), {}, {"error_model": "numpy"})
         try:
             compiled.enable_caching()
             compiled._cache._cache_file._source_stamp = _stamp()
@@ -98,7 +103,10 @@ def c_function(signature: str) -> Callable[[Callable], CFunc]:
         compiled.compile()
         return compiled
 
-    return compile
+
+def c_function(signature: str) -> Callable[[Callable], CFunction]:
+    """`@c_function("void(int64)")` makes a `CFunction`."""
+    return lambda function: CFunction(function, signature)
 
 
 @cache

@@ -31,6 +31,7 @@ its jobs by itself.
 
 import atexit
 import threading
+from functools import cache
 
 import numpy as np
 from llvmlite import binding
@@ -182,7 +183,10 @@ def _set_size(threads):
     wake(EPOCH, EVERYONE)
 
 
-binding.add_symbol(PARALLEL_FOR, _parallel_for.address)
+@cache
+def load_functions() -> None:
+    """Let kernels find PARALLEL_FOR. Done before the first is compiled or loaded, so that importing stays quick."""
+    binding.add_symbol(PARALLEL_FOR, _parallel_for.compiled.address)
 
 
 def size() -> int:
@@ -192,17 +196,18 @@ def size() -> int:
 
 def resize(threads: int) -> None:
     """Start or stop threads: then there are `threads` with the caller, or MOST, or as many as the system allows."""
+    load_functions()
     threads = max(1, min(threads, MOST))
-    _set_size.ctypes(threads)
+    _set_size.compiled.ctypes(threads)
     while len(_threads) >= threads:
         _threads.pop().join()
     while len(_threads) < threads - 1:
         # ctypes releases Python's global lock for as long as the thread is in compiled code.
-        thread = threading.Thread(target=_worker.ctypes, args=(len(_threads) + 1,), daemon=True)
+        thread = threading.Thread(target=_worker.compiled.ctypes, args=(len(_threads) + 1,), daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            _set_size.ctypes(len(_threads) + 1)
+            _set_size.compiled.ctypes(len(_threads) + 1)
             return
         _threads.append(thread)
 
@@ -214,5 +219,8 @@ def forget() -> None:
     write(SLEEPERS, 0)
 
 
-# When Python exits it frees the machine code and the words: no thread may still be using them.
-atexit.register(resize, 1)
+@atexit.register
+def _stop() -> None:
+    """When Python exits it frees the machine code and the words: no thread may still be using them."""
+    if _threads:
+        resize(1)

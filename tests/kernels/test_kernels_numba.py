@@ -72,7 +72,7 @@ def a_function_type_has_its_dispatcher():
 def a_c_function_has_an_address():
     from minidiff.kernels.jit import c_function
 
-    return c_function("int64(int64)")(twice).address != 0
+    return c_function("int64(int64)")(twice).compiled.address != 0
 
 
 FIELDS = {"entry_point", "fndesc", "library", "environment", "target_context"}
