@@ -34,8 +34,11 @@ YARDSTICK = "product/whole/1024"
 class Worker:
     """A process of `worker.py`, which is started anew for each work, so that its peak of memory is that work's."""
 
-    def __init__(self, framework: str, python: str = sys.executable, patience: float = 600) -> None:
+    def __init__(
+        self, framework: str, python: str = sys.executable, patience: float = 600, **environment: str
+    ) -> None:
         self.framework, self.python, self.patience = framework, python, patience
+        self.environment = environment
         self.process, self.missing = None, None
         self.start()
 
@@ -46,6 +49,7 @@ class Worker:
             self.process.wait()
         paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "2"}
+        environment |= self.environment
         self.process = subprocess.Popen(
             [self.python, HERE / "worker.py", self.framework],
             stdin=subprocess.PIPE,
