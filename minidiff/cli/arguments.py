@@ -51,14 +51,14 @@ def add_command(
 def add_settings(parser: Parser, *kinds: type[Options]) -> None:
     """An argument for each setting; one that is not given does not occur in the namespace."""
     for kind in kinds:
-        for about in fields(kind):  # type: ignore[arg-type]
+        for about in fields(kind):
             if about.metadata:
                 _add_setting(parser, about)
 
 
 def given_settings(options: argparse.Namespace, *kinds: type[Options]) -> dict[str, Any]:
     """The settings that were given on the command line, by name."""
-    names = [about.name for kind in kinds for about in fields(kind) if about.metadata]  # type: ignore[arg-type]
+    names = [about.name for kind in kinds for about in fields(kind) if about.metadata]
     return {name: value for name, value in vars(options).items() if name in names}
 
 

@@ -79,11 +79,12 @@ def _is_number(value: object, kind: type, infinite: bool) -> bool:
     return isinstance(value, int) or (kind is float and isinstance(value, float) and not math.isnan(value))
 
 
+@dataclass(frozen=True)
 class Options:
     """A dataclass of settings, whose values are checked as they are set."""
 
     def __post_init__(self) -> None:
-        for about in fields(self):  # type: ignore[arg-type]
+        for about in fields(self):
             if about.metadata:
                 check(about.name, getattr(self, about.name), about)
 
