@@ -1,6 +1,6 @@
 """What the commands share: arguments made from the dataclasses of settings and the records of samplers, and back.
 
-Nothing is spelled here that is spelled there: a setting is a field (`training.options`), an option of a sampler a
+Nothing is spelled here that is spelled there: a setting is a field (`minidiff.options`), an option of a sampler a
 parameter of its function (`samplers.registry`).
 """
 
@@ -15,8 +15,8 @@ from typing import Any, NoReturn, TypeAlias
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.samplers import SAMPLERS, SPACINGS, Option
+from minidiff.options import Options, check
 from minidiff.runs import Run, presets
-from minidiff.training.options import Options, check
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 

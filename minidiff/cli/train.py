@@ -20,9 +20,10 @@ from minidiff.cli.arguments import (
 from minidiff.cli.evaluate import evaluate_run
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
+from minidiff.options import OptionError
 from minidiff.runs import Interrupted, Run, Settings, presets
 from minidiff.runs.run import free_folder
-from minidiff.training import NetworkOptions, OptionError, ScheduleOptions, TrainingOptions
+from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
 
 KINDS = NetworkOptions, ScheduleOptions, TrainingOptions, Settings
 

@@ -12,9 +12,10 @@ import numpy as np
 from minidiff.datasets import Dataset
 from minidiff.diffusion import schedules
 from minidiff.nn import NETWORKS
+from minidiff.options import OptionError, Options
 from minidiff.runs.settings import Settings
 from minidiff.training.objectives import Objective
-from minidiff.training.options import NetworkOptions, OptionError, Options, ScheduleOptions, TrainingOptions
+from minidiff.training.options import NetworkOptions, ScheduleOptions, TrainingOptions
 
 STEPS = {"mlp": 10_000, "unet": 5_000}
 TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": {"batch": 64, "lr": 1e-3}}

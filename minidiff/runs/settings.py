@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minidiff.training.options import Options, ScheduleOptions, TrainingOptions, setting
+from minidiff.options import Options, setting
+from minidiff.training import ScheduleOptions, TrainingOptions
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,15 @@ samples = samplers.final(samplers.ddim(trainer.denoiser(), x_T, rng))
 """
 
 from minidiff.training.objectives import Objective
-from minidiff.training.options import (
-    NetworkOptions,
-    OptionError,
-    Options,
-    ScheduleOptions,
-    TrainingOptions,
-    setting,
-)
+from minidiff.training.options import NetworkOptions, ScheduleOptions, TrainingOptions
 from minidiff.training.trainer import Diverged, Step, Trainer
 
 __all__ = [
     "Diverged",
     "NetworkOptions",
     "Objective",
-    "OptionError",
-    "Options",
     "ScheduleOptions",
     "Step",
     "Trainer",
     "TrainingOptions",
-    "setting",
 ]

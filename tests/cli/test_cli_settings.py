@@ -6,9 +6,9 @@ import pytest
 from command_line import call, help_of, refusal
 
 from minidiff import datasets, presets
+from minidiff.options import OptionError, check
 from minidiff.runs import Run, Settings
-from minidiff.training import NetworkOptions, OptionError, ScheduleOptions, TrainingOptions
-from minidiff.training.options import check
+from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
 
 SETTINGS = [
     (kind, about)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import datasets, nn, presets
+from minidiff.options import OptionError
 from minidiff.runs import Settings
-from minidiff.training import NetworkOptions, OptionError, ScheduleOptions, Trainer, TrainingOptions
+from minidiff.training import NetworkOptions, ScheduleOptions, Trainer, TrainingOptions
 
 
 def data_of(shape, classes=0, name="mine", count=40):

@@ -9,8 +9,8 @@ from PIL import Image
 from small_runs import MLP, OPTIONS, UNET, assert_same_training, contents, create, names, train
 
 from minidiff import datasets, nn, schedules
+from minidiff.options import OptionError
 from minidiff.runs import Run, Settings
-from minidiff.training import OptionError
 
 # ---- created
 

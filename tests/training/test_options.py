@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import nn, schedules
-from minidiff.training import NetworkOptions, OptionError, Options, ScheduleOptions, TrainingOptions, setting
+from minidiff.options import OptionError, Options, setting
+from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
 
 KINDS = TrainingOptions, ScheduleOptions, NetworkOptions
 FIELDS = [(kind, about) for kind in KINDS for about in fields(kind)]

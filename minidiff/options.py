@@ -1,0 +1,83 @@
+"""Settings, each spelled once: its default, its range and its help.
+
+`setting` declares a field of a frozen dataclass, an `Options`. What a run is made of and the command line's arguments
+are read from the fields, so that a new setting is one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    type: type | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    infinite: bool = False,
+    choices: Collection[str] = (),
+) -> Any:
+    """A field of a dataclass of options: its default, its help, the range or the choices of its values.
+
+    type: that of the default, if that is not None.
+    """
+    limits = {"≥": at_least, ">": above, "<": below, "≤": at_most}
+    metadata = {
+        "help": help,
+        "type": type or default.__class__,
+        "limits": {sign: limit for sign, limit in limits.items() if limit is not None},
+        "infinite": infinite,
+        "choices": choices,  # as it is: a registry may grow
+    }
+    return field(default=default, metadata=metadata)
+
+
+class OptionError(ValueError):
+    """A setting outside its range, or settings that do not fit each other or the data."""
+
+
+def check(name: str, value: object, about: Field[Any]) -> None:
+    """Raises OptionError, naming the setting, for a value of another type or outside its range or choices."""
+    kind, limits, choices = (about.metadata[key] for key in ("type", "limits", "choices"))
+    if value is None and about.default is None:
+        return
+    if choices:
+        if value not in tuple(choices):
+            raise OptionError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
+        return
+    right = isinstance(value, bool) if kind is bool else _is_number(value, kind, about.metadata["infinite"])
+    if not right or not all(_INSIDE[sign](value, limit) for sign, limit in limits.items()):
+        words = {bool: "True or False", int: "an integer", float: "a number"}[kind]
+        range_ = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items())
+        raise OptionError(f"{name}: expected {words} {range_}".rstrip() + f", got {value!r}")
+
+
+_INSIDE: dict[str, Any] = {
+    "≥": lambda value, limit: value >= limit,
+    ">": lambda value, limit: value > limit,
+    "<": lambda value, limit: value < limit,
+    "≤": lambda value, limit: value <= limit,
+}
+
+
+def _is_number(value: object, kind: type, infinite: bool) -> bool:
+    if isinstance(value, bool) or (isinstance(value, float) and math.isinf(value) and not infinite):
+        return False
+    return isinstance(value, int) or (kind is float and isinstance(value, float) and not math.isnan(value))
+
+
+@dataclass(frozen=True)
+class Options:
+    """A dataclass of settings, whose values are checked as they are set."""
+
+    def __post_init__(self) -> None:
+        for about in fields(self):
+            if about.metadata:
+                check(about.name, getattr(self, about.name), about)
