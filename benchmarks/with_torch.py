@@ -51,8 +51,8 @@ def unet(name: str) -> nn.Module:
     with torch.no_grad():
         for layer in in_order(net):
             for parameter in layer.weight, layer.bias:
-                channels_last = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[parameter.ndim]
-                view = parameter.permute(channels_last)
+                axes = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[parameter.ndim]  # to minidiff's order
+                view = parameter.permute(axes)
                 view.copy_(torch.from_numpy(works.parameter(rng, view.shape)))
     return net.eval()
 
@@ -61,16 +61,15 @@ def in_order(net: nn.Module) -> Iterator[nn.Module]:
     """The layers of a U-Net in the order in which minidiff defines them."""
     yield from (net.time_embedding.linear_1, net.time_embedding.linear_2, net.conv_in)
     for block in [*net.down_blocks, net.mid_block, *net.up_blocks]:
-        attentions = getattr(block, "attentions", [])
-        for resnet, attention in zip_longest(block.resnets, attentions):
+        for resnet, attention in zip_longest(block.resnets, getattr(block, "attentions", [])):
             yield from (resnet.norm1, resnet.conv1, resnet.time_emb_proj, resnet.norm2, resnet.conv2)
             if resnet.conv_shortcut is not None:
                 yield resnet.conv_shortcut
             if attention is not None:
                 yield from (attention.group_norm, attention.to_q, attention.to_k, attention.to_v)
                 yield attention.to_out[0]
-        for sampler in getattr(block, "downsamplers", None) or getattr(block, "upsamplers", None) or []:
-            yield sampler.conv
+        for resampling in getattr(block, "downsamplers", None) or getattr(block, "upsamplers", None) or []:
+            yield resampling.conv
     yield from (net.conv_norm_out, net.conv_out)
 
 
@@ -84,7 +83,9 @@ def export(name: str, file: str) -> None:
     """Write the forward pass of a work of a U-Net as an ONNX graph with inputs x and t."""
     network, _, _ = works.parse(name)
     arguments = inputs(name)
-    torch.onnx.export(unet(network), arguments, file, input_names=["x", "t"], dynamo=True, external_data=False)
+    torch.onnx.export(
+        unet(network), arguments, file, input_names=["x", "t"], dynamo=True, external_data=False
+    )
 
 
 def called(net: nn.Module, variant: str) -> Callable:

@@ -51,9 +51,10 @@ def inputs(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parameter(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """The next parameter of a U-Net, the same for every framework: (outputs,), (inputs, outputs) or (3, 3, inputs, outputs).
+    """The next parameter of a U-Net, the same for every framework: normal, of variance 1 / inputs.
 
-    None is zero, unlike those of a fresh network, so that the outputs are worth comparing.
+    shape: (outputs,), (inputs, outputs) or (height, width, inputs, outputs). No layer is zero, as some are in a fresh
+    network, whose outputs would not be worth comparing.
     """
     return rng.standard_normal(shape, dtype=np.float32) / math.sqrt(math.prod(shape[:-1]))
 
