@@ -31,9 +31,8 @@ class Worker:
         """patience: seconds until a request is given up; environment: variables besides those of this process."""
         self.framework, self.python, self.patience = framework, python, patience
         paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-        threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-        self.environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        self.environment |= environment
+        ours = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": threads()}
+        self.environment = {**os.environ, **ours, **environment}
         self.process, self.missing = None, None
         self.start()
 
@@ -77,6 +76,12 @@ class Worker:
         return self.reply()
 
 
+def threads() -> str:
+    """How many the peers are given: as many as minidiff takes, NUMBA_NUM_THREADS or one for each CPU."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return os.environ.get("NUMBA_NUM_THREADS", str(cpus))
+
+
 def works_of(framework: str) -> Callable[[str], Callable]:
     """The function that prepares the framework's works by name. ImportError where it is not installed."""
     module, _, variant = framework.partition("-")
@@ -109,12 +114,12 @@ def main() -> None:
     """Serve requests line by line until the input ends."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints is no reply
-    send = lambda reply: print(json.dumps(reply), file=replies, flush=True)  # noqa: E731
     try:
         make = works_of(sys.argv[1])
     except ImportError as error:
-        return send({"missing": str(error)})
-    send({"ready": sys.argv[1]})
+        print(json.dumps({"missing": str(error)}), file=replies, flush=True)
+        return
+    print(json.dumps({"ready": sys.argv[1]}), file=replies, flush=True)
     name, work = None, None
     for line in sys.stdin:
         request = json.loads(line)
@@ -130,7 +135,7 @@ def main() -> None:
                 reply["output"] = None if output is None else output.ravel().tolist()
         except Exception as error:  # a compiler that is not there, memory that does not suffice, …
             reply = {"missing": repr(error)}
-        send(reply)
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":
