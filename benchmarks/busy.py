@@ -34,19 +34,25 @@ SETTINGS = {
 }
 SECONDS, PATIENCE = 2, 120  # of one measurement, and how long it may take
 SECOND_RUN = "a second run"
+SPIN = """
+import os
+parent = os.getppid()
+print("begun", flush=True)
+while os.getppid() == parent:  # so that none is left over where this program is killed
+    for _ in range(10**6):
+        pass
+"""
 Times = dict[str, dict[str, list[float]]]  # setting of a framework → beside what → milliseconds of each round
 
 
 @contextmanager
 def spinning(count: int) -> Iterator[None]:
     """Beside so many processes that never wait."""
-    program = "print(flush=True)\nwhile True: pass"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(count)
-    ]
+    command = [sys.executable, "-c", SPIN]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(count)]
     try:
         for process in processes:
-            process.stdout.readline()  # it has begun
+            process.stdout.readline()
         yield
     finally:
         for process in processes:
