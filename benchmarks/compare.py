@@ -1,15 +1,19 @@
-"""minidiff beside PyTorch and JAX on the same works, in turn (A B A B …), so that the ratio holds on a noisy machine.
+"""minidiff beside other frameworks on the same works, in turn (A B A B …), so that the ratio holds on a noisy machine.
 
     python benchmarks/compare.py                    all works, and every framework that is installed
-    python benchmarks/compare.py digits/step/128    these works;  --peers torch   these peers
+    python benchmarks/compare.py digits/step/128    these works;  --peers torch jax   these peers
     python benchmarks/compare.py --peer-python PY   peers run by another interpreter, where they are installed
 
-Prints a table and writes it as JSON (--json FILE, benchmarks/figures.json if not given). For each framework the
-median in milliseconds, the minimum, and the spread of the rounds; then how many times faster minidiff is than the
-fastest peer, both in the same rounds; minidiff's fraction of peak arithmetic; and the peak memory of the process in MB.
-Peak arithmetic is that of the product of two matrices of 1024², in minidiff's kernel or NumPy's, whichever is faster,
-measured in the same rounds; works are counted in multiplications of the direct algorithm, so a convolution with fewer
-(Winograd) may exceed 100 %.
+Peers: PyTorch in float32, compiled, and under bf16 autocast; JAX; for the forward passes of the U-Nets also ONNX
+Runtime and OpenVINO, the latter in float32 and in bf16. All have the same weights and inputs there, and an output that
+differs from minidiff's by more than 0.1 % (3 % in bf16) of its norm is not timed.
+
+Prints a table and writes it as JSON (--json FILE, benchmarks/figures.json if not given). For each framework: the median
+in milliseconds, the minimum, and half the spread of the rounds; how many times as long as minidiff it takes, the median
+over the rounds; its fraction of peak arithmetic; and the peak memory of the process.
+Peak arithmetic is that of the product of two matrices of 1024² in float32, in minidiff's kernel or NumPy's, whichever
+is faster, measured in the same rounds; works are counted in multiplications of the direct algorithm, so a convolution
+with fewer (Winograd), or bf16, may exceed 100 %.
 
 torch.compile takes minutes for a U-Net and is used for the MLP alone; with --compile-all for everything. A peer that
 takes longer than --patience seconds is left out of that work.
@@ -17,131 +21,82 @@ takes longer than --patience seconds is left out of that work.
 
 import argparse
 import json
-import os
-import select
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import works
+from worker import HERE, Worker
 
-HERE = Path(__file__).parent
+PEERS = ["torch", "torch-compile", "torch-bf16", "jax", "onnxruntime", "openvino", "openvino-bf16"]
 ROUNDS, ROUND_SECONDS = 7, 0.5
 YARDSTICK = "product/whole/1024"
 
 
-class Worker:
-    """A process of `worker.py`, which is started anew for each work, so that its peak of memory is that work's."""
-
-    def __init__(
-        self, framework: str, python: str = sys.executable, patience: float = 600, **environment: str
-    ) -> None:
-        self.framework, self.python, self.patience = framework, python, patience
-        self.environment = environment
-        self.process, self.missing = None, None
-        self.start()
-
-    def start(self) -> None:
-        """Begin with a fresh process."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-        paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "2"}
-        environment |= self.environment
-        self.process = subprocess.Popen(
-            [self.python, HERE / "worker.py", self.framework],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        self.missing = self._reply().get("missing")
-
-    def _reply(self) -> dict:
-        if not select.select([self.process.stdout], [], [], self.patience)[0]:
-            self.process.kill()
-            self.process.wait()
-            return {"missing": f"no reply in {self.patience:.0f} s"}
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {"missing": "the process ended"}
-
-    def run(self, work: str, repeat: int) -> dict:
-        """Run a work `repeat` times; 0 prepares it."""
-        if self.process.poll() is not None:
-            self.start()
-        print(json.dumps({"work": work, "repeat": repeat}), file=self.process.stdin, flush=True)
-        return self._reply()
-
-
-def able(work: str, workers: dict[str, Worker]) -> dict[str, int]:
-    """Which frameworks have a work, and how often they run it in a round; why others do not is printed."""
-    repeats = {}
+def able(work: str, workers: dict[str, Worker]) -> list[str]:
+    """The frameworks that have a work and compute the same as the first; why others are left out is printed."""
+    names, expected = [], None
     for name, worker in workers.items():
-        worker.start()
-        prepared = worker.run(work, 0)
-        once = prepared if "missing" in prepared else worker.run(work, 1)
-        if "missing" in once:
-            if not once["missing"].startswith("KeyError"):  # not written for this framework
-                print(f"{work}: {name} is left out: {once['missing']}")
-            continue
-        repeats[name] = max(1, min(200, int(ROUND_SECONDS / once["seconds"][0])))
-    return repeats
+        worker.start()  # so that its peak of memory is this work's
+        reply = worker.run(work, 0, output=True)
+        missing, output = reply.get("missing"), reply.get("output")
+        if output is not None:
+            expected = output if expected is None else expected
+            error, limit = difference(output, expected), 3e-2 if name.endswith("bf16") else 1e-3
+            if not error <= limit:
+                missing = f"its output differs by {error:.2g} of the norm, more than {limit:g}"
+        if missing is None:
+            names.append(name)
+        elif not missing.startswith("KeyError"):  # that is: not written for this framework
+            print(f"{work}: {name} is left out: {missing}")
+    return names
 
 
-def compare(work: str, workers: dict[str, Worker], yardsticks: dict[str, Worker]) -> dict[str, dict]:
-    """Framework → its figures, all measured in turn; "limit" → the multiplications a second of the yardstick."""
-    repeats = able(work, workers)
-    rounds, memory = {name: [] for name in repeats}, {}
-    products, least = [], dict.fromkeys(repeats, float("inf"))
-    for _ in range(ROUNDS):
-        for name, repeat in repeats.items():
-            timed = workers[name].run(work, repeat)
-            rounds[name].append(1e3 * median(timed["seconds"]))
-            least[name] = min(least[name], 1e3 * min(timed["seconds"]))
-            memory[name] = timed["megabytes"]
-        products.append(min(median(worker.run(YARDSTICK, 5)["seconds"]) for worker in yardsticks.values()))
+def difference(output: list[float], expected: list[float]) -> float:
+    """The norm of the difference over that of `expected`; infinite for another size."""
+    if len(output) != len(expected):
+        return float("inf")
+    return float(np.linalg.norm(np.subtract(output, expected)) / np.linalg.norm(expected))
+
+
+def compare(
+    work: str, workers: dict[str, Worker], yardsticks: dict[str, Worker], rounds: int
+) -> dict[str, dict]:
+    """Framework → its figures, all measured in turn."""
+    times, least, memory = {name: [] for name in able(work, workers)}, {}, {}
+    products = []
+    for _ in range(rounds):
+        for name in times:
+            reply = workers[name].run(work, ROUND_SECONDS)
+            times[name].append(1e3 * median(reply["seconds"]))
+            least[name] = min(least.get(name, float("inf")), 1e3 * min(reply["seconds"]))
+            memory[name] = reply["megabytes"]
+        products.append(min(median(w.run(YARDSTICK, 0.1)["seconds"]) for w in yardsticks.values()))
     limit = works.multiplications(YARDSTICK) / median(products)
-    figures = {"limit": limit}
-    for name, times in rounds.items():
-        middle = median(times)
+    figures = {}
+    for name, of_rounds in times.items():
+        middle = median(of_rounds)
         figures[name] = {
             "ms": middle,
             "least ms": least[name],
-            "spread": (max(times) - min(times)) / middle,
+            "spread": (max(of_rounds) - min(of_rounds)) / middle,
             "fraction of peak": works.multiplications(work) / (1e-3 * middle) / limit,
             "MB": memory[name],
-            "rounds ms": times,
+            "rounds ms": of_rounds,
         }
+        if "minidiff" in times:
+            pairs = zip(of_rounds, times["minidiff"], strict=True)
+            figures[name]["ratio"] = median(theirs / ours for theirs, ours in pairs)
     return figures
 
 
-def beside(figures: dict[str, dict]) -> tuple[str, float] | None:
-    """The fastest peer, and the median over the rounds of its time through ours; None without a peer or us."""
-    peers = {name: row["ms"] for name, row in figures.items() if name not in ("minidiff", "limit")}
-    if not peers or "minidiff" not in figures:
-        return None
-    fastest = min(peers, key=peers.get)
-    pairs = zip(figures[fastest]["rounds ms"], figures["minidiff"]["rounds ms"], strict=True)
-    return fastest, median(theirs / ours for theirs, ours in pairs)
-
-
-def cell(figure: dict) -> str:
-    """Median, least and half the spread of one framework."""
-    return f"{figure['ms']:.2f} ({figure['least ms']:.2f}) ±{50 * figure['spread']:.0f}%"
-
-
-def row(work: str, names: list[str], figures: dict[str, dict]) -> str:
+def line(work: str, name: str, figure: dict) -> str:
     """A line of the table."""
-    cells = [cell(figures[name]) if name in figures else "–" for name in names]
-    line = f"{work:20}" + "".join(f"{cell:>26}" for cell in cells)
-    found = beside(figures)
-    line += f"{found[1]:8.2f}" if found else f"{'–':>8}"
-    if "minidiff" in figures:
-        line += f"{figures['minidiff']['fraction of peak']:8.0%}{figures['minidiff']['MB']:14}"
-    return line + (f"{figures[found[0]]['MB']:18}" if found else "")
+    return (
+        f"{work:20}{name:15}{figure['ms']:10.2f}{figure['least ms']:10.2f}{figure['spread'] / 2:7.0%}"
+        f"{figure.get('ratio', float('nan')):8.2f}{figure['fraction of peak']:7.0%}{figure['MB']:7}"
+    )
 
 
 def main() -> None:
@@ -150,9 +105,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("works", nargs="*", default=works.NAMES, metavar="WORK")
-    parser.add_argument("--peers", nargs="*", default=["torch", "torch-compile", "jax"])
+    parser.add_argument("--peers", nargs="*", default=PEERS)
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--compile-all", action="store_true")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--patience", type=float, default=300)
     parser.add_argument("--json", type=Path, default=HERE / "figures.json")
     options = parser.parse_args()
@@ -163,10 +119,7 @@ def main() -> None:
             print(f"{name} is left out: {worker.missing}")
             del workers[name]
     yardsticks = {name: Worker(name) for name in ("minidiff", "numpy")}
-    for worker in yardsticks.values():
-        worker.run(YARDSTICK, 0)
-    heads = "".join(f"{name + ' ms':>26}" for name in workers)
-    print(f"{'work':20}{heads}{'ratio':>8}{'peak':>8}{'MB, minidiff':>14}{'MB, fastest peer':>18}")
+    print(f"{'work':20}{'framework':15}{'ms':>10}{'least':>10}{'±':>7}{'ratio':>8}{'peak':>7}{'MB':>7}")
     table = {}
     for work in options.works:
         taking_part = {
@@ -174,10 +127,9 @@ def main() -> None:
             for name, worker in workers.items()
             if name != "torch-compile" or options.compile_all or work.startswith("mlp")
         }
-        figures = table[work] = compare(work, taking_part, yardsticks)
-        print(row(work, list(workers), figures), flush=True)
-        if found := beside(figures):
-            figures["fastest peer"], figures["ratio"] = found
+        figures = table[work] = compare(work, taking_part, yardsticks, options.rounds)
+        for name, figure in figures.items():
+            print(line(work, name, figure), flush=True)
         options.json.write_text(json.dumps(table, indent=2) + "\n")
 
 

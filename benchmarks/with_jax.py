@@ -1,4 +1,4 @@
-"""The works of the MLP in JAX, each compiled as one program."""
+"""The works of the MLP in JAX, each compiled as one program; it takes all CPUs, whatever OMP_NUM_THREADS is."""
 
 from collections.abc import Callable
 from itertools import pairwise

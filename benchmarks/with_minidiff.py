@@ -10,25 +10,29 @@ from minidiff import kernels, nn, objectives, optim, schedules
 from minidiff.autograd import Tensor
 
 
-def unet(name: str, rng: np.random.Generator) -> nn.UNet:
+def unet(name: str) -> nn.UNet:
     """The U-Net of a name."""
     spec = works.UNETS[name]
     widths, small = spec["widths"], spec["many_heads"]
-    return nn.UNet(
-        rng,
+    net = nn.UNet(
+        np.random.default_rng(0),
         size=spec["size"],
         channels=spec["channels"],
         width=widths[0],
         multipliers=tuple(w // widths[0] for w in widths),
         depth=spec["depth"],
-        attention=(spec["size"] >> (len(widths) - 1) if small else 16,),
+        attention=works.attended(name),
         heads=widths[-1] // 8 if small else 1,
         groups=8 if small else 32,
         dropout=0.0,
     )
+    rng = np.random.default_rng(0)
+    for p in net.named_parameters().values():
+        p.data = works.parameter(rng, p.shape)
+    return net
 
 
-def work(name: str) -> Callable[[], None]:
+def work(name: str) -> Callable[[], np.ndarray | None]:
     """The work of a name, prepared."""
     network, what, batch = works.parse(name)
     rng = np.random.default_rng(0)
@@ -37,13 +41,12 @@ def work(name: str) -> Callable[[], None]:
         return lambda: kernels.linear(a, b, np.zeros(batch, np.float32))
     if network == "mlp":
         return _mlp(what, batch, rng)
-    net = unet(network, rng)
-    shape = (batch, net.shape[0], net.shape[1], net.shape[2])
-    x, t = rng.standard_normal(shape, dtype=np.float32), rng.integers(1, works.T + 1, batch)
+    net = unet(network)
+    x, t = works.inputs(name)
     if what == "forward":
         net = nn.frozen(net)
         return lambda: net(x, t)
-    eps = rng.standard_normal(shape, dtype=np.float32)
+    eps = rng.standard_normal(x.shape, dtype=np.float32)
     parameters = nn.ParameterVector(net)
     adam = optim.Adam(parameters.values)
 

@@ -1,14 +1,12 @@
 """The works in PyTorch, in its best memory layout; the U-Nets are those of the diffusers package."""
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from itertools import pairwise, zip_longest
 
 import numpy as np
 import torch
 import works
 from torch import nn
-
-torch.set_num_threads(2)
 
 
 class MLP(nn.Module):
@@ -28,68 +26,105 @@ class MLP(nn.Module):
 
 
 def unet(name: str) -> nn.Module:
-    """The U-Net of a name."""
+    """The U-Net of a name, with the same parameters as minidiff's."""
     from diffusers import UNet2DModel
 
     spec = works.UNETS[name]
-    levels = len(spec["widths"])
-    options = {
-        "sample_size": spec["size"],
-        "in_channels": spec["channels"],
-        "out_channels": spec["channels"],
-        "layers_per_block": spec["depth"],
-        "block_out_channels": spec["widths"],
-    }
-    if spec["many_heads"]:
-        options |= {
-            "norm_num_groups": 8,
-            "down_block_types": ["DownBlock2D"] * (levels - 1) + ["AttnDownBlock2D"],
-            "up_block_types": ["AttnUpBlock2D"] + ["UpBlock2D"] * (levels - 1),
-        }
-    else:
-        options |= {
-            "norm_num_groups": 32,
-            "norm_eps": 1e-6,
-            "freq_shift": 1,
-            "flip_sin_to_cos": False,
-            "downsample_padding": 0,
-            "attention_head_dim": None,
-            "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
-            "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
-        }
-    return UNet2DModel(**options)
+    sides = [spec["size"] >> level for level in range(len(spec["widths"]))]
+    attended = [side in works.attended(name) for side in sides]
+    net = UNet2DModel(
+        sample_size=spec["size"],
+        in_channels=spec["channels"],
+        out_channels=spec["channels"],
+        layers_per_block=spec["depth"],
+        block_out_channels=spec["widths"],
+        norm_num_groups=8 if spec["many_heads"] else 32,
+        norm_eps=1e-6,
+        freq_shift=1,
+        flip_sin_to_cos=False,
+        downsample_padding=0,
+        attention_head_dim=8 if spec["many_heads"] else None,
+        down_block_types=["AttnDownBlock2D" if here else "DownBlock2D" for here in attended],
+        up_block_types=["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attended)],
+    )
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for layer in in_order(net):
+            for parameter in layer.weight, layer.bias:
+                axes = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[parameter.ndim]  # to minidiff's order
+                view = parameter.permute(axes)
+                view.copy_(torch.from_numpy(works.parameter(rng, view.shape)))
+    return net.eval()
 
 
-def work(name: str, compiled: bool) -> Callable[[], None]:
-    """The work of a name, prepared."""
+def in_order(net: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a U-Net in the order in which minidiff defines them."""
+    yield from (net.time_embedding.linear_1, net.time_embedding.linear_2, net.conv_in)
+    for block in [*net.down_blocks, net.mid_block, *net.up_blocks]:
+        for resnet, attention in zip_longest(block.resnets, getattr(block, "attentions", [])):
+            yield from (resnet.norm1, resnet.conv1, resnet.time_emb_proj, resnet.norm2, resnet.conv2)
+            if resnet.conv_shortcut is not None:
+                yield resnet.conv_shortcut
+            if attention is not None:
+                yield from (attention.group_norm, attention.to_q, attention.to_k, attention.to_v)
+                yield attention.to_out[0]
+        for resampling in getattr(block, "downsamplers", None) or getattr(block, "upsamplers", None) or []:
+            yield resampling.conv
+    yield from (net.conv_norm_out, net.conv_out)
+
+
+def inputs(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (B, C, H, W), in memory channels last, and t (B,) of a work of a U-Net."""
+    x, t = works.inputs(name)
+    return torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(t)
+
+
+def export(name: str, file: str) -> None:
+    """Write the forward pass of a work of a U-Net as an ONNX graph with inputs x and t."""
+    network, _, _ = works.parse(name)
+    arguments = inputs(name)
+    torch.onnx.export(
+        unet(network), arguments, file, input_names=["x", "t"], dynamo=True, external_data=False
+    )
+
+
+def called(net: nn.Module, variant: str) -> Callable:
+    """The network compiled, under bf16 autocast, or as it is."""
+    if variant == "compile":
+        return torch.compile(net)
+    if variant == "bf16":
+        return torch.autocast("cpu", torch.bfloat16)(net)
+    return net
+
+
+def work(name: str, variant: str = "") -> Callable[[], np.ndarray | None]:
+    """The work of a name, prepared; variant: "compile", "bf16" or "" for neither."""
     network, what, batch = works.parse(name)
     torch.manual_seed(0)
     if network == "mlp":
-        return _mlp(what, batch, compiled)
+        return _mlp(what, batch, variant)
     net = unet(network).to(memory_format=torch.channels_last)
     adam = torch.optim.Adam(net.parameters(), lr=2e-4, fused=True)
-    call = torch.compile(net) if compiled else net
-    spec = works.UNETS[network]
-    shape = (batch, spec["channels"], spec["size"], spec["size"])
-    x, eps = (torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2))
-    t = torch.randint(0, works.T, (batch,))
+    call = called(net, variant)
+    x, t = inputs(name)
+    eps = torch.randn_like(x)
 
     @torch.no_grad()
-    def forward() -> None:
-        call(x, t)
+    def forward() -> np.ndarray:
+        return call(x, t).sample.float().permute(0, 2, 3, 1).numpy()
 
     def step() -> None:
         adam.zero_grad()
-        nn.functional.mse_loss(call(x, t).sample, eps).backward()
+        nn.functional.mse_loss(call(x, t).sample.float(), eps).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         adam.step()
 
     return forward if what == "forward" else step
 
 
-def _mlp(what: str, batch: int, compiled: bool) -> Callable[[], None]:
+def _mlp(what: str, batch: int, variant: str) -> Callable[[], None]:
     net = MLP()
-    call = torch.compile(net) if compiled else net
+    call = called(net, variant)
     alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, works.T))
     signal, sigma = (torch.tensor(np.sqrt(a), dtype=torch.float32) for a in (alpha_bar, 1 - alpha_bar))
     data = torch.randn(works.POINTS, 1)

@@ -7,6 +7,10 @@ Whats: `step`, one training step (draw, forward, backward, clip for the U-Nets, 
 `sample`, 50 calls of the network with what a sampler does between them.
 """
 
+import math
+
+import numpy as np
+
 NAMES = [
     "mlp/step/128",
     "mlp/step/1024",
@@ -38,6 +42,29 @@ def parse(name: str) -> tuple[str, str, int]:
     return network, what, int(batch)
 
 
+def inputs(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """x (B, H, W, C) float32 and t (B,) in 1…T of a work of a U-Net, the same for every framework."""
+    network, _, batch = parse(name)
+    rng, spec = np.random.default_rng(1), UNETS[network]
+    shape = (batch, spec["size"], spec["size"], spec["channels"])
+    return rng.standard_normal(shape, dtype=np.float32), rng.integers(1, T + 1, batch)
+
+
+def parameter(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """The next parameter of a U-Net, the same for every framework: normal, of variance 1 / inputs.
+
+    shape: (outputs,), (inputs, outputs) or (height, width, inputs, outputs). No layer is zero, as some are in a fresh
+    network, whose outputs would not be worth comparing.
+    """
+    return rng.standard_normal(shape, dtype=np.float32) / math.sqrt(math.prod(shape[:-1]))
+
+
+def attended(network: str) -> tuple[int, ...]:
+    """The resolutions of a U-Net where attention follows each block; in the middle there is always one."""
+    spec = UNETS[network]
+    return (spec["size"] >> (len(spec["widths"]) - 1),) if spec["many_heads"] else (16,)
+
+
 def multiplications(name: str) -> int:
     """How many a work needs, of the convolutions, linear maps and attention, done in the plain way.
 
@@ -50,9 +77,9 @@ def multiplications(name: str) -> int:
         forward = 2 * WIDTH + 2 * WIDTH**2
     else:
         spec = UNETS[network]
-        size, widths = spec["size"], spec["widths"]
-        attended = (size >> (len(widths) - 1) if spec["many_heads"] else 16,)
-        forward = unet_multiplications(size, spec["channels"], widths, spec["depth"], attended)
+        forward = unet_multiplications(
+            spec["size"], spec["channels"], spec["widths"], spec["depth"], attended(network)
+        )
     return batch * forward * {"step": 3, "forward": 1, "sample": 50}[what]
 
 
