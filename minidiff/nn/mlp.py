@@ -73,6 +73,9 @@ class MLP(Network):
         except IndexError:
             raise ValueError(f"times run 1…{self.T}, got {t.min()}…{t.max()}") from None
 
+    def activations(self) -> int:
+        return len(self.hidden) * self.width
+
     def _time_embedding(self, t: np.ndarray, dtype: np.dtype) -> tuple[Tensor, np.ndarray]:
         """A table of time embeddings, and which of its rows belongs to each t."""
         if isinstance(self.times, Embedding):

@@ -71,7 +71,7 @@ class UNet(Network):
         )
         arguments.generator(rng)
         self.shape, self.width = (height, across, channels), width
-        self.classes, self.learned_variance = classes, learned_variance
+        self.classes, self.learned_variance, self.levels = classes, learned_variance, len(multipliers)
         time_width = 4 * width
         self.time1 = Linear(rng, width, time_width)
         self.time2 = Linear(rng, time_width, time_width)
@@ -151,6 +151,21 @@ class UNet(Network):
                 h = up(h, skips[-1].shape)
         return self.last(self.norm(h))
 
+    def activations(self) -> int:
+        pixels = [height * width for height, width in sides(self.shape[:2], self.levels)]
+        level = 0
+        total = (
+            pixels[0] * 2 * len(self.norm.gamma)
+        )  # the way up ends in a norm, whose result goes through a convolution
+        for down in self.down:
+            total += down.activations(pixels[level])
+            level += isinstance(down, Downsample)
+        total += sum(module.activations(pixels[level]) for module in self.middle)
+        for up in self.up:
+            level -= isinstance(up, Upsample)
+            total += up.activations(pixels[level])
+        return total
+
 
 def height_and_width(size: object) -> tuple[int, int]:
     """H and W of the `size` of a network: two integers, or one for both. Raises ValueError for anything else."""
@@ -194,6 +209,11 @@ class ResidualBlock(Module):
             h = ag.dropout(h, rate=self.dropout, rng=rng)
         return self.conv2(h, residual=x if self.shortcut is None else self.shortcut(x))
 
+    def activations(self, pixels: int) -> int:
+        """How many numbers of an image the tape keeps: the input and what it is turned into, but not the result."""
+        inputs, outputs = self.conv1.w.shape[2:]
+        return pixels * (2 * inputs + (3 if self.dropout else 2) * outputs)
+
 
 class SelfAttention(Module):
     """x + project(attention(q, k, v)) over all pixels, with q, k, v linear in norm x."""
@@ -212,6 +232,10 @@ class SelfAttention(Module):
         mixed = ag.attention(self.q(pixels), self.k(pixels), self.v(pixels), heads=self.heads)
         return x + self.project(mixed).reshape(*x.shape)
 
+    def activations(self, pixels: int) -> int:
+        """As of `ResidualBlock`: the input, its norm, q, k, v and their mixture, and the weights of each head."""
+        return pixels * 6 * len(self.q.w) + self.heads * pixels**2
+
 
 class Stage(Module):
     """A residual block and, at the resolutions that have it, attention."""
@@ -222,6 +246,11 @@ class Stage(Module):
     def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
         h = self.block(x, time, rng)
         return h if self.attention is None else self.attention(h)
+
+    def activations(self, pixels: int) -> int:
+        """As of `ResidualBlock`."""
+        attention = 0 if self.attention is None else self.attention.activations(pixels)
+        return self.block.activations(pixels) + attention
 
 
 class Downsample(Module):
@@ -235,6 +264,10 @@ class Downsample(Module):
         padding = (0, 1 + height % 2), (0, 1 + width % 2)
         return ag.conv2d(x, self.conv.w, self.conv.b, stride=2, padding=padding)
 
+    def activations(self, pixels: int) -> int:
+        """As of `ResidualBlock`; pixels: of the input."""
+        return pixels * len(self.conv.b)
+
 
 class Upsample(Module):
     """Twice the resolution, less the last row or column where `shape` is odd: nearest pixels, a 3×3 convolution."""
@@ -246,3 +279,7 @@ class Upsample(Module):
         _, height, width, _ = shape
         wide = ag.upsample_nearest(x)
         return self.conv(wide if wide.shape[1:3] == (height, width) else wide[:, :height, :width])
+
+    def activations(self, pixels: int) -> int:
+        """As of `ResidualBlock`, but the input is not kept; pixels: of the result."""
+        return pixels * len(self.conv.b)
