@@ -26,8 +26,8 @@ class UNetPreset:
     def multipliers(self, size: Sequence[int]) -> list[int]:
         """Those of the preset, or of a U-Net that suits a size (H, W).
 
-        The second halves the sides at most twice, not below SMALLEST_SIDE; then on to MOST_ATTENDED pixels. Its last two
-        levels have twice the channels.
+        The second halves the sides at most twice, not below SMALLEST_SIDE, then on to MOST_ATTENDED pixels. It has
+        twice the channels in its last two levels.
         """
         if "multipliers" in self.parts:
             return list(self.parts["multipliers"])
