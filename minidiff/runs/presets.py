@@ -140,10 +140,8 @@ def network(data: Dataset, options: NetworkOptions, T: int) -> dict[str, Any]:
         raise ValueError(
             f"the network {kind!r} has no preset: give its whole description, {{'kind': {kind!r}, …}}"
         )
-    if options.width is not None and (options.width < 4 or options.width % 2):
-        raise ValueError(
-            f"width: expected an even number ≥ 4, for sines and cosines of t; got {options.width}"
-        )
+    if options.width is not None and options.width % 2:
+        raise ValueError(f"width: expected an even number, for sines and cosines of t; got {options.width}")
     described = _mlp(data.name, shape, options, T) if kind == "mlp" else _unet(data.name, shape, options)
     return described | more
 

@@ -270,7 +270,7 @@ def test_parts_and_training_that_are_given_come_before_those_of_a_preset():
     [
         ("images", {"attention": (16,)}, "attention: no level has a longer side of 16 pixels; they have [8, 4]"),
         ("images", {"heads": 5}, "heads: expected a divisor of the channels of each level, got 5"),
-        ("images", {"width": 3}, "width: expected an even number ≥ 4, for sines and cosines of t; got 3"),
+        ("images", {"width": 9}, "width: expected an even number, for sines and cosines of t; got 9"),
         ("points", {"preset": "small", "heads": 2}, "preset, heads: of the U-Net alone, and points has points"),
         ("points", {"flip": True}, "flip: only images can be mirrored, and points has points"),
         ("points", {"preset": "ddpm-cifar10"}, "preset: of the U-Net alone, and points has points"),
