@@ -67,6 +67,10 @@ class Network(Module):
         """The network itself. t (B,); label (B,), None only where there are no classes; rng: for dropout."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(x, t, label, rng)")
 
+    def activations(self) -> int:
+        """About how many numbers of each sample a training step keeps at once; 0 where they are not counted."""
+        return 0
+
     def _checked(self, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             name = type(self).__name__
