@@ -59,18 +59,27 @@ def _plain(value):
 def _dispatch(compiled: Callable) -> Callable:
     """The public function: checks its arguments, then calls the compiled kernel or the reference."""
     name = compiled.__name__
-    specification, check = getattr(reference, name), getattr(checks, name)
-    signature = inspect.signature(specification)
-    converters = [checks.converter(p.name, p.annotation) for p in signature.parameters.values()]
+    specification = getattr(reference, name)
+    signature, check = inspect.signature(specification), checks.checker(specification)
+    parameters = [
+        (p.annotation, checks.converter(p.name, p.annotation)) for p in signature.parameters.values()
+    ]
 
     @wraps(specification)
     def call(*args, **kwargs):
-        if kwargs or len(args) != len(converters):
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            args = bound.args
-        args = [convert(value) for convert, value in zip(converters, args, strict=True)]
-        if check(*args) == np.float64 or _MODE == "reference":
+        try:
+            if kwargs or len(args) != len(parameters):
+                bound = signature.bind(*args, **kwargs)
+                bound.apply_defaults()
+                args = bound.args
+            args = [
+                value if type(value) is kind else convert(value)
+                for value, (kind, convert) in zip(args, parameters, strict=True)
+            ]
+            is_float64 = check(args)
+        except (TypeError, ValueError, IndexError) as error:
+            raise type(error)(f"{name}: {error}") from None
+        if is_float64 or _MODE == "reference":
             with np.errstate(all="ignore"):
                 return specification(*args)
         with threads.LAUNCH:
