@@ -4,6 +4,8 @@ float32 goes to the compiled kernel and float64 to the reference, as float32 doe
 the environment. Arrays may have any memory layout; only what is changed in place (by `adam`, `add_rows` and
 `perceptron_backward`) must be contiguous. NaN and infinity propagate as in IEEE arithmetic, without warnings.
 
+`match` checks the shapes of other functions' arguments as those of kernels are checked, in the notation of `shapes`.
+
 `empty` and `copy` return arrays from the allocator of the kernels' results, which reuses memory from step to step.
 
 Importing this package limits NumPy's OpenBLAS to one thread; see `threads` for the reason, and for how to undo it.
@@ -27,6 +29,7 @@ from . import (
     pointwise,
     reference,
     rows,
+    shapes,
     threads,
 )
 
@@ -61,21 +64,18 @@ def _dispatch(compiled: Callable) -> Callable:
     name = compiled.__name__
     specification = getattr(reference, name)
     signature, check = inspect.signature(specification), checks.checker(specification)
-    parameters = [
-        (p.annotation, checks.converter(p.name, p.annotation)) for p in signature.parameters.values()
-    ]
+    kinds = [p.annotation for p in signature.parameters.values()]
+    converters = [checks.converter(p.name, p.annotation) for p in signature.parameters.values()]
 
     @wraps(specification)
     def call(*args, **kwargs):
         try:
-            if kwargs or len(args) != len(parameters):
+            if kwargs or len(args) != len(kinds):
                 bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
                 args = bound.args
-            args = [
-                value if type(value) is kind else convert(value)
-                for value, (kind, convert) in zip(args, parameters, strict=True)
-            ]
+            # Most arguments are of their kind already: a call for each would take as long as all the other checks.
+            args = [v if type(v) is kinds[i] else converters[i](v) for i, v in enumerate(args)]
             is_float64 = check(args)
         except (TypeError, ValueError, IndexError) as error:
             raise type(error)(f"{name}: {error}") from None
@@ -89,6 +89,7 @@ def _dispatch(compiled: Callable) -> Callable:
     return call
 
 
+match = shapes.match
 freeze = frozen.freeze
 empty = memory.empty
 copy = memory.copy

@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args, get_origin
 import numpy as np
 
 from . import shapes
-from .reference import Count
+from .reference import Array, Count
 
 _SCALARS = {
     int: (Integral, "an integer"),
@@ -31,7 +31,7 @@ def converter(name: str, kind: object) -> Callable:
 
     def array(value):
         if not isinstance(value, kind):
-            or_none = " or None" if kind != np.ndarray else ""
+            or_none = " or None" if kind != Array else ""
             raise TypeError(f"{name} must be a NumPy array{or_none}, not {type(value).__name__}")
         return value
 
@@ -39,7 +39,7 @@ def converter(name: str, kind: object) -> Callable:
         if not isinstance(value, (list, tuple)):
             raise TypeError(f"{name} must be a list, not {type(value).__name__}")
         for i, item in enumerate(value):
-            if not isinstance(item, np.ndarray):
+            if not isinstance(item, Array):
                 raise TypeError(f"{name}[{i}] must be a NumPy array, not {type(item).__name__}")
         return list(value)
 
@@ -137,37 +137,37 @@ def _shape(value: object) -> object:
     """The shape of an array, a list of those of a list; any other value as it is."""
     if isinstance(value, list):
         return [array.shape for array in value]
-    return value.shape if isinstance(value, np.ndarray) else value
+    return value.shape if isinstance(value, Array) else value
 
 
 def _key(value: object) -> object:
     """The shape and dtype of an array, those of a list's arrays; any other value as it is."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, Array):
         return value.shape, value.dtype
     return tuple([(a.shape, a.dtype) for a in value]) if isinstance(value, list) else value
 
 
-def _named(arguments: list[tuple[str, object]]) -> Iterator[tuple[str, np.ndarray]]:
+def _named(arguments: list[tuple[str, object]]) -> Iterator[tuple[str, Array]]:
     """The arrays among arguments, and in the lists among them, with their names."""
     for name, value in arguments:
         if isinstance(value, list):
             yield from ((f"{name}[{i}]", item) for i, item in enumerate(value))
-        elif isinstance(value, np.ndarray):
+        elif isinstance(value, Array):
             yield name, value
 
 
-def _flat(values: list) -> list[np.ndarray]:
+def _flat(values: list) -> list[Array]:
     """The same arrays, without their names."""
     arrays = []
     for value in values:
         if isinstance(value, list):
             arrays += value
-        elif isinstance(value, np.ndarray):
+        elif isinstance(value, Array):
             arrays.append(value)
     return arrays
 
 
-def _check_range(name: str, index: np.ndarray, rows: int | tuple[int, ...]) -> None:
+def _check_range(name: str, index: Array, rows: int | tuple[int, ...]) -> None:
     if isinstance(rows, tuple):
         for row, limit in zip(index, rows, strict=True):
             _check_range(name, row, limit)
@@ -176,7 +176,7 @@ def _check_range(name: str, index: np.ndarray, rows: int | tuple[int, ...]) -> N
         raise IndexError(f"{name} must lie in 0…{rows - 1}, but spans {index.min()}…{index.max()}")
 
 
-def _check_in_place(names: list[str], arrays: list[np.ndarray], changed: int) -> None:
+def _check_in_place(names: list[str], arrays: list[Array], changed: int) -> None:
     """Refuse memory that a kernel cannot write to, or that belongs to another argument too."""
     for i, array in enumerate(arrays[:changed]):
         if not array.flags.carray:

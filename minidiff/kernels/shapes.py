@@ -17,7 +17,7 @@ A letter may also be the name of an argument that is an integer.
 import inspect
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 _ARGUMENT = re.compile(r"(\w+) (?:= )?(\[[^]]*\]|\([^)]*\)(?: or \([^)]*\))*)(?: < (\w+))?")
@@ -112,6 +112,16 @@ def bind(parts: Parts, given: dict[str, object]) -> Sizes:
                 expected = f"divide {right} = {sizes[right]}" if sign == "|" else "be at least 1"
                 raise ValueError(f"{left} must {expected}, got {sizes[left]}{where(left, right)}")
     return sizes
+
+
+@lru_cache
+def match(text: str, *given: Shape, **settings: int) -> Sizes:
+    """`bind` for `match("name: a (N, C), b (C,)", a.shape, b.shape)`; an error begins with that name."""
+    name, _, text = text.partition(": ")
+    try:
+        return bind((text,), dict(zip((a.name for a in parse(text)), given, strict=True)) | settings)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _arrays(
