@@ -15,6 +15,7 @@ A letter may also be the name of an argument that is an integer.
 """
 
 import inspect
+import operator
 import re
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -74,10 +75,11 @@ def arguments(parts: Parts) -> list[Argument]:
 
 
 def names(parts: Parts) -> set[str]:
-    """The names of all arguments, letters, and parameters of functions."""
-    found = {a.name for a in arguments(parts)}
-    found.update(*(axes for a in arguments(parts) for _, axes in a.forms))
-    return found.union(*(inspect.signature(part).parameters for part in parts if callable(part)))
+    """The names of all that the sizes of the letters, and the limits of indices, depend on."""
+    found = set().union(*(inspect.signature(part).parameters for part in parts if callable(part)))
+    for name, _, forms, limit in arguments(parts):
+        found.update((name, limit), *(axes for _, axes in forms))
+    return found
 
 
 def bind(parts: Parts, given: dict[str, object]) -> Sizes:
@@ -114,14 +116,15 @@ def bind(parts: Parts, given: dict[str, object]) -> Sizes:
     return sizes
 
 
-@lru_cache
+@lru_cache(typed=True)
 def match(text: str, *given: Shape, **settings: int) -> Sizes:
     """`bind` for `match("name: a (N, C), b (C,)", a.shape, b.shape)`; an error begins with that name."""
     name, _, text = text.partition(": ")
     try:
-        return bind((text,), dict(zip((a.name for a in parse(text)), given, strict=True)) | settings)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        values = {key: operator.index(value) for key, value in settings.items()}
+        return bind((text,), values | dict(zip((a.name for a in parse(text)), given, strict=True)))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 def _arrays(
@@ -158,7 +161,9 @@ def _fits(axes: Axes, shape: Shape, sizes: Sizes) -> bool:
 
 def _written(axes: Axes, sizes: Sizes) -> str:
     """Axes in letters and, as far as these are known, in numbers."""
-    known = (letter if letter.endswith("ᵢ") else sizes.get(letter, letter) for letter in axes)
-    numbers = [", ".join(map(str, size)) if isinstance(size, tuple) else str(size) for size in known]
-    letters, numbers = (f"({', '.join(a)}{',' * (len(axes) == 1)})" for a in (axes, numbers))
+    numbers: list[str] = []
+    for letter in axes:
+        size = letter if letter.endswith("ᵢ") else sizes.get(letter, letter)
+        numbers += map(str, size) if isinstance(size, tuple) else [str(size)]
+    letters, numbers = (f"({', '.join(a)}{',' * (len(a) == 1 and a[0] != '...')})" for a in (axes, numbers))
     return letters if letters == numbers else f"{letters} = {numbers}"
