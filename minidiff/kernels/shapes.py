@@ -75,11 +75,9 @@ def arguments(parts: Parts) -> list[Argument]:
 
 
 def names(parts: Parts) -> set[str]:
-    """The names of all that the sizes of the letters, and the limits of indices, depend on."""
-    found = set().union(*(inspect.signature(part).parameters for part in parts if callable(part)))
-    for name, _, forms, limit in arguments(parts):
-        found.update((name, limit), *(axes for _, axes in forms))
-    return found
+    """All letters and arguments that occur."""
+    words = (inspect.signature(p).parameters if callable(p) else re.findall(r"\w+", p) for p in parts)
+    return set().union(*words)
 
 
 def bind(parts: Parts, given: dict[str, object]) -> Sizes:
@@ -91,7 +89,7 @@ def bind(parts: Parts, given: dict[str, object]) -> Sizes:
     bound: list[Argument] = []
 
     def where(*letters: str) -> str:
-        related = [a for a in bound if any(set(letters) & set(axes) for _, axes in a.forms)]
+        related = [a for a in bound if any(set(letters) & {count, *axes} for count, axes in a.forms)]
         shapes = ", ".join(f"{a.name} {a.written} = {given[a.name]}" for a in related)
         return f", where {shapes}" if related else ""
 
@@ -103,7 +101,7 @@ def bind(parts: Parts, given: dict[str, object]) -> Sizes:
         for argument in arguments((part,)):
             if given[argument.name] is None:
                 continue
-            for name, shape, choices in _arrays(argument, given[argument.name], sizes):
+            for name, shape, choices in _arrays(argument, given[argument.name], sizes, where):
                 known = dict(sizes)
                 if not any(_fits(axes, shape, sizes) for axes in choices):
                     expected = " or ".join(_written(axes, known) for axes in choices)
@@ -128,17 +126,16 @@ def match(text: str, *given: Shape, **settings: int) -> Sizes:
 
 
 def _arrays(
-    argument: Argument, shape: Shape | list[Shape], sizes: Sizes
+    argument: Argument, shape: Shape | list[Shape], sizes: Sizes, where: Callable[[str], str]
 ) -> list[tuple[str, Shape, list[Axes]]]:
     """The name and the shape of an array, or of each in a list, with the axes that it may have."""
     name, written, forms, _ = argument
     if not isinstance(shape, list):
         return [(name, shape, [axes for _, axes in forms])]
-    letter = "".join(count for count, _ in forms)
+    letter = next((count for count, _ in forms if count), "0")
     number = len(shape) - sum(not count for count, _ in forms)
-    if number < 0 or sizes.setdefault(letter, number if letter else 0) != number:
-        known = f" with {letter} = {sizes[letter]}" if letter in sizes else ""
-        raise ValueError(f"{name} must be {written}{known}, got {len(shape)} arrays")
+    if number < 0 or sizes.setdefault(letter, 0 if letter == "0" else number) != number:
+        raise ValueError(f"{name} must be {written}, got {len(shape)} arrays{where(letter)}")
     expected = [axes for count, axes in forms for _ in range(number if count else 1)]
     return [(f"{name}[{i}]", shape[i], [axes]) for i, axes in enumerate(expected)]
 
