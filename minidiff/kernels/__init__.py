@@ -1,8 +1,9 @@
 """Kernels: arrays in, arrays out; `reference` specifies what each computes.
 
-float32 goes to the compiled kernel and float64 to the reference, as float32 does too with MINIDIFF_KERNELS=reference in
-the environment. Arrays may have any memory layout; only what is changed in place (by `adam`, `add_rows` and
-`perceptron_backward`) must be contiguous. NaN and infinity propagate as in IEEE arithmetic, without warnings.
+float32 goes to the compiled kernel and float64 to the reference, as float32 does too with MINIDIFF_KERNELS=reference or
+NUMBA_DISABLE_JIT=1 in the environment. Arrays may have any memory layout; only what is changed in place (by `adam`,
+`add_rows` and `perceptron_backward`) must be contiguous. NaN and infinity propagate as in IEEE arithmetic, without
+warnings.
 
 `match` checks the shapes of other functions' arguments as those of kernels are checked, in the notation of `shapes`.
 
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from functools import wraps
 
 import numpy as np
+from numba import config
 
 from . import (
     checks,
@@ -43,6 +45,8 @@ from .linear import linear_backward_weight as _linear_backward_weight
 _MODE = os.environ.get("MINIDIFF_KERNELS", "numba")
 if _MODE not in ("numba", "reference"):
     raise ValueError(f"MINIDIFF_KERNELS must be 'numba' or 'reference', not {_MODE!r}")
+if config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1
+    _MODE = "reference"
 if _MODE == "numba":
     threads.limit_blas(1)
 
