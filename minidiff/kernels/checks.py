@@ -7,7 +7,7 @@ compiled kernels compute with raw addresses: with a wrong shape they would read 
 import inspect
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
-from typing import NamedTuple, get_args, get_origin
+from typing import get_args, get_origin
 
 import numpy as np
 
@@ -59,9 +59,11 @@ def converter(name: str, kind: object) -> Callable:
 
     def items(value):
         try:
-            return tuple([convert(item) for convert, item in zip(converters, value, strict=True)])
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} must be like {form}, not {value!r}") from error
+            if len(value) == len(converters):
+                return tuple([converters[i](item) for i, item in enumerate(value)])
+        except (TypeError, ValueError):  # no length, or another kind of item
+            pass
+        raise TypeError(f"{name} must be like {form}, not {value!r}")
 
     if kind is Count:
         integer = converter(name, int)
@@ -79,15 +81,6 @@ def _form(kind: type) -> str:
     return f"({', '.join(map(_form, get_args(kind)))})" if get_origin(kind) is tuple else "1"
 
 
-class _Bound(NamedTuple):
-    """What the shapes and dtypes of a kernel's arguments determine."""
-
-    is_float64: bool
-    names: list[str]  # of all arrays, those changed in place first
-    changed: int  # how many these are
-    limits: list[tuple[int, str, int | tuple[int, ...]]]  # of the indices: position, name, number of rows
-
-
 def checker(specification: Callable) -> Callable[[list], bool]:
     """A function that checks a kernel's converted arguments, given in order, and returns whether they are float64."""
     parts, changes = specification.shapes, specification.changes
@@ -96,12 +89,15 @@ def checker(specification: Callable) -> Callable[[list], bool]:
     keyed = [i for i, name in enumerate(parameters) if name in shapes.names(parts)]
     keyed.sort(key=lambda i: parameters[i] not in changes)
     limits = {a.name: a.limit for a in arguments if a.limit}
-    kept: dict[tuple, _Bound] = {}
+    kept: dict[tuple, tuple] = {}
 
-    def bind(args: list) -> _Bound:
-        sizes = shapes.bind(
-            parts, {name: _shape(value) for name, value in zip(parameters, args, strict=True)}
-        )
+    def bind(args: list) -> tuple[bool, list[str], int, list[tuple]]:
+        """What shapes and dtypes determine.
+
+        Whether these are float64; the names of the arrays, those changed in place first, and how many these are;
+        position, name and number of rows of each index.
+        """
+        sizes = shapes.bind(parts, {name: _shape(args[i]) for i, name in enumerate(parameters)})
         arrays = dict(_named([(parameters[i], args[i]) for i in keyed]))
         for name in limits:
             if arrays[name].dtype.kind not in "iu" or not arrays[name].dtype.isnative:
@@ -114,7 +110,7 @@ def checker(specification: Callable) -> Callable[[list], bool]:
                 raise TypeError(f"{name} must be {kind} as {first} is, not {other}")
         changed = sum(name.partition("[")[0] in changes for name in arrays)
         indices = [(parameters.index(name), name, sizes[limit]) for name, limit in limits.items()]
-        return _Bound(kind == np.float64, list(arrays), changed, indices)
+        return kind == np.float64, list(arrays), changed, indices
 
     def check(args: list) -> bool:
         key = tuple([_key(args[i]) for i in keyed])

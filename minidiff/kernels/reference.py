@@ -136,9 +136,7 @@ def _in_groups(x: Array, groups: int) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    with np.errstate(
-        over="ignore"
-    ):  # exp(−x) may overflow to infinity: the result is then 0, as it should be
+    with np.errstate(over="ignore"):  # exp(−x) may be infinite: the result is 0 then, as it should be
         return 1 / (1 + np.exp(-x))
 
 
