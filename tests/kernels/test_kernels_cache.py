@@ -10,7 +10,7 @@ import warnings
 import numba
 import pytest
 from fresh import run
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidiff.kernels import cache, jit
@@ -91,7 +91,21 @@ def test_a_file_cut_short_zeroed_or_with_other_bytes_is_replaced(files, suffix, 
         content[begin:end] = data.draw(st.binary(min_size=1, max_size=100))
     else:
         del content[begin:end]
+    assume(content != files[path])
     path.write_bytes(content)
+    if suffix == ".nbc":  # not even a changed bit of it is run
+        assert results(twice) == (42, False)
+    assert_recovers(files)
+
+
+@pytest.mark.parametrize("fraction", [0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
+def test_machine_code_in_which_a_bit_has_flipped_is_not_run(files, fraction):
+    restore(files)
+    path = own(files, twice, ".nbc")
+    content = bytearray(files[path])
+    content[int(fraction * len(content))] ^= 1
+    path.write_bytes(content)
+    assert results(twice) == (42, False)
     assert_recovers(files)
 
 
