@@ -1,10 +1,12 @@
 """The table of rules, second half: the operations of neural networks. Images are (B, H, W, C), channels last.
 
-The computation is in `minidiff.kernels`; shapes are checked here, so that errors name the operation and the shapes.
+The computation is in `minidiff.kernels`, which also checks the shapes; rules without a kernel of their name have them
+checked by `kernels.match`. So an error names the operation, the argument, and the shapes expected and given.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,12 @@ import numpy as np
 from minidiff import kernels
 from minidiff.autograd.tape import Array, recording
 from minidiff.autograd.tensor import Operand, Tensor, WithVJPs, jointly, rule
+from minidiff.kernels.reference import Padding
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
+
+def _rows(x: Array) -> Array:
+    """(..., C) → (N, C)."""
+    return x.reshape(math.prod(x.shape[:-1]), *x.shape[-1:])
 
 
 # ---- linear maps
@@ -22,20 +28,12 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 @rule
 def linear(x: Array, w: Array, b: Array) -> WithVJPs:
     """x w + b: x (..., I), w (I, O), b (O,) → (..., O)."""
-    if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0] or b.shape != w.shape[1:]:
-        raise ValueError(
-            f"linear: expected x (..., I), w (I, O), b (O,); got {x.shape}, {w.shape}, {b.shape}"
-        )
-    rows = x.reshape(-1, w.shape[0])
-
-    def flat(g: Array) -> Array:
-        return g.reshape(-1, w.shape[1])
-
+    rows = _rows(x)
     return (
-        kernels.linear(rows, w, b).reshape(*x.shape[:-1], w.shape[1]),
-        lambda g: kernels.linear_backward_input(flat(g), w).reshape(x.shape),
-        lambda g: kernels.linear_backward_weight(rows, flat(g)),
-        lambda g: kernels.sum_rows(flat(g)),
+        kernels.linear(rows, w, b).reshape(*x.shape[:-1], *b.shape),
+        lambda g: kernels.linear_backward_input(_rows(g), w).reshape(x.shape),
+        lambda g: kernels.linear_backward_weight(rows, _rows(g)),
+        lambda g: kernels.sum_rows(_rows(g)),
     )
 
 
@@ -43,31 +41,11 @@ def linear(x: Array, w: Array, b: Array) -> WithVJPs:
 def _conv2d(
     x: Array, w: Array, b: Array, residual: Array | None, *, stride: int, padding: Padding
 ) -> WithVJPs:
-    if (
-        x.ndim != 4
-        or w.ndim != 4
-        or x.shape[3] != w.shape[2]
-        or b.shape not in (w.shape[3:], (len(x), w.shape[3]))
-    ):
-        raise ValueError(
-            f"conv2d: expected x (B, H, W, C), w (kh, kw, C, O), b (O,) or (B, O); "
-            f"got {x.shape}, {w.shape}, {b.shape}"
-        )
-    kernel, size = w.shape[:2], x.shape[1:3]
-    if stride < 1 or min(padding[0] + padding[1]) < 0:
-        raise ValueError(f"conv2d: stride must be ≥ 1 and padding ≥ 0, got {stride} and {padding}")
-    if any(n + sum(p) < k for n, p, k in zip(size, padding, kernel, strict=True)):
-        raise ValueError(f"conv2d: a kernel {kernel} does not fit into {size} padded by {padding}")
-    out = tuple((n + sum(p) - k) // stride + 1 for n, p, k in zip(size, padding, kernel, strict=True))
-    if residual is not None and residual.shape != (len(x), *out, w.shape[3]):
-        raise ValueError(
-            f"conv2d: the result has shape {(len(x), *out, w.shape[3])}, the residual {residual.shape}"
-        )
     return (
         kernels.conv2d(x, w, b, stride, padding, residual),
-        lambda g: kernels.conv2d_backward_input(g, w, size, stride, padding),
-        lambda g: kernels.conv2d_backward_weight(x, g, kernel, stride, padding),
-        lambda g: kernels.sum_rows(g.reshape(-1, w.shape[3])) if b.ndim == 1 else g.sum(axis=(1, 2)),
+        lambda g: kernels.conv2d_backward_input(g, w, x.shape[1:3], stride, padding),
+        lambda g: kernels.conv2d_backward_weight(x, g, w.shape[:2], stride, padding),
+        lambda g: kernels.sum_rows(_rows(g)) if b.ndim == 1 else g.sum(axis=(1, 2)),
         lambda g: g,
     )
 
@@ -92,9 +70,8 @@ def conv2d(
 @rule
 def embedding(table: Array, *, index: np.ndarray) -> WithVJPs:
     """Row index[i] of table (rows, C) for every i: index (...), integers in 0…rows−1 → (..., C)."""
-    if table.ndim != 2:
-        raise ValueError(f"embedding: expected a table (rows, C), got {table.shape}")
-    rows, channels = table.shape
+    kernels.match("embedding: table (rows, C)", table.shape)
+    rows = len(table)
     index = np.asarray(index)
     if index.dtype.kind not in "iu":
         raise ValueError(f"embedding: the index must hold integers, got {index.dtype}")
@@ -102,7 +79,7 @@ def embedding(table: Array, *, index: np.ndarray) -> WithVJPs:
         raise ValueError(f"embedding: the index must lie in 0…{rows - 1}, got {index.min()}…{index.max()}")
     return (
         table[index],
-        lambda g: kernels.scatter_rows(g.reshape(-1, channels), index.reshape(-1), rows),
+        lambda g: kernels.scatter_rows(_rows(g), index.reshape(-1), rows),
     )
 
 
@@ -174,12 +151,6 @@ def group_norm(
 
     Then · gamma (C,) + beta (C,) and, with silu=True, SiLU of that, in the same pass (Wu & He 2018).
     """
-    channels = x.shape[-1]
-    if gamma.shape != (channels,) or beta.shape != (channels,) or groups < 1 or channels % groups:
-        raise ValueError(
-            f"group_norm: expected gamma and beta ({channels},) and groups that divide {channels}; "
-            f"got {gamma.shape}, {beta.shape}, {groups} groups"
-        )
     y, mean, rstd = kernels.group_norm(x, gamma, beta, groups, eps, silu)
     return y, *jointly(3, lambda g: kernels.group_norm_backward(g, x, gamma, beta, mean, rstd, silu))
 
@@ -190,17 +161,12 @@ def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Wit
 
     It is group norm with every row an image of one pixel and one group (Ba et al. 2016).
     """
-    channels = x.shape[-1]
-    if gamma.shape != (channels,) or beta.shape != (channels,):
-        raise ValueError(
-            f"layer_norm: expected gamma and beta ({channels},), got {gamma.shape}, {beta.shape}"
-        )
-    rows = x.reshape(-1, 1, channels)
+    kernels.match("layer_norm: x (..., C), gamma (C,), beta (C,)", x.shape, gamma.shape, beta.shape)
+    rows = _rows(x)
     y, mean, rstd = kernels.group_norm(rows, gamma, beta, 1, eps, False)
 
     def gradients(g: Array) -> tuple[Array, ...]:
-        g = g.reshape(rows.shape)
-        dx, *others = kernels.group_norm_backward(g, rows, gamma, beta, mean, rstd, False)
+        dx, *others = kernels.group_norm_backward(_rows(g), rows, gamma, beta, mean, rstd, False)
         return dx.reshape(x.shape), *others
 
     return y.reshape(x.shape), *jointly(3, gradients)
@@ -212,12 +178,6 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> WithVJPs:
 
     q (B, N, C), k and v (B, M, C) → (B, N, C).
     """
-    fits = q.ndim == 3 and k.shape == v.shape and k.ndim == 3 and q.shape[::2] == k.shape[::2]
-    if not fits or heads < 1 or q.shape[2] % heads or not k.shape[1]:
-        raise ValueError(
-            f"attention: expected q (B, N, C), k and v (B, M, C), C a multiple of {heads} heads, M ≥ 1; "
-            f"got {q.shape}, {k.shape}, {v.shape}"
-        )
     out, weights = kernels.attention(q, k, v, heads)
     return out, *jointly(3, lambda g: kernels.attention_backward(g, q, k, v, weights))
 
@@ -228,10 +188,7 @@ def attention(q: Array, k: Array, v: Array, *, heads: int = 1) -> WithVJPs:
 @rule
 def upsample_nearest(x: Array, *, factor: int = 2) -> WithVJPs:
     """Repeat every pixel of x (B, H, W, C) as a square of factor × factor equal pixels."""
-    if x.ndim != 4 or factor < 1:
-        raise ValueError(
-            f"upsample_nearest: expected x (B, H, W, C) and a factor ≥ 1, got {x.shape} and {factor}"
-        )
+    kernels.match("upsample_nearest: x (B, H, W, C), factor ≥ 1", x.shape, factor=factor)
     batch, rows, columns, channels = shape = x.shape
     split = batch, rows, factor, columns, factor, channels
     joined = batch, rows * factor, columns * factor, channels
@@ -250,13 +207,8 @@ def upsample_nearest(x: Array, *, factor: int = 2) -> WithVJPs:
 @rule
 def average_pool(x: Array, *, size: int = 2) -> WithVJPs:
     """The mean of every square of size × size pixels of x (B, H, W, C); H and W must be multiples of size."""
-    if x.ndim != 4 or size < 1:
-        raise ValueError(f"average_pool: expected x (B, H, W, C) and a size ≥ 1, got {x.shape} and {size}")
+    kernels.match("average_pool: x (B, H, W, C), size | H, size | W", x.shape, size=size)
     batch, rows, columns, channels = shape = x.shape
-    if rows % size or columns % size:
-        raise ValueError(
-            f"average_pool: {rows}×{columns} pixels cannot be divided into {size}×{size} squares"
-        )
     split = batch, rows // size, size, columns // size, size, channels
 
     def vjp(g: Array) -> Array:
@@ -301,13 +253,10 @@ def log_softmax(x: Array, *, axis: int = -1) -> WithVJPs:
 def cross_entropy(logits: Array, *, labels: np.ndarray) -> WithVJPs:
     """The mean of −log softmax(logits)[label]: logits (B, K), labels (B,) integers in 0…K−1."""
     labels = np.asarray(labels)
-    if logits.ndim != 2 or not len(logits):
-        raise ValueError(f"cross_entropy: expected logits (B, K) with B ≥ 1, got {logits.shape}")
+    kernels.match("cross_entropy: logits (B, K), labels (B,), B ≥ 1", logits.shape, labels.shape)
     batch, classes = logits.shape
-    if labels.shape != (batch,) or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"cross_entropy: expected ({batch},) integer labels, got {labels.dtype} {labels.shape}"
-        )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"cross_entropy: labels must be integers, got {labels.dtype}")
     if not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(
             f"cross_entropy: labels must lie in 0…{classes - 1}, got {labels.min()}…{labels.max()}"
@@ -328,8 +277,7 @@ def cross_entropy(logits: Array, *, labels: np.ndarray) -> WithVJPs:
 @rule
 def mse(a: Array, b: Array) -> WithVJPs:
     """The mean of (a − b)² over all entries; the shapes must be equal, nothing is broadcast."""
-    if np.shape(a) != np.shape(b):
-        raise ValueError(f"mse: expected two arrays of one shape, got {np.shape(a)} and {np.shape(b)}")
+    kernels.match("mse: a (...), b (...)", np.shape(a), np.shape(b))
     if not np.size(a):
         raise ValueError(f"mse: expected at least one entry, got two arrays of shape {np.shape(a)}")
     difference = a - b

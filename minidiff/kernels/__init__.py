@@ -1,8 +1,11 @@
 """Kernels: arrays in, arrays out; `reference` specifies what each computes.
 
-float32 goes to the compiled kernel and float64 to the reference, as float32 does too with MINIDIFF_KERNELS=reference in
-the environment. Arrays may have any memory layout; only what is changed in place (by `adam`, `add_rows` and
-`perceptron_backward`) must be contiguous. NaN and infinity propagate as in IEEE arithmetic, without warnings.
+float32 goes to the compiled kernel and float64 to the reference, as float32 does too with MINIDIFF_KERNELS=reference or
+NUMBA_DISABLE_JIT=1 in the environment. Arrays may have any memory layout; only what is changed in place (by `adam`,
+`add_rows` and `perceptron_backward`) must be contiguous. NaN and infinity propagate as in IEEE arithmetic, without
+warnings.
+
+`match` checks the shapes of other functions' arguments as those of kernels are checked, in the notation of `shapes`.
 
 `empty` and `copy` return arrays from the allocator of the kernels' results, which reuses memory from step to step.
 
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from functools import wraps
 
 import numpy as np
+from numba import config
 
 from . import (
     checks,
@@ -27,6 +31,7 @@ from . import (
     pointwise,
     reference,
     rows,
+    shapes,
     threads,
 )
 
@@ -40,6 +45,8 @@ from .linear import linear_backward_weight as _linear_backward_weight
 _MODE = os.environ.get("MINIDIFF_KERNELS", "numba")
 if _MODE not in ("numba", "reference"):
     raise ValueError(f"MINIDIFF_KERNELS must be 'numba' or 'reference', not {_MODE!r}")
+if config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1
+    _MODE = "reference"
 if _MODE == "numba":
     threads.limit_blas(1)
 
@@ -59,18 +66,24 @@ def _plain(value):
 def _dispatch(compiled: Callable) -> Callable:
     """The public function: checks its arguments, then calls the compiled kernel or the reference."""
     name = compiled.__name__
-    specification, check = getattr(reference, name), getattr(checks, name)
-    signature = inspect.signature(specification)
+    specification = getattr(reference, name)
+    signature, check = inspect.signature(specification), checks.checker(specification)
+    kinds = [p.annotation for p in signature.parameters.values()]
     converters = [checks.converter(p.name, p.annotation) for p in signature.parameters.values()]
 
     @wraps(specification)
     def call(*args, **kwargs):
-        if kwargs or len(args) != len(converters):
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            args = bound.args
-        args = [convert(value) for convert, value in zip(converters, args, strict=True)]
-        if check(*args) == np.float64 or _MODE == "reference":
+        try:
+            if kwargs or len(args) != len(kinds):
+                bound = signature.bind(*args, **kwargs)
+                bound.apply_defaults()
+                args = bound.args
+            # Most arguments are of their kind already: a call for each would take as long as all the other checks.
+            args = [v if type(v) is kinds[i] else converters[i](v) for i, v in enumerate(args)]
+            is_float64 = check(args)
+        except (TypeError, ValueError, IndexError) as error:
+            raise type(error)(f"{name}: {error}") from None
+        if is_float64 or _MODE == "reference":
             with np.errstate(all="ignore"):
                 return specification(*args)
         with threads.LAUNCH:
@@ -80,6 +93,7 @@ def _dispatch(compiled: Callable) -> Callable:
     return call
 
 
+match = shapes.match
 freeze = frozen.freeze
 empty = memory.empty
 copy = memory.copy

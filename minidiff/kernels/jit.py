@@ -4,23 +4,24 @@
 called from kernels, and `c_function` for those called by their address.
 """
 
-import hashlib
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
-from numba import _dynfunc, njit
+from numba import _dynfunc, config, njit
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, CompileResult
 from numba.core.sigutils import normalize_signature
 
+from .cache import KernelCache, note
+
 # Private parts of Numba relied upon (tests/kernels/test_kernels_numba.py checks each): the keyword pipeline_class of
 # njit; the constructor of Compiler, and compile_extra; the flags no_compile, no_cpython_wrapper and no_cfunc_wrapper;
 # JITCodeLibrary with _optimize_final_module, _finalize_final_module and _finalized; the fields entry_point, fndesc,
 # library, environment and target_context of CompileResult; _dynfunc.make_function; insert_user_function of the target
-# context; _cache._cache_file._source_stamp of a dispatcher; CFunc with enable_caching, _cache and compile; and
-# sigutils.normalize_signature.
+# context; _cache of a dispatcher and of a CFunc; CFunc with compile; and sigutils.normalize_signature.
+# cache.py relies on the methods of FunctionCache and IndexDataCacheFile that it overrides or calls.
 
 # Never fastmath=True: it also promises that there are no NaNs, and a NaN in the input must reach the output.
 FASTMATH = {"reassoc", "nsz", "contract", "arcp"}
@@ -75,13 +76,15 @@ def device_in_order(function: Callable) -> Callable:
 
 def kernel(function: Callable) -> Callable:
     """Compile a kernel, and cache it on disk where there is a writeable directory."""
-    options = {"error_model": "numpy", "fastmath": FASTMATH, "no_cfunc_wrapper": True}
+    compiled = njit(error_model="numpy", fastmath=FASTMATH, no_cfunc_wrapper=True)(function)
+    return compiled if config.DISABLE_JIT else _cached(compiled, function)
+
+
+def _cached(compiled: Callable, function: Callable) -> Callable:
     try:
-        compiled = njit(cache=True, **options)(function)
-    except RuntimeError:  # a read-only install and no home directory: Numba finds nowhere to write
-        return njit(**options)(function)
-    # Numba discards a cached kernel when its own file has changed; here a helper may be in another file.
-    compiled._cache._cache_file._source_stamp = _stamp()
+        compiled._cache = KernelCache(function)
+    except RuntimeError as error:  # a read-only install and no home directory: there is nowhere to write
+        note(Path(function.__code__.co_filename).parent, error)
     return compiled
 
 
@@ -94,12 +97,8 @@ class CFunction:
     @cached_property
     def compiled(self) -> CFunc:
         """What Numba makes of it, with its `address`, and `ctypes` to call it from Python."""
-        compiled = CFunc(self.function, normalize_signature(self.signature), {}, {"error_model": "numpy"})
-        try:
-            compiled.enable_caching()
-            compiled._cache._cache_file._source_stamp = _stamp()
-        except RuntimeError:  # as above
-            pass
+        signature = normalize_signature(self.signature)
+        compiled = _cached(CFunc(self.function, signature, {}, {"error_model": "numpy"}), self.function)
         compiled.compile()
         return compiled
 
@@ -107,12 +106,3 @@ class CFunction:
 def c_function(signature: str) -> Callable[[Callable], CFunction]:
     """`@c_function("void(int64)")` makes a `CFunction`."""
     return lambda function: CFunction(function, signature)
-
-
-@cache
-def _stamp() -> str:
-    """A hash of all source files of this package."""
-    total = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        total.update(file.name.encode() + file.read_bytes())
-    return total.hexdigest()

@@ -5,6 +5,9 @@ every 4 KB of it; memory in use a moment ago costs nothing and may still be in t
 buffers that it handed out, and reuses one when no reference to it is left: every array on a buffer, however sliced,
 reshaped or wrapped, holds a reference to it, so a buffer is free when its reference count is that of one that was
 never handed out.
+
+What reference count that is depends on the version of Python: it is found at import, and if it did not tell a buffer
+in use from a free one there, no memory would be reused.
 """
 
 import math
@@ -19,21 +22,44 @@ STEPS = 8  # sizes of buffers to a power of two, so that arrays of nearly one si
 SMALL = 16_384  # bytes; smaller arrays are left to NumPy's own allocator
 SLACK = 2  # a thread keeps at most so many times the most that it had in use at once
 
-Buffers = list[tuple[np.ndarray, int]]  # with the number of bytes in each before the first on a LINE
+Buffer = tuple[np.ndarray, int]  # and how many of its bytes come before the first on a LINE
 
 
 class _Pool(threading.local):
     """One thread's buffers by size, and the most bytes that were found in use at once."""
 
     def __init__(self) -> None:
-        self.sizes: dict[int, Buffers] = {}
+        self.sizes: dict[int, list[Buffer]] = {}
         self.peak = 0
 
 
 _pool = _Pool()
-_FREE = next(
-    sys.getrefcount(pair[0]) for pair in [(np.empty(1, np.uint8), 0)]
-)  # the reference count of a free buffer
+
+
+def _find(kept: list[Buffer], count: int) -> Buffer | None:
+    """The first buffer whose reference count is `count`, that of one to which no array refers."""
+    for pair in kept:
+        if sys.getrefcount(pair[0]) == count:
+            return pair
+    return None
+
+
+def _count_of_free() -> int | None:
+    """The count with which `_find` finds a buffer if, and only if, no array refers to it; None without one."""
+    kept = [(np.empty(LINE, np.uint8), 0)]
+    count = next(sys.getrefcount(pair[0]) for pair in kept)
+
+    before = _find(kept, count)
+    array = np.ndarray((2,), np.float32, *kept[0])
+    while_used = _find(kept, count)
+    array = array[1:]
+    while_viewed = _find(kept, count)
+    del array
+    is_reliable = before and not while_used and not while_viewed and _find(kept, count)
+    return count if is_reliable else None
+
+
+_FREE = _count_of_free()
 
 
 def _make_room(size: int) -> None:
@@ -57,13 +83,13 @@ def rounded(size: int) -> int:
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     """An uninitialised array; one of float32 that is not SMALL begins on a LINE, on reused memory."""
     size = math.prod(shape) * 4
-    if size < SMALL or dtype != np.float32:
+    if size < SMALL or dtype != np.float32 or _FREE is None:
         return np.empty(shape, dtype)
     size = rounded(size)
     kept = _pool.sizes.setdefault(size, [])
-    for pair in kept:
-        if sys.getrefcount(pair[0]) == _FREE:
-            return np.ndarray(shape, np.float32, *pair)
+    pair = _find(kept, _FREE)
+    if pair is not None:
+        return np.ndarray(shape, np.float32, *pair)
     _make_room(size)
     buffer = np.empty(size + LINE, np.uint8)
     kept.append((buffer, -buffer.ctypes.data % LINE))

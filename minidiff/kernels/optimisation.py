@@ -76,21 +76,19 @@ def _squared_norm(vector):
 def adam(
     parameter: np.ndarray,
     gradient: np.ndarray,
-    first_moment: np.ndarray,
-    second_moment: np.ndarray,
+    moments: list[np.ndarray],
     ema: np.ndarray | None,
     step: int,
     lr: float,
-    beta1: float,
-    beta2: float,
+    betas: tuple[float, float],
     eps: float,
     scale: float,
     ema_decay: float,
 ) -> None:
-    rate, correction = lr / (1 - beta1**step), 1 / (1 - beta2**step)
-    settings = map(np.float32, (rate, correction, 1 - beta1, 1 - beta2, eps, scale, 1 - ema_decay))
+    rate, correction = lr / (1 - betas[0] ** step), 1 / (1 - betas[1] ** step)
+    settings = map(np.float32, (rate, correction, 1 - betas[0], 1 - betas[1], eps, scale, 1 - ema_decay))
     ema = NO_EMA if ema is None else ema
-    _adam(parameter, gradient, first_moment, second_moment, ema, *settings)
+    _adam(parameter, gradient, *moments, ema, *settings)
 
 
 def squared_norm(vector: np.ndarray) -> float:

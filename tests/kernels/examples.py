@@ -4,7 +4,6 @@ A kernel with several code paths, chosen by shapes or arguments, has an example 
 its name, a colon and what is special.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -13,7 +12,7 @@ from minidiff import kernels
 from minidiff.kernels import reference
 from minidiff.kernels.microkernel import NR
 
-PUBLIC = [name for name, value in vars(reference).items() if inspect.isfunction(value) and name[0] != "_"]
+PUBLIC = [name for name, value in vars(reference).items() if hasattr(value, "shapes")]
 CASES = [
     *PUBLIC,
     "conv2d:residual",
@@ -30,7 +29,7 @@ CASES = [
 SAME = ((1, 1), (1, 1))
 # The arguments that a kernel changes in place.
 CHANGED = {
-    "adam": ("parameter", "gradient", "first_moment", "second_moment", "ema"),
+    "adam": ("parameter", "gradient", "moments[0]", "moments[1]", "ema"),
     "add_rows": ("out",),
     "perceptron_backward": ("z",),
 }
@@ -88,9 +87,9 @@ def example(case: str, batch: int = 2, size: int = 3, dtype: type = np.float32) 
         "scatter_rows": lambda: dict(g=draw(b, 24), index=rng.integers(0, 9, b), rows=9),
         "add_rows": lambda: dict(out=draw(9, 24), g=draw(b, 24), index=rng.integers(0, 9, b)),
         "adam": lambda: (
-            dict(parameter=draw(b), gradient=draw(b), first_moment=draw(b), second_moment=draw(b) ** 2)
+            dict(parameter=draw(b), gradient=draw(b), moments=[draw(b), draw(b) ** 2])
             | dict(ema=None if special == "no ema" else draw(b), step=3, lr=0.1)
-            | dict(beta1=0.9, beta2=0.999, eps=1e-8, scale=0.5, ema_decay=0.9)
+            | dict(betas=(0.9, 0.999), eps=1e-8, scale=0.5, ema_decay=0.9)
         ),
         "squared_norm": lambda: dict(vector=draw(b)),
     }[name]()
@@ -146,12 +145,12 @@ def replaced(arguments: dict[str, object], changes: dict[str, object]) -> dict[s
 
 def changed(case: str) -> list[str]:
     """The names of the arrays that a case changes in place."""
-    return [key for key in CHANGED.get(name_of(case), ()) if example(case)[key] is not None]
+    return [key for key in CHANGED.get(name_of(case), ()) if key in arrays(example(case))]
 
 
 def results(case: str, returned: object, arguments: dict[str, object]) -> list[np.ndarray]:
     """All that a kernel has computed: what it returned, and what it changed in place."""
-    return [*_flat(returned), *(arguments[key] for key in changed(case))]
+    return [*_flat(returned), *(arrays(arguments)[key] for key in changed(case))]
 
 
 def _flat(returned: object) -> Iterable[np.ndarray]:

@@ -105,5 +105,5 @@ def test_an_empty_batch_gives_empty_results():
 
 
 def test_heads_that_do_not_divide_the_channels_are_refused():
-    with pytest.raises(ValueError, match="heads must divide the 4 channels"):
+    with pytest.raises(ValueError, match="heads must divide C = 4, got 3"):
         kernels.attention(*(draw(i, 1, 2, 4) for i in range(3)), 3)

@@ -86,7 +86,7 @@ def test_a_kernel_just_compiled_gives_the_bits_of_a_cached_one(tmp_path):
 def test_a_change_in_the_file_of_a_helper_invalidates_cached_kernels(tmp_path):
     package = tmp_path / "minidiff"
     shutil.copytree(
-        Path(kernels.__file__).parent, package / "kernels", ignore=shutil.ignore_patterns("*cache*")
+        Path(kernels.__file__).parent, package / "kernels", ignore=shutil.ignore_patterns("__pycache__")
     )
     (package / "__init__.py").touch()
     code = (

@@ -192,13 +192,21 @@ def test_large_values_saturate_and_nan_stays():
     "change, error, message",
     [
         (lambda n: n[1].pop(), ValueError, "biases"),
-        (lambda n: n[1].__setitem__(1, n[1][1][:, :-1]), ValueError, r"weights\[1\] must have shape"),
-        (lambda n: n[2].__setitem__(2, n[2][0]), ValueError, r"biases\[2\] must have shape"),
-        (lambda n: n[3].clear(), ValueError, "a table"),
-        (lambda n: n[3].__setitem__(0, n[3][0][:, :-1]), ValueError, r"tables\[0\] must have shape"),
+        (lambda n: n[1].__setitem__(1, n[1][1][:, :-1]), ValueError, r"weights\[1\] must be \(W, W\) = "),
+        (lambda n: n[2].__setitem__(2, n[2][0]), ValueError, r"biases\[2\] must be \(O,\) = "),
+        (lambda n: n[3].clear(), ValueError, "T must be at least 1, got 0|index must be"),
+        (
+            lambda n: n[3].__setitem__(0, n[3][0][:, :-1]),
+            ValueError,
+            r"tables\[0\] must be \(rowsᵢ, L·W\) = ",
+        ),
         (lambda n: n[4].__setitem__((0, 3), 7), IndexError, r"must lie in 0…6, but spans 0…7"),
         (lambda n: n[4].__setitem__((0, 3), -1), IndexError, r"must lie in 0…6, but spans -1"),
-        (lambda n: n[2].__setitem__(0, n[2][0].astype(np.float16)), TypeError, "all float32 or all float64"),
+        (
+            lambda n: n[2].__setitem__(0, n[2][0].astype(np.float16)),
+            TypeError,
+            r"biases\[0\] must be float32 as x is, not float16",
+        ),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused_before_a_kernel_runs(change, error, message):
@@ -211,9 +219,9 @@ def test_shapes_that_do_not_fit_are_refused_before_a_kernel_runs(change, error, 
 def test_backward_refuses_a_wrong_z_or_g():
     x, weights, biases, tables, index = network(5)
     y, z = kernels.perceptron(x, weights, biases, tables, index, True)
-    with pytest.raises(ValueError, match="g must have shape"):
+    with pytest.raises(ValueError, match=r"g must be \(B, O\) = "):
         kernels.perceptron_backward(np.ones((4, 1), np.float32), x, weights, z)
-    with pytest.raises(ValueError, match="z must have shape"):
+    with pytest.raises(ValueError, match=r"z must be \(B, L, W\) = "):
         kernels.perceptron_backward(y, x, weights, z[:, :1])
     with pytest.raises(ValueError, match="must be contiguous"):
         kernels.perceptron_backward(y, x, weights, np.asfortranarray(z))

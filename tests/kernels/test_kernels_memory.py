@@ -2,6 +2,9 @@
 
 import ctypes
 import gc
+import importlib.util
+import itertools
+import sys
 import threading
 
 import numpy as np
@@ -187,3 +190,39 @@ def test_a_repeated_step_allocates_nothing():
     before = {id(buffer) for buffers in memory._pool.sizes.values() for buffer, _ in buffers}
     assert step() == first
     assert {id(buffer) for buffers in memory._pool.sizes.values() for buffer, _ in buffers} == before
+
+
+def counting(change, count=sys.getrefcount):
+    """A `sys.getrefcount` that returns something else."""
+    return lambda buffer: change(count(buffer))
+
+
+FREE = next(counting(int)(pair[0]) for pair in [(np.empty(1), 0)])
+CALLS = itertools.count()
+COUNTS = {  # what another Python might count, and whether a buffer in use can be told from a free one by it
+    "one less, as of a borrowed reference": (lambda count: count - 1, True),
+    "many more, as of an object that never dies": (lambda count: count + (1 << 32), True),
+    "always the same": (lambda count: 1, False),
+    "at most that of a free one": (lambda count: min(count, FREE), False),
+    "the first array not at all": (lambda count: max(count, FREE + 1), False),
+    "ever more": (lambda count: next(CALLS), False),
+    "either of two": (lambda count: next(CALLS) % 2, False),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_memory_is_reused_only_where_the_reference_count_tells_that_it_is_free(kind, monkeypatch):
+    count, reliable = COUNTS[kind]
+    monkeypatch.setattr(sys, "getrefcount", counting(count))
+    specification = importlib.util.spec_from_file_location("memory_elsewhere", memory.__file__)
+    elsewhere = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(elsewhere)
+    alive = []
+    for number in range(20):
+        array = elsewhere.empty(SHAPE)
+        array[...] = number
+        if number % 3:
+            alive.append((number, array[1:]))
+        del array
+        assert all((view == number).all() for number, view in alive)
+    assert sum(map(len, elsewhere._pool.sizes.values())) == (len(alive) if reliable else 0)

@@ -138,10 +138,46 @@ PRIVATE = [
         "insert_user_function(func, fndesc, libs) of the target context",
         lambda: parameters(core.base.BaseContext.insert_user_function) == ["func", "fndesc", "libs"],
     ),
+    ("jit", "_cache of a dispatcher", lambda: "_cache" in vars(numba.njit(twice))),
     (
-        "jit",
-        "_cache._cache_file._source_stamp of a dispatcher",
-        lambda: "_source_stamp" in vars(numba.njit(cache=True)(twice)._cache._cache_file),
+        "cache",
+        "FunctionCache(py_func) with load_overload(sig, target_context), save_overload(sig, data), flush()",
+        lambda: (
+            parameters(core.caching.FunctionCache) == ["py_func"]
+            and parameters(core.caching.FunctionCache.load_overload) == ["sig", "target_context"]
+            and parameters(core.caching.FunctionCache.save_overload) == ["sig", "data"]
+            and parameters(core.caching.FunctionCache.flush) == []
+        ),
+    ),
+    (
+        "cache",
+        "_cache_file, _cache_path and _impl.filename_base of a FunctionCache",
+        lambda: (
+            {"_cache_file", "_cache_path"} <= set(vars(core.caching.FunctionCache(twice)))
+            and isinstance(core.caching.FunctionCache(twice)._impl.filename_base, str)
+        ),
+    ),
+    (
+        "cache",
+        "IndexDataCacheFile(cache_path, filename_base, source_stamp) with _index_name and _source_stamp",
+        lambda: {"_index_name", "_source_stamp"} <= set(vars(core.caching.IndexDataCacheFile("", "", ""))),
+    ),
+    (
+        "cache",
+        "IndexDataCacheFile.save(key, data) and load(key), which call _save_data(name, data) and _load_data(name)",
+        lambda: (
+            "self._save_data(data_name, data)" in inspect.getsource(core.caching.IndexDataCacheFile.save)
+            and "self._load_data(data_name)" in inspect.getsource(core.caching.IndexDataCacheFile.load)
+        ),
+    ),
+    (
+        "cache",
+        "IndexDataCacheFile._dump(obj), _data_path(name) and _open_for_write(filepath)",
+        lambda: (
+            parameters(core.caching.IndexDataCacheFile._dump) == ["obj"]
+            and parameters(core.caching.IndexDataCacheFile._data_path) == ["name"]
+            and parameters(core.caching.IndexDataCacheFile._open_for_write) == ["filepath"]
+        ),
     ),
     (
         "launch",
@@ -197,10 +233,11 @@ PRIVATE = [
     ),
     (
         "jit",
-        "CFunc(pyfunc, sig, locals, options) with enable_caching and compile",
+        "CFunc(pyfunc, sig, locals, options) with _cache, compile, address and ctypes",
         lambda: (
             begins_with(core.ccallback.CFunc, "pyfunc", "sig", "locals", "options")
-            and defines(core.ccallback.CFunc, "enable_caching", "compile", "address", "ctypes")
+            and defines(core.ccallback.CFunc, "compile", "address", "ctypes")
+            and "self._cache.load_overload" in inspect.getsource(core.ccallback.CFunc.compile)
         ),
     ),
     ("jit", "sigutils.normalize_signature, and a C function made with these", a_c_function_has_an_address),

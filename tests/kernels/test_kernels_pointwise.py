@@ -76,7 +76,7 @@ def test_add_has_the_bits_of_numpy_and_memory_of_its_own(shape):
 
 
 def test_add_does_not_broadcast():
-    with pytest.raises(ValueError, match="b must have shape"):
+    with pytest.raises(ValueError, match=r"b must be \(\.\.\.\) = "):
         kernels.add(draw(0, 4, 3), draw(1, 3))
 
 
@@ -116,11 +116,11 @@ def test_adam_matches_the_reference(size, averaged):
     parameter, gradient, first = draw(0, size), draw(1, size), draw(2, size)
     second, ema = draw(3, size) ** 2, draw(4, size)
     exact = wide(parameter, gradient, first, second, ema)
-    settings = (7, 1e-2, 0.9, 0.999, 1e-8, 0.3, 0.99)
+    settings = (7, 1e-2, (0.9, 0.999), 1e-8, 0.3, 0.99)
     step = np.abs(first) + np.abs(gradient)
     untouched = ema.copy()
-    kernels.adam(parameter, gradient, first, second, ema if averaged else None, *settings)
-    reference.adam(*exact[:4], exact[4] if averaged else None, *settings)
+    kernels.adam(parameter, gradient, [first, second], ema if averaged else None, *settings)
+    reference.adam(*exact[:2], exact[2:4], exact[4] if averaged else None, *settings)
     assert_close(first, exact[2], step, 4)
     assert_close(second, exact[3], exact[3], 8)
     scale = np.abs(exact[0]) + step / np.sqrt(exact[3])
@@ -133,7 +133,7 @@ def test_adam_matches_the_reference(size, averaged):
 def test_adam_leaves_padding_zero_and_does_not_warn_of_nan():
     zeros = [np.zeros(8, np.float32) for _ in range(5)]
     zeros[1][3] = np.nan
-    kernels.adam(*zeros, 1, 1e-2, 0.9, 0.999, 1e-8, 1.0, 0.5)
+    kernels.adam(*zeros[:2], zeros[2:4], zeros[4], 1, 1e-2, (0.9, 0.999), 1e-8, 1.0, 0.5)
     assert not zeros[1].any()
     for changed in (zeros[0], zeros[2], zeros[3], zeros[4]):
         assert np.isnan(changed[3]) and not np.delete(changed, 3).any()

@@ -109,7 +109,7 @@ def test_adam_follows_its_formula_for_three_steps():
     for step in (1, 2, 3):
         gradient = rng.standard_normal(5)
         given = gradient.copy()
-        reference.adam(parameter, given, first, second, ema, step, 0.1, 0.9, 0.99, 1e-8, 0.5, 0.8)
+        reference.adam(parameter, given, [first, second], ema, step, 0.1, (0.9, 0.99), 1e-8, 0.5, 0.8)
         m = 0.9 * m + 0.1 * (gradient / 2)
         v = 0.99 * v + 0.01 * (gradient / 2) ** 2
         expected -= 0.1 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.99**step)) + 1e-8)
