@@ -17,6 +17,7 @@ from minidiff.cli.arguments import (
     add_conditioning,
     conditioning_of,
     natural,
+    path,
     whole,
 )
 from minidiff.cli.output import output_path, write_rows
@@ -50,7 +51,7 @@ def add_commands(commands: Subparsers) -> None:
     either("--hide", choices=REGIONS, default="bottom", help="the region to inpaint (bottom)")
     either(
         "--mask",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="an image or .npy of the images' size: white, 1 or true is kept",
     )
@@ -64,14 +65,14 @@ def _add_shared(parser: Parser, what: str, count: int) -> None:
     add(
         "--from",
         dest="source",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="images: .npz, .npy, PNG, JPEG or a folder (those held out from training)",
     )
     add("--count", type=whole, default=count, help=f"number of {what} ({count})")
     add("--steps", type=whole, help=f"number of steps ({STEPS}, or T if that is fewer)")
     add_conditioning(parser, "the class of the images, counted from 0 (any)")
-    add("--out", type=Path, metavar="FILE", help="FILE.png or .npz (into the run's folder)")
+    add("--out", type=path, metavar="FILE", help="FILE.png or .npz (into the run's folder)")
 
 
 class _Edit(NamedTuple):

@@ -1,4 +1,4 @@
-"""Where the commands write to, and how."""
+"""Where the commands write to, and how: files, progress, and messages of one line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ from minidiff import files
 from minidiff.cli.arguments import UsageError
 from minidiff.progress import Progress
 from minidiff.runs import Run
+
+LINE, WORD = 300, 60  # the most characters of a message, and of a word in one that would be longer
+
+
+def one_line(text: str) -> str:
+    """`text` as one line of at most 300 characters, without control characters; long words lose their middle."""
+    line = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
+    if len(line) > LINE:
+        line = " ".join(_without_middle(word, WORD) for word in line.split())
+    return _without_middle(line, LINE)
+
+
+def _without_middle(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - most + most // 2 + 1 :]}"
 
 
 def output_path(options: argparse.Namespace, run: Run, default: str, *suffixes: str) -> Path:
