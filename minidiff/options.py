@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -73,11 +73,25 @@ def _is_number(value: object, kind: type, infinite: bool) -> bool:
     return isinstance(value, int) or (kind is float and isinstance(value, float) and not math.isnan(value))
 
 
+def facts(options: Options) -> dict[str, Any]:
+    """The settings for JSON, which has no infinity: None in its place, from which `Options` makes it again."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        return None if isinstance(value, float) and math.isinf(value) else value
+
+    described: dict[str, Any] = plain(asdict(options))
+    return described
+
+
 @dataclass(frozen=True)
 class Options:
-    """A dataclass of settings, whose values are checked as they are set."""
+    """A dataclass of settings, whose values are checked as they are set; None where infinity is allowed is that."""
 
     def __post_init__(self) -> None:
         for about in fields(self):
             if about.metadata:
+                if about.metadata["infinite"] and getattr(self, about.name) is None:
+                    object.__setattr__(self, about.name, math.inf)
                 check(about.name, getattr(self, about.name), about)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from minidiff import datasets
+from minidiff import datasets, memory
 from minidiff.cli.arguments import (
     Parser,
     Subparsers,
@@ -21,7 +22,7 @@ from minidiff.cli.arguments import (
     whole,
 )
 from minidiff.cli.output import output_path, write_rows
-from minidiff.diffusion import editing, samplers
+from minidiff.diffusion import editing, generation, samplers
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.runs import Run
 
@@ -106,6 +107,11 @@ def interpolate(options: argparse.Namespace) -> int:
     for index in options.between:
         if index >= len(images):
             raise UsageError(f"interpolate: expected an index in 0…{len(images) - 1}, got {index}")
+    if np.array_equal(images[first], images[second]):
+        raise UsageError(
+            f"interpolate: images {first} and {second} are the same, so there is nothing between them"
+        )
+    _require_memory(run, options.count)
     ends, weights = (images[first], images[second]), np.linspace(0, 1, options.count)
     if options.noise is None:
         x = editing.interpolate(denoiser, *ends, weights, times)
@@ -126,6 +132,10 @@ def inpaint(options: argparse.Namespace) -> int:
         mask = ~_region(options.hide, height, width)
     else:
         mask = datasets.read_mask(options.mask, (height, width))
+    if mask.all():
+        raise ValueError(
+            "every pixel would be kept and none inpainted; black, 0 or false in a mask is inpainted"
+        )
     rng = np.random.default_rng(options.seed)
     x_T = samplers.initial_noise(rng, images.shape)
     kept = mask[..., None]
@@ -146,6 +156,10 @@ def _region(name: str, height: int, width: int) -> np.ndarray:
     return region
 
 
+def _require_memory(run: Run, count: int) -> None:
+    memory.require(count, generation.BYTES_IN_NETWORK * math.prod(run.shape), "images at once")
+
+
 def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edit:
     run = Run.open(options.run)
     denoiser = run.denoiser(conditioning_of(options, run))
@@ -163,4 +177,5 @@ def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edi
         if held_out is None:
             raise ValueError(f"{run.settings.data} has no held-out images: give some with --from")
         images = held_out
+    _require_memory(run, len(images[:count]))
     return _Edit(run, denoiser, images[:count], out, samplers.spaced(run.schedule, "trailing", steps))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 import numpy as np
 
-from minidiff import files
 from minidiff.cli.arguments import (
     Subparsers,
     UsageError,
@@ -20,7 +18,7 @@ from minidiff.cli.arguments import (
     recipe_of,
     whole,
 )
-from minidiff.cli.output import progress
+from minidiff.cli.output import check_writable, progress, write_json
 from minidiff.diffusion import generation
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
@@ -86,6 +84,9 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
     """Print the figures, write them to evaluation.json and draw the rate–distortion curve."""
     data = run.data()
     labels = _labels(conditioning, count)
+    file, picture = run.folder / "evaluation.json", run.folder / "rate_distortion.png"
+    reports.reference(data, labels)
+    check_writable(file)
     with progress(f"{recipe.sampler} step", f"{count} samples") as report_progress:
         samples = generation.generate(
             run.denoiser(conditioning), run.shape, count, np.random.default_rng(seed), recipe, report_progress
@@ -95,13 +96,13 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
     report |= bits
     print(f"{count} samples{_of(conditioning)} of {run.folder} after {run.step} steps, beside held-out data:")
     print(reports.table(report))
-    file, picture = run.folder / "evaluation.json", run.folder / "rate_distortion.png"
-    figures = {"step": run.step, "count": count, **vars(recipe), **_facts(conditioning), **report}
-    files.replace(file, (json.dumps(figures, indent=2) + "\n").encode())
-    from minidiff.evaluation import plots
+    write_json(file, {"step": run.step, "count": count, **vars(recipe), **_facts(conditioning), **report})
+    print(f"wrote {file}")
+    if len(rate):
+        from minidiff.evaluation import plots
 
-    plots.rate_distortion(rate, rmse, picture)
-    print(f"wrote {file}\nwrote {picture}")
+        plots.rate_distortion(rate, rmse, picture)
+        print(f"wrote {picture}")
     return 0
 
 
@@ -110,6 +111,8 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
     from minidiff.evaluation import plots
 
     labels = _labels(conditioning, count)
+    file, picture = run.folder / "comparison.json", run.folder / "comparison.png"
+    check_writable(file)
     with progress("measurement") as report:
         found = reports.compare(run.denoiser(conditioning), run.data(), names, count, seed, labels, report)
     print(
@@ -117,9 +120,7 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
         "against evaluations of the network:"
     )
     print(reports.comparison_table(found))
-    file, picture = run.folder / "comparison.json", run.folder / "comparison.png"
-    figures = {"step": run.step, "count": count, **found._asdict()}
-    files.replace(file, (json.dumps(figures, indent=2) + "\n").encode())
+    write_json(file, {"step": run.step, "count": count, **found._asdict()})
     plots.distances(found.samplers, found.errors, found.floor, found.distance, picture)
     print(f"wrote {file}\nwrote {picture}")
     return 0

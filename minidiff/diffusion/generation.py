@@ -18,6 +18,9 @@ from minidiff.diffusion.schedules import Schedule
 
 # A float32, with what is made of it: float64 on the way to the data's own units, the content of a file, a picture.
 BYTES_A_NUMBER = 40
+BYTES_IN_NETWORK = (
+    2000  # of each number of a sample while the network is evaluated, where all are in one batch
+)
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,8 @@ def trajectory(
     The first of them, as many as one batch holds, are those that `generate` makes with the same `rng`. Raises as that.
     """
     times = recipe.times(denoiser.schedule)
-    memory.require(
-        count, BYTES_A_NUMBER * math.prod(shape) * len(times), f"trajectories over {len(times)} times"
-    )
+    bytes_each = (BYTES_A_NUMBER * len(times) + BYTES_IN_NETWORK) * math.prod(shape)
+    memory.require(count, bytes_each, f"trajectories over {len(times)} times")
     rng = rng.spawn(1)[0]
     x_T = initial_noise(rng, (count, *shape))
     states = [State(times[0], x_T, np.zeros_like(x_T)), *recipe.states(denoiser, x_T, rng)]

@@ -26,7 +26,7 @@ class Settings(Options):
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Settings:
-        """The settings whose `dataclasses.asdict` this is. Raises TypeError for names that there are not."""
+        """The settings whose `options.facts` this is. Raises TypeError for names that there are not."""
         nested = {
             "schedule": ScheduleOptions(**facts["schedule"]),
             "training": TrainingOptions(**facts["training"]),

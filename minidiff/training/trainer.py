@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from minidiff import nn
+from minidiff import memory, nn
 from minidiff.autograd import Tensor, mean
 from minidiff.datasets.batches import Batches
 from minidiff.diffusion.denoiser import Denoiser
@@ -71,6 +71,8 @@ class Trainer:
             raise ValueError("labels were given to a network that was built without classes")
         if labels is not None and len(labels) != len(x):
             raise ValueError(f"expected a label for each of {len(x)} items, got {len(labels)}")
+        # The batch itself, its noise and x_t; what the network makes of them is more.
+        memory.require(options.batch, 4 * x[:1].nbytes + 64, "samples in a batch")
         self.net, self.schedule, self.x, self.labels, self.rng = net, schedule, x, labels, rng
         self.options = options
         self.draw_times = TIMES[options.times](schedule.T)
