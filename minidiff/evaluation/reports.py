@@ -15,7 +15,7 @@ from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.samplers.timesteps import quadratic
 from minidiff.evaluation import classifier, metrics
 
-Report = dict[str, float | None | list[float]]  # None: what cannot be measured
+Report = dict[str, float | list[float] | None]  # None: what cannot be measured
 Distance = Callable[[np.ndarray, np.ndarray], float]
 NFES = (5, 10, 20, 50, 100)  # numbers of function evaluations at which samplers are compared, beside T
 BOOTSTRAP_RESAMPLES = 20  # a standard error from so many is itself accurate to about a sixth
@@ -64,9 +64,7 @@ def reference(data: Dataset, labels: np.ndarray | None) -> tuple[np.ndarray, np.
         return data.x, data.held_out, data.held_out_labels
     x, chosen = data.x[np.isin(data.labels, labels)], np.isin(data.held_out_labels, labels)
     if not (len(x) and chosen.any()):
-        raise ValueError(
-            f"{data.name} has nothing of class {', '.join(map(str, np.unique(labels)))} held out to compare with"
-        )
+        raise ValueError(f"{data.name} has nothing of class {np.unique(labels)} held out to compare with")
     return x, data.held_out[chosen], data.held_out_labels[chosen]
 
 

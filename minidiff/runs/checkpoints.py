@@ -35,8 +35,7 @@ def write(path: Path, sections: Mapping[str, Section]) -> None:
     arrays = {
         f"{name}/{key}": array for name, section in sections.items() for key, array in section[1].items()
     }
-    about = {"version": VERSION, "written_by": f"minidiff {__version__}", "sections": facts}
-    text = json.dumps(about, allow_nan=False)
+    text = json.dumps({"version": VERSION, "written_by": f"minidiff {__version__}", "sections": facts})
     arrays[_FACTS] = np.frombuffer(text.encode(), np.uint8)
     content = files.npz(arrays, comment=b"0" * _DIGEST)[:-_DIGEST]
     files.replace(path, content + hashlib.sha256(content).hexdigest().encode())
