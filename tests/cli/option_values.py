@@ -1,6 +1,7 @@
 """Every option of every command with values that it should refuse, or survive; generated from the parser itself."""
 
 import argparse
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -95,6 +96,7 @@ def with_value(begin: list[str], action: argparse.Action, value: str) -> Iterato
     yield [*rest, flag, *[value] * (action.nargs if isinstance(action.nargs, int) and action.nargs else 1)]
 
 
+@functools.cache
 def owner_of(option: str) -> list[str]:
     """The choice of a sampler that has this option."""
     owners = [name for name, sampler in SAMPLERS.items() if option in sampler.options]
