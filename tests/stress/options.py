@@ -10,6 +10,7 @@ of tests/cli/option_values.py.
 
 import functools
 import os
+import random
 import resource
 import shutil
 import signal
@@ -43,37 +44,44 @@ class Running(NamedTuple):
 
 
 def main(words: list[str]) -> int:
-    """Make all tries, print a table, and return the number of those that did not end as they should."""
+    """Make all tries, or those until Ctrl-C, print a table, and return how many did not end as they should."""
     chosen = [t for t in tries() if all(word in t.option.split() or word == t.value for word in words)]
     counts: Counter[tuple[str, str]] = Counter()
-    complaints, peak, begin = [], 0, time.monotonic()
+    peak, begin = 0, time.monotonic()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in the background
     with tempfile.TemporaryDirectory() as scratch:
         materials = prepare(Path(scratch) / "materials")
-        waiting, running = list(reversed(chosen)), list[Running]()
-        while waiting or running:
-            while waiting and len(running) < AT_ONCE:
-                running.append(started(waiting.pop(), Path(scratch), materials))
-            for one in list(running):
-                if (end := ended(one)) is not None:
-                    running.remove(one)
-                    found, outcome, memory = end
-                    peak = max(peak, memory)
-                    counts[one.tried.option, outcome] += 1
-                    if found:
-                        complaints.append(found)
-                        shown = [f"{argument:.60}" for argument in one.tried.arguments]
-                        print(f"{one.tried.option} {one.tried.value}: {found}\n    {shown!a}", flush=True)
-                    shutil.rmtree(one.folder)
-            time.sleep(0.005)
+        waiting, running = list(chosen), list[Running]()
+        random.Random(0).shuffle(waiting)  # so that a part of them is a sample of all
+        try:
+            while waiting or running:
+                while waiting and len(running) < AT_ONCE:
+                    running.append(started(waiting.pop(), Path(scratch), materials))
+                for one in list(running):
+                    if (end := ended(one)) is not None:
+                        running.remove(one)
+                        found, outcome, memory = end
+                        peak = max(peak, memory)
+                        counts[one.tried.option, outcome] += 1
+                        if found:
+                            shown = [f"{argument:.60}" for argument in one.tried.arguments]
+                            print(f"{one.tried.option} {one.tried.value}: {found}\n    {shown!a}", flush=True)
+                        shutil.rmtree(one.folder)
+                time.sleep(0.005)
+        except KeyboardInterrupt:
+            for one in running:
+                os.kill(one.process, signal.SIGKILL)
+                os.wait4(one.process, 0)
     outcomes = ("worked", "refused", "interrupted", "failed")
+    failed = sum(number for (_, outcome), number in counts.items() if outcome == "failed")
     print(f"\n{'':28}" + "".join(f"{outcome:>12}" for outcome in outcomes))
     for option in dict.fromkeys(t.option for t in chosen):
         print(f"{option:28}" + "".join(f"{counts[option, outcome]:12}" for outcome in outcomes))
     print(
-        f"\n{len(chosen)} tries in {time.monotonic() - begin:.0f} s, {len(complaints)} failed; "
+        f"\n{counts.total()} of {len(chosen)} tries in {time.monotonic() - begin:.0f} s, {failed} failed; "
         f"at most {peak / 2**20:.0f} MB of memory"
     )
-    return len(complaints)
+    return failed
 
 
 def prepare(folder: Path) -> Path:
