@@ -7,9 +7,9 @@ are read from the fields, so that a new setting is one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 
 def setting(
@@ -95,3 +95,26 @@ class Options:
         for about in fields(self):
             if about.metadata:
                 check(about.name, getattr(self, about.name), about)
+
+
+O = TypeVar("O", bound=Options)
+
+
+def facts(options: Options) -> dict[str, Any]:
+    """The settings for JSON, which has no infinity: None in its place."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        return None if value == math.inf else value
+
+    described: dict[str, Any] = plain(asdict(options))
+    return described
+
+
+def from_facts(kind: type[O], facts: Mapping[str, Any]) -> O:
+    """The options of which these are the `facts`. Raises TypeError for names that there are not."""
+    infinite = {about.name for about in fields(kind) if about.metadata and about.metadata["infinite"]}
+    return kind(
+        **{name: math.inf if value is None and name in infinite else value for name, value in facts.items()}
+    )

@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 BELOW = {
     "kernels": "",
     "autograd": "kernels",
-    "nn": "autograd kernels",
+    "nn": "autograd kernels memory",
     "diffusion": "memory",
     "files": "",
     "memory": "",

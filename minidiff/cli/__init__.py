@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 import sys
 
+import numpy as np
+
 from minidiff import __version__
 from minidiff.cli import edit, evaluate, info, sample, train
 from minidiff.cli.arguments import Parser, UsageError
+from minidiff.cli.output import one_line
 from minidiff.datasets import UnknownDataset
-from minidiff.training import Diverged
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,11 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console without β shows a question mark
     try:
         options = parser().parse_args(arguments)
-        status: int = options.command(options)
+        # Results that are not finite are refused with a line of their own; NumPy's warnings would come before it.
+        with np.errstate(all="ignore"):
+            status: int = options.command(options)
         return status
     except (UsageError, UnknownDataset) as error:
         return _complain(error, 2)
-    except (ValueError, OSError, MemoryError, Diverged) as error:
+    except (ValueError, OSError, MemoryError, ArithmeticError, RuntimeError) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
@@ -43,8 +47,7 @@ def parser() -> Parser:
 
 
 def _complain(error: Exception | str, status: int) -> int:
-    message = " ".join(_text(error).split())
-    print(f"minidiff: {message}", file=sys.stderr)
+    print(one_line(f"minidiff: {_text(error)}"), file=sys.stderr)
     return status
 
 
@@ -53,4 +56,6 @@ def _text(error: Exception | str) -> str:
     if isinstance(error, OSError) and error.strerror:
         path = error.filename2 or error.filename
         return f"{path}: {error.strerror}" if path else error.strerror
-    return str(error) or "out of memory"
+    if isinstance(error, OverflowError):
+        return f"a number is too large to compute with: {error}"
+    return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)

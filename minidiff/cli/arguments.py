@@ -7,6 +7,8 @@ parameter of its function (`samplers.registry`).
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -27,7 +29,13 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in one line, as everything else here does."""
+    """Complains in one line, as everything else here does, and takes -1e-3 and -inf for numbers, not for options."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._negative_number_matcher = re.compile(
+            r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf$|-nan$", re.IGNORECASE
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError, which `main` prints."""
@@ -42,7 +50,7 @@ def add_command(
     added = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
     added.set_defaults(command=function)
     if run:
-        added.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+        added.add_argument("run", metavar="RUN", type=path, help="the folder of a run")
     return added
 
 
@@ -104,9 +112,11 @@ def _literal(help: str) -> str:
 
 # ---- how to sample
 
+SAMPLER_OPTION = "option of a sampler: "  # begins the names of these in the namespace
+
 
 def add_recipe(parser: Parser) -> None:
-    """Which sampler, in how many steps, how spaced, and every option of every sampler."""
+    """Which sampler, in how many steps, how spaced, and every option of every sampler; after all other options."""
     add = parser.add_argument
     add("--sampler", choices=SAMPLERS, default=Recipe().sampler, help=f"the sampler ({Recipe().sampler})")
     steps: dict[str, list[str]] = {}
@@ -125,25 +135,35 @@ def add_recipe(parser: Parser) -> None:
 
 def _add_sampler_option(parser: Parser, key: str, by_sampler: dict[str, Option]) -> None:
     option = next(iter(by_sampler.values()))
-    help = "; ".join(f"{name}: {o.help or key} ({o.default})" for name, o in by_sampler.items())
     flag = key.replace("_", "-")
+    details: dict[str, Any]
     if option.type is bool:
         flag = f"no-{flag}" if option.default else flag
         help = "; ".join(
             f"{name}: {'do not ' if o.default else ''}{o.help or key}" for name, o in by_sampler.items()
         )
-        parser.add_argument(
-            f"--{flag}", dest=key, action="store_const", const=not option.default, help=_literal(help)
-        )
+        details = {"action": "store_const", "const": not option.default}
     else:
-        choices = option.choices or None
-        parser.add_argument(f"--{flag}", dest=key, type=option.type, choices=choices, help=_literal(help))
+        help = "; ".join(f"{name}: {o.help or key} ({o.default})" for name, o in by_sampler.items())
+        details = {"type": option.type, "choices": option.choices or None, "metavar": _metavar(key, option)}
+    details |= {"dest": f"{SAMPLER_OPTION}{key}", "help": _literal(help)}
+    try:
+        parser.add_argument(f"--{flag}", **details)
+    except argparse.ArgumentError:  # a sampler of the user's own has an option with the name of one of ours
+        parser.add_argument(f"--sampler-{flag}", **details)
+
+
+def _metavar(key: str, option: Option) -> str | None:
+    return None if option.choices else key.upper()
 
 
 def recipe_of(options: argparse.Namespace, run: Run) -> Recipe:
     """How to sample. Raises UsageError where the options do not fit each other or the run."""
-    names = {key for record in SAMPLERS.values() for key in record.options}
-    given = {key: value for key, value in vars(options).items() if key in names and value is not None}
+    given = {
+        name.removeprefix(SAMPLER_OPTION): value
+        for name, value in vars(options).items()
+        if name.startswith(SAMPLER_OPTION) and value is not None
+    }
     try:
         recipe = Recipe(options.sampler, options.steps, options.spacing, given)
         recipe.check(run.schedule)
@@ -189,9 +209,11 @@ def checked_conditioning(label: Any, guidance: float | None, run: Run) -> Condit
 
 
 def whole(text: str, least: int = 1) -> int:
-    """A whole number of at least 1."""
-    if not (text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
+    """A whole number of at least 1, which fits into 64 bits."""
+    # Python converts no more than some thousand digits.
+    if not (text.isdecimal() and text.isascii() and len(text) < 20 and least <= int(text) < 2**63):
+        limit = " and below 2^63" if text.isdecimal() else ""
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}{limit}, got {text!r}")
     return int(text)
 
 
@@ -201,11 +223,27 @@ def natural(text: str) -> int:
 
 
 def positive(text: str) -> float:
-    """A finite number above 0."""
+    """A number above 0 and at most a billion: as minutes, two millennia."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    if not 0 < value <= 1e9:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, at most 1e9, got {text!r}")
     return value
+
+
+def path(text: str) -> Path:
+    """A path; ~ and ~user are the home directories."""
+    home = os.path.expanduser(text)
+    if not text or "\0" in text or home.startswith("~"):
+        raise argparse.ArgumentTypeError(
+            f"expected a path, got {text!r}" + ", no user's home" * (text[:1] == "~")
+        )
+    return Path(home)
+
+
+def source(text: str) -> str:
+    """The name of a data set, or a path, as it is."""
+    path(text)
+    return text

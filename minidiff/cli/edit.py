@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from minidiff import datasets
+from minidiff import datasets, memory
 from minidiff.cli.arguments import (
     Parser,
     Subparsers,
@@ -17,10 +18,11 @@ from minidiff.cli.arguments import (
     add_conditioning,
     conditioning_of,
     natural,
+    path,
     whole,
 )
 from minidiff.cli.output import output_path, write_rows
-from minidiff.diffusion import editing, samplers
+from minidiff.diffusion import editing, generation, samplers
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.runs import Run
 
@@ -50,7 +52,7 @@ def add_commands(commands: Subparsers) -> None:
     either("--hide", choices=REGIONS, default="bottom", help="the region to inpaint (bottom)")
     either(
         "--mask",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="an image or .npy of the images' size: white, 1 or true is kept",
     )
@@ -64,14 +66,14 @@ def _add_shared(parser: Parser, what: str, count: int) -> None:
     add(
         "--from",
         dest="source",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="images: .npz, .npy, PNG, JPEG or a folder (those held out from training)",
     )
     add("--count", type=whole, default=count, help=f"number of {what} ({count})")
     add("--steps", type=whole, help=f"number of steps ({STEPS}, or T if that is fewer)")
     add_conditioning(parser, "the class of the images, counted from 0 (any)")
-    add("--out", type=Path, metavar="FILE", help="FILE.png or .npz (into the run's folder)")
+    add("--out", type=path, metavar="FILE", help="FILE.png or .npz (into the run's folder)")
 
 
 class _Edit(NamedTuple):
@@ -105,6 +107,11 @@ def interpolate(options: argparse.Namespace) -> int:
     for index in options.between:
         if index >= len(images):
             raise UsageError(f"interpolate: expected an index in 0…{len(images) - 1}, got {index}")
+    if np.array_equal(images[first], images[second]):
+        raise UsageError(
+            f"interpolate: images {first} and {second} are the same, so there is nothing between them"
+        )
+    _require_memory(run, options.count)
     ends, weights = (images[first], images[second]), np.linspace(0, 1, options.count)
     if options.noise is None:
         x = editing.interpolate(denoiser, *ends, weights, times)
@@ -125,6 +132,10 @@ def inpaint(options: argparse.Namespace) -> int:
         mask = ~_region(options.hide, height, width)
     else:
         mask = datasets.read_mask(options.mask, (height, width))
+    if mask.all():
+        raise ValueError(
+            "every pixel would be kept and none inpainted; black, 0 or false in a mask is inpainted"
+        )
     rng = np.random.default_rng(options.seed)
     x_T = samplers.initial_noise(rng, images.shape)
     kept = mask[..., None]
@@ -145,6 +156,10 @@ def _region(name: str, height: int, width: int) -> np.ndarray:
     return region
 
 
+def _require_memory(run: Run, count: int) -> None:
+    memory.require(count, generation.BYTES_IN_NETWORK * math.prod(run.shape), "images at once")
+
+
 def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edit:
     run = Run.open(options.run)
     denoiser = run.denoiser(conditioning_of(options, run))
@@ -162,4 +177,5 @@ def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edi
         if held_out is None:
             raise ValueError(f"{run.settings.data} has no held-out images: give some with --from")
         images = held_out
+    _require_memory(run, len(images[:count]))
     return _Edit(run, denoiser, images[:count], out, samplers.spaced(run.schedule, "trailing", steps))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 import numpy as np
 
-from minidiff import files
 from minidiff.cli.arguments import (
     Subparsers,
     UsageError,
@@ -16,10 +14,11 @@ from minidiff.cli.arguments import (
     add_recipe,
     checked_conditioning,
     natural,
+    path,
     recipe_of,
     whole,
 )
-from minidiff.cli.output import progress
+from minidiff.cli.output import check_writable, progress, write_json
 from minidiff.diffusion import generation
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
@@ -31,17 +30,39 @@ from minidiff.runs import Run
 def add_commands(commands: Subparsers) -> None:
     """Add it to the parser."""
     parser = add_command(commands, evaluate, run=True)
-    add_recipe(parser)
     add_conditioning(parser, "measure this class alone, counted from 0 (all, as often as in the data)")
     parser.add_argument("--count", type=whole, default=1000, help="number of samples (1000)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of everything random (0)")
     parser.add_argument(
         "--compare",
-        choices=SAMPLERS,
+        action=_Compare,
         nargs="*",
         metavar="SAMPLER",
         help="distance against 5, 10, 20, 50, 100 and T evaluations of the network, of these samplers (all)",
     )
+    add_recipe(parser)
+
+
+class _Compare(argparse.Action):
+    """Names of samplers; the run, where it stands among them: `evaluate --compare RUN`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        given: list[str] = list(values) if isinstance(values, list) else []
+        others = [name for name in given if name not in SAMPLERS]
+        if len(others) == 1 and namespace.run is None:
+            namespace.run = path(others.pop())
+            next(action for action in parser._actions if action.dest == "run").required = False
+        if others:
+            raise argparse.ArgumentError(
+                self, f"invalid choice: {others[0]!r} (choose from {', '.join(SAMPLERS)})"
+            )
+        namespace.compare = [name for name in given if name in SAMPLERS]
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -63,6 +84,9 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
     """Print the figures, write them to evaluation.json and draw the rate–distortion curve."""
     data = run.data()
     labels = _labels(conditioning, count)
+    file, picture = run.folder / "evaluation.json", run.folder / "rate_distortion.png"
+    reports.reference(data, labels)
+    check_writable(file)
     with progress(f"{recipe.sampler} step", f"{count} samples") as report_progress:
         samples = generation.generate(
             run.denoiser(conditioning), run.shape, count, np.random.default_rng(seed), recipe, report_progress
@@ -72,13 +96,13 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
     report |= bits
     print(f"{count} samples{_of(conditioning)} of {run.folder} after {run.step} steps, beside held-out data:")
     print(reports.table(report))
-    path, picture = run.folder / "evaluation.json", run.folder / "rate_distortion.png"
-    figures = {"step": run.step, "count": count, **vars(recipe), **_facts(conditioning), **report}
-    files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
-    from minidiff.evaluation import plots
+    write_json(file, {"step": run.step, "count": count, **vars(recipe), **_facts(conditioning), **report})
+    print(f"wrote {file}")
+    if len(rate):
+        from minidiff.evaluation import plots
 
-    plots.rate_distortion(rate, rmse, picture)
-    print(f"wrote {path}\nwrote {picture}")
+        plots.rate_distortion(rate, rmse, picture)
+        print(f"wrote {picture}")
     return 0
 
 
@@ -87,6 +111,8 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
     from minidiff.evaluation import plots
 
     labels = _labels(conditioning, count)
+    file, picture = run.folder / "comparison.json", run.folder / "comparison.png"
+    check_writable(file)
     with progress("measurement") as report:
         found = reports.compare(run.denoiser(conditioning), run.data(), names, count, seed, labels, report)
     print(
@@ -94,11 +120,9 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
         "against evaluations of the network:"
     )
     print(reports.comparison_table(found))
-    path, picture = run.folder / "comparison.json", run.folder / "comparison.png"
-    figures = {"step": run.step, "count": count, **found._asdict()}
-    files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
+    write_json(file, {"step": run.step, "count": count, **found._asdict()})
     plots.distances(found.samplers, found.errors, found.floor, found.distance, picture)
-    print(f"wrote {path}\nwrote {picture}")
+    print(f"wrote {file}\nwrote {picture}")
     return 0
 
 

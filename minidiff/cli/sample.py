@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from minidiff.cli.arguments import (
     add_recipe,
     conditioning_of,
     natural,
+    path,
     recipe_of,
     whole,
 )
@@ -25,11 +25,11 @@ from minidiff.runs import Run
 def add_commands(commands: Subparsers) -> None:
     """Add it to the parser."""
     parser = add_command(commands, sample, run=True)
-    add_recipe(parser)
     add_conditioning(parser, "the class to sample, counted from 0 (any)")
     parser.add_argument("--count", type=whole, default=64, help="number of samples (64)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of everything random (0)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")
+    parser.add_argument("--out", type=path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")
+    add_recipe(parser)
 
 
 def sample(options: argparse.Namespace) -> int:

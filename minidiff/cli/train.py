@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import Any
 
 from minidiff.cli.arguments import (
@@ -14,7 +13,9 @@ from minidiff.cli.arguments import (
     add_command,
     add_settings,
     given_settings,
+    path,
     positive,
+    source,
     whole,
 )
 from minidiff.cli.evaluate import evaluate_run
@@ -32,14 +33,14 @@ KINDS = NetworkOptions, ScheduleOptions, TrainingOptions, Settings
 def add_commands(commands: Subparsers) -> None:
     """Add both to the parser."""
     quick = add_command(commands, quickstart)
-    quick.add_argument("--out", type=Path, metavar="RUN", help="the folder to make (runs/quickstart)")
+    quick.add_argument("--out", type=path, metavar="RUN", help="the folder to make (runs/quickstart)")
     parser: Parser = add_command(commands, train)
     add = parser.add_argument
-    add("data", nargs="?", metavar="DATA", help="a name that `minidiff data` lists, or a path")
+    add("data", nargs="?", metavar="DATA", type=source, help="a name that `minidiff data` lists, or a path")
     add("--steps", type=whole, help="number of steps in all, also when resumed")
     add("--minutes", type=positive, help="how long to train, from now; fractions are fine")
-    add("--out", type=Path, metavar="RUN", help="the folder to make (runs/DATA)")
-    add("--resume", type=Path, metavar="RUN", help="resume this run instead")
+    add("--out", type=path, metavar="RUN", help="the folder to make (runs/DATA)")
+    add("--resume", type=path, metavar="RUN", help="resume this run instead")
     add_settings(parser, *KINDS)
 
 
@@ -103,6 +104,6 @@ def _train(run: Run, steps: int | None, minutes: float | None) -> int:
             f"resume with: minidiff train --resume {shlex.quote(str(run.folder))} {more}"
         )
         return 130
-    for path in run.draw():
-        print(f"wrote {path}")
+    for picture in run.draw():
+        print(f"wrote {picture}")
     return 0

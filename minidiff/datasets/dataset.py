@@ -223,6 +223,7 @@ def _units(name: str, raw: np.ndarray, limits: tuple[float, float] | None) -> Un
         std = raw.std(axis=0, dtype=np.float64)
         # A coordinate that does not vary is only centred.
         scale = np.where(varies, std, 1.0)
+        _check_resolution(name, low, high, np.where(varies, std, np.inf))
         return Units(tuple(raw.mean(axis=0, dtype=np.float64).tolist()), tuple(scale.tolist()))
     lowest, highest = float(low.min()), float(high.max())
     bottom, top = _usual_range(lowest, highest) if limits is None else limits
@@ -231,7 +232,20 @@ def _units(name: str, raw: np.ndarray, limits: tuple[float, float] | None) -> Un
         raise ValueError(
             f"{name}: expected limits (low, high) that hold all values, here {lowest:g}…{highest:g}, got {limits}"
         )
+    _check_resolution(name, low.reshape(-1), high.reshape(-1), np.array((top - bottom) / 2))
     return Units((top + bottom) / 2, (top - bottom) / 2)
+
+
+def _check_resolution(name: str, low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> None:
+    """Raises ValueError where float32, in which samples are returned, has fewer than 32 numbers in `scale`."""
+    size = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
+    coarse = 32 * np.spacing(size.astype(np.float32)) > scale
+    if coarse.any():
+        first = int(np.argmax(coarse))
+        raise ValueError(
+            f"{name}: the values around {size[first]:g} vary by {np.broadcast_to(scale, size.shape)[first]:.3g}, which "
+            "float32 cannot resolve there; subtract an offset from them, such as their mean"
+        )
 
 
 def _usual_range(low: float, high: float) -> tuple[float, float]:

@@ -10,10 +10,17 @@ from typing import Any, cast
 
 import numpy as np
 
+from minidiff import memory
 from minidiff.diffusion.denoiser import Denoiser, Prediction
-from minidiff.diffusion.samplers import SAMPLERS, Sampler, State, final, initial_noise, spaced
+from minidiff.diffusion.samplers import SAMPLERS, Sampler, State, final, finite, initial_noise, spaced
 from minidiff.diffusion.samplers.timesteps import check_spacing
 from minidiff.diffusion.schedules import Schedule
+
+# A float32, with what is made of it: float64 on the way to the data's own units, the content of a file, a picture.
+BYTES_A_NUMBER = 40
+BYTES_IN_NETWORK = (
+    2000  # of each number of a sample while the network is evaluated, where all are in one batch
+)
 
 
 @dataclass(frozen=True)
@@ -104,13 +111,18 @@ def generate(
 
     They are drawn in batches, whose size depends on the shape alone, each with a child of `rng`. The denoiser's
     label may be one for all, or (count,) of them. report(done, total) is called after every step.
+
+    Raises MemoryError for more samples than can be held and written, before one is drawn, and NotFinite for samples
+    with NaN or infinity in them.
     """
+    memory.require(count, BYTES_A_NUMBER * math.prod(shape), "samples")
     label = getattr(denoiser, "label", None)
     size = max(128, 4096 // math.prod(shape))
-    streams = rng.spawn(-(-count // size))
-    total = len(streams) * (len(recipe.times(denoiser.schedule)) - 1)
+    batches = -(-count // size)
+    total = batches * (len(recipe.times(denoiser.schedule)) - 1)
     samples, done = np.empty((count, *shape), np.float32), 0
-    for i, stream in enumerate(streams):
+    for i in range(batches):
+        stream = rng.spawn(1)[0]
         index = slice(i * size, (i + 1) * size)
         batch, conditioned = samples[index], denoiser
         if np.ndim(cast(Any, label)):
@@ -119,7 +131,7 @@ def generate(
             done += 1
             report(done, total)
             if state.t == 0:
-                batch[...] = state.x
+                batch[...] = finite(state.x)
     return samples
 
 
@@ -128,9 +140,13 @@ def trajectory(
 ) -> list[State]:
     """The states from noise (first, at t = T, where x̂₀ is set to zero) to `count` samples.
 
-    The first of them, as many as one batch holds, are those that `generate` makes with the same `rng`.
+    The first of them, as many as one batch holds, are those that `generate` makes with the same `rng`. Raises as that.
     """
+    times = recipe.times(denoiser.schedule)
+    bytes_each = (BYTES_A_NUMBER * len(times) + BYTES_IN_NETWORK) * math.prod(shape)
+    memory.require(count, bytes_each, f"trajectories over {len(times)} times")
     rng = rng.spawn(1)[0]
     x_T = initial_noise(rng, (count, *shape))
-    start = recipe.times(denoiser.schedule)[0]
-    return [State(start, x_T, np.zeros_like(x_T)), *recipe.states(denoiser, x_T, rng)]
+    states = [State(times[0], x_T, np.zeros_like(x_T)), *recipe.states(denoiser, x_T, rng)]
+    finite(states[-1].x)
+    return states

@@ -24,6 +24,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidiff import memory
+
+BYTES_A_TIME = 160  # of all arrays of a schedule, and of what is computed on the way to them
+
 
 class Level(NamedTuple):
     """One noise level, or an array of them: the quantities that follow from log ᾱ."""
@@ -251,6 +255,7 @@ def _count(T: int) -> int:
         raise ValueError(f"expected the number of steps T as an integer, got {T!r}") from None
     if steps < 1:
         raise ValueError(f"expected a number of steps T of at least 1, got {steps}")
+    memory.require(steps, BYTES_A_TIME, "times of a schedule")
     return steps
 
 

@@ -13,6 +13,10 @@ import numpy as np
 BLOCK_ENTRIES = 1 << 22
 
 
+class TooFew(ValueError):
+    """Fewer samples than a distance is defined for."""
+
+
 def wasserstein1(a: np.ndarray, b: np.ndarray) -> float:
     """Wasserstein-1 of 1-D samples, (n,) or (n, 1) and (m,) or (m, 1): `∫₀¹ |F⁻¹(u) − G⁻¹(u)| du`."""
     a, b = _rows(a, b)
@@ -90,14 +94,14 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
-    """`gaussian_frechet` of the means and (unbiased) covariances of features (n, D) and (m, D); n, m ≥ 2.
+    """`gaussian_frechet` of the means and (unbiased) covariances of features (n, D) and (m, D); n, m ≥ 2, else TooFew.
 
     With Inception features this is the FID (Heusel et al. 2017). It depends on the features and is biased upwards for
     small n, so it means something only beside the same distance between as many real samples and real data.
     """
     a, b = _rows(features_a, features_b)
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"a covariance needs at least 2 samples; got {len(a)} and {len(b)}")
+        raise TooFew(f"a covariance needs at least 2 samples; got {len(a)} and {len(b)}")
     return gaussian_frechet(
         a.mean(axis=0), np.atleast_2d(np.cov(a.T)), b.mean(axis=0), np.atleast_2d(np.cov(b.T))
     )

@@ -111,7 +111,7 @@ def distances(
     ax.text(1.02, floor, "real data", color=INK, fontsize=9, va="center", transform=ax.get_yaxis_transform())
     # Set by the distances: on a logarithmic axis an error bar that reaches 0 has no end.
     values = [floor, *(value for by_nfe in found.values() for value in by_nfe.values())]
-    positive = [value for value in values if value > 0]
+    positive = [value for value in values if value > 0] or [1.0]
     ax.set_ylim(min(positive) / 1.4, max(positive) * 1.4)
     nfes = sorted({nfe for by_nfe in found.values() for nfe in by_nfe})
     ticks = [nfe for nfe, following in pairwise([*nfes, np.inf]) if following > 1.15 * nfe]

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidiff import memory
 from minidiff.datasets import Dataset
 from minidiff.diffusion import generation, likelihood, noising
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.samplers.timesteps import quadratic
 from minidiff.evaluation import classifier, metrics
 
-Report = dict[str, float | list[float]]
+Report = dict[str, float | list[float] | None]  # None: what cannot be measured
 Distance = Callable[[np.ndarray, np.ndarray], float]
 NFES = (5, 10, 20, 50, 100)  # numbers of function evaluations at which samplers are compared, beside T
 BOOTSTRAP_RESAMPLES = 20  # a standard error from so many is itself accurate to about a sixth
@@ -28,6 +29,7 @@ def labels_like(data: Dataset, count: int, seed: int = 0) -> np.ndarray:
     """
     if data.labels is None:
         raise ValueError(f"expected data with labels, but {data.name} has none")
+    memory.require(count, 3 * data.labels.itemsize, "labels")
     return np.resize(data.labels[np.random.default_rng(seed).permutation(len(data.labels))], count)
 
 
@@ -40,7 +42,7 @@ def evaluate(samples: np.ndarray, data: Dataset, seed: int = 0, labels: np.ndarr
     measured in the data's own units, images in the network's range or in a classifier's features. Raises ValueError
     where nothing is held out.
     """
-    x, held_out, held_out_labels = _reference(data, labels)
+    x, held_out, held_out_labels = reference(data, labels)
     real = x[np.random.default_rng(seed).permutation(len(x))[: len(samples)]]
     if samples.ndim == 2:
         return _point_metrics(samples, real, held_out, data)
@@ -51,10 +53,13 @@ def evaluate(samples: np.ndarray, data: Dataset, seed: int = 0, labels: np.ndarr
     return report | _class_metrics(net, samples, labels, real, held_out, held_out_labels)
 
 
-def _reference(data: Dataset, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Training samples, held-out samples and the labels of the latter: of the classes in `labels`, or of all."""
+def reference(data: Dataset, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Training samples, held-out samples and the labels of the latter: of the classes in `labels`, or of all.
+
+    Raises ValueError where nothing is held out: before any sample is drawn, if it is called then.
+    """
     if data.held_out is None:
-        raise ValueError(f"{data.name} has nothing held out to compare with")
+        raise ValueError(f"{data.name} is too small: nothing of it is held out to compare with")
     if labels is None or data.labels is None or data.held_out_labels is None:
         return data.x, data.held_out, data.held_out_labels
     x, chosen = data.x[np.isin(data.labels, labels)], np.isin(data.held_out_labels, labels)
@@ -75,9 +80,13 @@ def compression(
 
     labels: classes; only held-out samples of these are encoded, each conditioned on its own class. None: all samples,
     unconditionally. It takes at most 256 images, fewer where they are large, or 2000 points. variance: as in
-    `likelihood.bound`. Raises ValueError where nothing is held out.
+    `likelihood.bound`. With a single step, T = 1, there is no bound: the report's figures are None and the curve is
+    empty. Raises ValueError where nothing is held out.
     """
-    _, held_out, held_out_labels = _reference(data, labels)
+    _, held_out, held_out_labels = reference(data, labels)
+    if denoiser.schedule.T < 2:
+        terms = (f"bits_per_dim_{name}" for name in likelihood.Bound._fields)
+        return dict.fromkeys(("bits_per_dim", "bits_per_dim_error", *terms)), np.zeros(0), np.zeros(0)
     rng = np.random.default_rng(seed)
     most = 2000 if held_out.ndim == 2 else min(256, max(32, 65_536 // held_out[0].size))
     chosen = rng.permutation(len(held_out))[:most]
@@ -90,7 +99,7 @@ def compression(
         bound = bound._replace(data=bound.data + np.log(scale).sum())  # the density in the data's own units
     bits = likelihood.Bound(*(likelihood.bits_per_dim(nats, x0) for nats in bound))
     mean, error = likelihood.mean_and_error(bits.total)
-    report: Report = {"bits_per_dim": mean, "bits_per_dim_error": error}
+    report: Report = {"bits_per_dim": mean, "bits_per_dim_error": None if np.isnan(error) else error}
     report |= {f"bits_per_dim_{name}": float(term.mean()) for name, term in bits._asdict().items()}
     rate, distortion = likelihood.rate_distortion(denoiser.schedule, x0, costs)
     rmse: np.ndarray = np.sqrt(distortion) * np.sqrt((scale**2).mean())
@@ -176,9 +185,16 @@ def _with_floors(
     """Each distance of the samples to the held-out data, and its floor, that of real samples."""
     report: Report = {}
     for name, distance in distances.items():
-        report[name] = float(distance(samples, held_out))
-        report[f"{name}_floor"] = float(distance(real, held_out))
+        report[name] = _measured(distance, samples, held_out)
+        report[f"{name}_floor"] = _measured(distance, real, held_out)
     return report
+
+
+def _measured(distance: Distance, a: np.ndarray, b: np.ndarray) -> float | None:
+    try:
+        return float(distance(a, b))
+    except metrics.TooFew:
+        return None
 
 
 class Comparison(NamedTuple):
@@ -206,12 +222,13 @@ def compare(
 
     Each starts from the same `count` draws of noise. The distance is the Fréchet distance of a classifier's features
     where data has labels, else Wasserstein. labels: the classes that `denoiser` is conditioned on, as in `evaluate`.
-    report(done, total) is called after each measurement. Raises ValueError where nothing is held out.
+    report(done, total) is called after each measurement. Raises ValueError where nothing is held out, and
+    metrics.TooFew, both before anything is sampled.
     """
-    x, held_out, _ = _reference(data, labels)
+    x, held_out, _ = reference(data, labels)
     name, features, distance = _main_distance(data, seed)
     held_out, rng = features(held_out), np.random.default_rng(seed)
-    real = features(x[rng.permutation(len(x))[:count]])
+    floor = distance(features(x[rng.permutation(len(x))[:count]]), held_out)
     T = denoiser.schedule.T
     nfes = [*(nfe for nfe in NFES if nfe < T), T]
     distances: dict[str, dict[int, float]] = {sampler: {} for sampler in names}
@@ -227,7 +244,7 @@ def compare(
             ]
             errors[sampler][nfe] = float(np.std(resampled, ddof=1))
             report(i * len(nfes) + j, len(names) * len(nfes))
-    return Comparison(name, distances, errors, distance(real, held_out))
+    return Comparison(name, distances, errors, floor)
 
 
 def _main_distance(data: Dataset, seed: int) -> tuple[str, Callable[[np.ndarray], np.ndarray], Distance]:
@@ -262,8 +279,10 @@ def table(report: Report) -> str:
         real = report.get(f"{name}_floor", report.get(f"{name}_of_held_out"))
         if isinstance(value, list):
             line += " ".join(f"{100 * fraction:.1f}" for fraction in value) + "  %"
-        elif f"{name}_error" in report:
-            line += f"{value:<9.4f}  ± {report[f'{name}_error']:.4f}"
+        elif value is None:
+            line += "not measured"
+        elif (error := report.get(f"{name}_error")) is not None:
+            line += f"{value:<9.4f}  ± {error:.4f}"
         else:
             line += f"{value:<9.4f}" + ("" if real is None else f"  real data {real:.4f}")
         lines.append(line)

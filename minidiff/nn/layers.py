@@ -7,14 +7,19 @@ import math
 import numpy as np
 
 from minidiff import autograd as ag
+from minidiff import memory
 from minidiff.autograd import Tensor
 from minidiff.nn.module import Module
+
+# As drawn in float64, then in float32: itself, its gradient, its average, Adam's two moments, and a copy to be saved.
+BYTES_A_PARAMETER = 24
 
 
 def variance_scaling(
     rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int, scale: float = 1.0
 ) -> Tensor:
     """A parameter drawn uniformly with variance scale / ((fan_in + fan_out) / 2) (Glorot & Bengio 2010)."""
+    memory.require(math.prod(shape), BYTES_A_PARAMETER, "parameters of one layer")
     limit = math.sqrt(3 * scale / ((fan_in + fan_out) / 2))
     return Tensor(rng.uniform(-limit, limit, shape).astype(np.float32), requires_grad=True)
 

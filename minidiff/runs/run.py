@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,6 +26,7 @@ from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
+from minidiff.options import facts
 from minidiff.progress import Progress
 from minidiff.runs import checkpoints, presets
 from minidiff.runs.interrupts import interruptible
@@ -98,7 +98,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"the folder {folder} cannot be made: {error.strerror}") from error
-        text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(facts(settings), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         files.replace(folder / SETTINGS, text.encode())
         run.save()
         return run
@@ -199,7 +199,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint of training as it stands. Raises ValueError for a run opened to be sampled."""
         sections: checkpoints.Sections = {
-            "settings": (asdict(self.settings), {}),
+            "settings": (facts(self.settings), {}),
             "data": ({"units": self.units.to_dict(), "shape": list(self.shape)}, {}),
             **self._trainable().state(),
         }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minidiff.options import Options, setting
+from minidiff.options import Options, from_facts, setting
 from minidiff.training import ScheduleOptions, TrainingOptions
 
 
@@ -26,9 +26,9 @@ class Settings(Options):
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Settings:
-        """The settings whose `dataclasses.asdict` this is. Raises TypeError for names that there are not."""
+        """The settings whose `options.facts` this is. Raises TypeError for names that there are not."""
         nested = {
-            "schedule": ScheduleOptions(**facts["schedule"]),
-            "training": TrainingOptions(**facts["training"]),
+            "schedule": from_facts(ScheduleOptions, facts["schedule"]),
+            "training": from_facts(TrainingOptions, facts["training"]),
         }
         return cls(**{**facts, **nested})

@@ -47,7 +47,7 @@ class ScheduleOptions(Options):
     """Which noise schedule. Raises OptionError for a value outside its range, or that the schedule does not have."""
 
     schedule: str = setting("linear", "the noise schedule", choices=schedules.SCHEDULES)
-    T: int = setting(1000, "number of times", at_least=1)
+    T: int = setting(1000, "number of times", at_least=1, at_most=1_000_000)
     beta_start: float | None = setting(
         None, "first β, of a schedule that has one", type=float, above=0, below=1
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from minidiff import nn
+from minidiff import memory, nn
 from minidiff.autograd import Tensor, mean
 from minidiff.datasets.batches import Batches
 from minidiff.diffusion.denoiser import Denoiser
@@ -78,6 +78,8 @@ class Trainer:
         if options.flip and len(x.shape) != 4:
             raise ValueError(f"flip: expected images (N, H, W, C), which can be mirrored, got x {x.shape}")
         require_memory(net, options)
+        # The batch itself, its noise and x_t; what the network makes of them is more.
+        memory.require(options.batch, 4 * x[:1].nbytes + 64, "samples in a batch")
         self.net, self.schedule, self.x, self.labels, self.rng = net, schedule, x, labels, rng
         self.options = options
         self.draw_times = TIMES[options.times](schedule.T)

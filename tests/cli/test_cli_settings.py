@@ -19,6 +19,7 @@ SETTINGS = [
 NEEDS = {  # other settings, without which a value would be refused
     "beta": {"schedule": "constant"},
     "beta_end": {"prediction": "v"},
+    "T": {"prediction": "v"},
     "zero_terminal_snr": {"prediction": "v"},
     "preset": {"width": 32},  # less than the paper's
     "multipliers": {"width": 8},

@@ -333,3 +333,17 @@ def test_held_out_options_that_do_not_fit_are_refused(options, message):
 def test_limits_that_do_not_hold_all_values_are_refused(limits):
     with pytest.raises(ValueError, match=r"^images: expected limits \(low, high\).*here 0…7, got"):
         from_raw("images", np.arange(8.0).reshape(2, 2, 2), limits=limits)
+
+
+@pytest.mark.parametrize("kind", ["points", "images"])
+@pytest.mark.parametrize("size", [1.0, 1e9, 1e30])
+@pytest.mark.parametrize("spread", [1e-12, 1e-9, 1e-3, 0.3])
+def test_values_that_float32_cannot_tell_apart_are_refused(kind, size, spread):
+    shape = (50, 2) if kind == "points" else (50, 4, 4)
+    raw = size * (1 + spread * np.random.default_rng(0).random(shape))
+    if spread < 1e-8:
+        with pytest.raises(ValueError, match=r"mine: .*float32 cannot resolve there; subtract an offset"):
+            from_raw("mine", raw)
+    else:
+        data = from_raw("mine", raw, held_out_fraction=0)
+        assert np.abs(data.units.to_units(data.x).reshape(raw.shape) - raw).max() < spread * size / 32

@@ -550,7 +550,7 @@ def test_plms_integrates_the_polynomial_through_up_to_four_previous_eps():
     x = np.ones((1, 1))
     for k, state in enumerate(plms(denoiser, x, None, times)):
         (t, s), last = times[k : k + 2], np.arange(max(0, k - 3), k + 1)
-        through = np.polynomial.Polynomial.fit(last, cubic(last), len(last) - 1).integ()
+        through = np.polynomial.Polynomial.fit(last, cubic(last), len(last) - 1, domain=[0, 8]).integ()
         mean = through(k + 1) - through(k)
         if s > 0:
             x0 = (x - np.sqrt(PAPER.one_minus_alpha_bar[t]) * mean) / np.sqrt(PAPER.alpha_bar[t])

@@ -97,6 +97,7 @@ def test_two_groups_of_points_are_drawn_at_their_positions():
 def test_a_single_point_or_equal_points_are_drawn_without_warnings(samples):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module="pyparsing|matplotlib", category=DeprecationWarning)
         assert is_red(plots.points(samples)).any()
 
 
@@ -217,6 +218,7 @@ def test_the_density_over_time_is_drawn_in_any_dimension(dim, with_data):
     units = Units((1.0,) * dim, (2.0,) * dim)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module="pyparsing|matplotlib", category=DeprecationWarning)
         frame = plots.trajectories(
             states((500, dim)), units, np.zeros((9, dim), np.float32) if with_data else None
         )
@@ -226,6 +228,7 @@ def test_the_density_over_time_is_drawn_in_any_dimension(dim, with_data):
 def test_the_trajectory_of_a_single_point_is_drawn_without_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module="pyparsing|matplotlib", category=DeprecationWarning)
         for dim in (1, 2):
             plots.trajectories(states((1, dim), T=2), Units((0.0,) * dim, (1.0,) * dim))
 

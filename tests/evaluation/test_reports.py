@@ -9,7 +9,7 @@ import pytest
 from minidiff import classifier, datasets, schedules
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.oracles import Gaussian, Mixture
-from minidiff.evaluation import reports
+from minidiff.evaluation import metrics, reports
 from minidiff.evaluation.reports import compare, evaluate, table
 
 DIGITS = datasets.load("digits")
@@ -342,3 +342,18 @@ def test_every_metric_of_a_report_is_in_the_table(quick_classifier):
         if not isinstance(value, list):
             assert f"{value:.4f}" in text
     assert reports.table({}) == ""
+
+
+def test_what_cannot_be_measured_is_none_and_stands_in_the_table_as_such():
+    one = DIGITS.x[:1]
+    report = reports._with_floors({"frechet_distance": metrics.frechet_distance}, one, one, DIGITS.x[:9])
+    assert report == {"frechet_distance": None, "frechet_distance_floor": None}
+    assert reports.table(report).split() == ["frechet", "distance", "not", "measured"]
+
+
+def test_samplers_that_cannot_be_compared_are_refused_before_anything_is_sampled(monkeypatch):
+    monkeypatch.setattr(reports.classifier, "fit", functools.partial(reports.classifier.fit, steps=1))
+    monkeypatch.setattr(reports.generation, "generate", pytest.fail)
+    denoiser = Denoiser(lambda x, t: x, schedules.cosine(4))
+    with pytest.raises(metrics.TooFew, match="at least 2"):
+        reports.compare(denoiser, DIGITS, ["ddim"], count=1)

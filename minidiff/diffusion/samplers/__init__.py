@@ -21,7 +21,7 @@ from minidiff.diffusion.samplers.langevin import PREDICTOR_CORRECTOR, predictor_
 from minidiff.diffusion.samplers.plms import PLMS, plms
 from minidiff.diffusion.samplers.randomness import NoiseSource, initial_noise
 from minidiff.diffusion.samplers.registry import Option, Sampler
-from minidiff.diffusion.samplers.state import State, final
+from minidiff.diffusion.samplers.state import NotFinite, State, final, finite
 from minidiff.diffusion.samplers.timesteps import SPACINGS, explicit, spaced
 from minidiff.diffusion.samplers.unipc import UNIPC, unipc
 
@@ -40,6 +40,7 @@ __all__ = [
     "SPACINGS",
     "AffineStep",
     "NoiseSource",
+    "NotFinite",
     "Option",
     "Sampler",
     "State",
@@ -48,6 +49,7 @@ __all__ = [
     "dpmpp_2m",
     "explicit",
     "final",
+    "finite",
     "heun",
     "initial_noise",
     "invert",

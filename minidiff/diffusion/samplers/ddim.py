@@ -17,7 +17,7 @@ directions (`invert`).
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 
@@ -35,10 +35,10 @@ def steps(
 ) -> list[AffineStep]:
     """The coefficients of each step of `ddim`, in float64.
 
-    Raises ValueError for invalid times, for an η that is negative or so large that σ² > 1−ᾱ_s at some step, and
-    for σ̂ with an η other than 1.
+    Raises ValueError for invalid times, for an η that is negative, infinite or so large that σ² > 1−ᾱ_s at some step,
+    and for σ̂ with an η other than 1.
     """
-    if not eta >= 0:
+    if not 0 <= eta < inf:
         raise ValueError(f"expected eta of 0 (deterministic) or more (1: as DDPM), got {eta}")
     if sigma_hat and eta != 1:
         raise ValueError(f"sigma_hat requires eta = 1, got eta = {eta}")
@@ -54,7 +54,7 @@ def _step(schedule: Schedule, t: float, s: float, eta: float, sigma_hat: bool) -
     # σ² = η² · renewed · (1−ᾱ_s), and 1−ᾱ_s−σ² = kept · (1−ᾱ_s). At η = 1 both fractions are computed without a
     # subtraction: near ᾱ_t = 0 it would cancel half of the root's digits.
     renewed, kept = beta / noise_t, alpha * noise_s / noise_t
-    kept += (1 - eta**2) * renewed
+    kept += (1 - eta * eta) * renewed
     if s > 0 and kept < 0:
         limit = sqrt(noise_t / beta)
         raise ValueError(f"eta = {eta} is too large for the step {t} → {s}: expected at most {limit:.4g}")

@@ -24,16 +24,20 @@ from minidiff.diffusion.samplers.registry import Sampler
 from minidiff.diffusion.samplers.state import State
 from minidiff.diffusion.schedules import Schedule
 
+MAX_CORRECTIONS = 1000  # at each time: more would be another method
+
 
 def steps(
     schedule: Schedule, timesteps: Sequence[int] | None = None, corrections: int = 1, snr: float = 0.16
 ) -> list[list[AffineStep]]:
     """For each time the predictor's step to it and the corrector's at it (none at 0), in float64.
 
-    Raises ValueError for invalid times, fewer than 0 corrections or an snr that is not positive.
+    Raises ValueError for invalid times, corrections outside 0…1000 or an snr that is not positive.
     """
-    if not (corrections >= 0 and 0 < snr < inf):
-        raise ValueError(f"expected corrections ≥ 0 and snr > 0, got {corrections} and {snr}")
+    if not (0 <= corrections <= MAX_CORRECTIONS and 0 < snr < inf):
+        raise ValueError(
+            f"expected corrections ≥ 0, at most {MAX_CORRECTIONS}, and snr > 0, got {corrections} and {snr}"
+        )
     return [
         [predict] + [_langevin(schedule, predict.s, snr)] * (corrections if predict.s > 0 else 0)
         for predict in ddpm_steps(schedule, timesteps, "large")
@@ -42,7 +46,7 @@ def steps(
 
 def _langevin(schedule: Schedule, s: float, r: float) -> AffineStep:
     sigma = sqrt(schedule.at(s).one_minus_alpha_bar)
-    return AffineStep(s, s, x=1.0, x0=0.0, eps=-2 * r**2 * sigma, sigma=2 * r * sigma)
+    return AffineStep(s, s, x=1.0, x0=0.0, eps=-2 * r * r * sigma, sigma=2 * r * sigma)
 
 
 def predictor_corrector(
@@ -58,7 +62,7 @@ def predictor_corrector(
     corrections: Langevin steps at each time. snr: r, the signal-to-noise ratio of each.
 
     Yields a State at each time, whose arrays the caller may keep or change; x̂_0 is the predictor's. Spawns one child
-    of `rng`. Raises ValueError (at the first step) for invalid times, fewer than 0 corrections or an snr that is not
+    of `rng`. Raises ValueError (at the first step) for invalid times, corrections outside 0…1000 or an snr that is not
     positive.
     """
     plan = steps(denoiser.schedule, timesteps, corrections, snr)

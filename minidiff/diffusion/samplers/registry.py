@@ -69,5 +69,7 @@ def _option(parameter: inspect.Parameter, hint: object, text: str) -> Option:
     if parameter.default is parameter.empty:
         raise TypeError(f"every option of a sampler has a name and a default; {parameter} has none")
     choices = get_args(hint) if get_origin(hint) is Literal else ()
+    if parameter.default is None:  # `order: int | None = None` takes an int; without a hint, text
+        hint = next((kind for kind in get_args(hint) if kind is not type(None)), str)
     kind = hint if isinstance(hint, type) else type(parameter.default)  # of `eta: float = 0` float
     return Option(parameter.default, kind, choices, text)
