@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from . import memory, pool
+from . import memory
 from .jit import device, kernel
-from .launch import launch
+from .launch import launch_ranges, workers_for
 
 BLOCK = 64  # lines in a partial sum; the order of the sums depends on their number alone
 LONG = 128  # numbers; in a loop over fewer the overhead dominates
@@ -37,18 +37,17 @@ def _sum_block(g, first, out):
 
 
 @device
-def _sum_worker(worker, workers, g, partial_sums):
-    blocks = partial_sums.shape[0]
-    for block in range(blocks * worker // workers, blocks * (worker + 1) // workers):
+def _sum_blocks(worker, begin, end, g, partial_sums):
+    for block in range(begin, end):
         _sum_block(g, block * BLOCK, partial_sums[block])
 
 
 @kernel
-def _sum_rows(g, out, threads):
+def _sum_rows(g, out, workers):
     """g (lines, rows of a line · channels)."""
     blocks = (g.shape[0] + BLOCK - 1) // BLOCK
     partial_sums = np.empty((blocks, g.shape[1]), np.float32)
-    launch(_sum_worker, threads, threads, g, partial_sums)
+    launch_ranges(_sum_blocks, blocks, workers, g, partial_sums)
     totals = np.zeros(g.shape[1])
     for block in range(blocks):
         row_sums = partial_sums[block]
@@ -73,8 +72,8 @@ def _scatter_rows(g, index, out):
 def sum_rows(g: np.ndarray) -> np.ndarray:
     out = memory.empty(g.shape[1:])
     rows_in_line = fold(*g.shape)
-    threads = 1 if g.size < SERIAL_BELOW else pool.size()
-    _sum_rows(g.reshape(len(g) // rows_in_line, -1 if g.size else g.shape[1]), out, threads)
+    lines = g.reshape(len(g) // rows_in_line, rows_in_line * g.shape[1])
+    _sum_rows(lines, out, workers_for(g.size, SERIAL_BELOW))
     return out
 
 

@@ -166,10 +166,11 @@ PRIVATE = [
     ),
     (
         "launch",
-        "declare_function(module, fndesc), make_array(typ), get_dummy_value() of the target context",
+        "declare_function(module, fndesc), make_array(typ), make_tuple, get_dummy_value() of the target context",
         lambda: (
             parameters(core.base.BaseContext.declare_function) == ["module", "fndesc"]
             and parameters(core.base.BaseContext.make_array) == ["typ"]
+            and parameters(core.base.BaseContext.make_tuple) == ["builder", "typ", "values"]
             and parameters(core.base.BaseContext.get_dummy_value) == []
         ),
     ),
