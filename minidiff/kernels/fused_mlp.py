@@ -22,14 +22,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import frozen, memory, pool
-from .jit import device, device_in_order, kernel
+from .jit import device, kernel
 from .launch import launch
+from .math32 import fast_sigmoid
 from .microkernel import FLOAT, MR, NR, address_of
 from .packing import add_transposed, multiply, pack
 
 BLOCK = 64  # rows that go through the layers together: a multiple of MR on every machine
 PARTIAL_SUMS = 8  # partial sums of the weights' gradients
-SERIAL_BELOW = 32_768  # numbers that are scattered; fewer take less time than waking the other threads
 
 _EMPTY = np.empty(0, np.float32)
 _NOT_PREPARED = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0), np.float32)
@@ -49,33 +49,6 @@ def _pointer(typingctx, address):
 def _vector(address, size):
     """`size` float32 from an address on, as an array."""
     return carray(_pointer(address), (size,), np.float32)
-
-
-_f = np.float32
-_MINUS_LOG2_E = _f(-1.4426950408889634)
-# 2^r = 1 + C1 r + … + C5 r⁵ on |r| ≤ ½: minimax for the relative error with value 1 at 0, 9e-8
-_C1, _C2, _C3 = _f(0.69314698), _f(0.24022242), _f(0.05550734)
-_C4, _C5 = _f(0.00967151), _f(0.00132647)
-_ROUND = _f(3 << 22)  # adding 1.5 · 2²³ to a small number rounds it to an integer, which is in the low bits
-_MANTISSA = np.int32(23)
-
-
-# Not reassociated: t + _ROUND − _ROUND must not become t.
-@device_in_order
-def _sigmoid(x):
-    """1 / (1 + e⁻ˣ), with an absolute error of at most 3 roundings of 1; that of `math32`, relative, is half as fast.
-
-    e⁻ˣ = 2ⁿ · 2ʳ, where n is added to the exponent of 2ʳ. From n = 128 on the result is infinity, as it should be;
-    n < −126 may be replaced by −126. NaN stays NaN.
-    """
-    t = x * _MINUS_LOG2_E
-    t = _f(128) if t > _f(128) else t
-    t = _f(-126) if t < _f(-126) else t
-    shifted = t + _ROUND
-    r = t - (shifted - _ROUND)
-    p = _f(((((_C5 * r + _C4) * r + _C3) * r + _C2) * r + _C1) * r + _f(1))
-    power = np.int32(p.view(np.int32) + (_f(shifted).view(np.int32) << _MANTISSA)).view(np.float32)
-    return _f(1) / (_f(1) + power)
 
 
 @device
@@ -171,7 +144,7 @@ def _forward_block(first, count, x, weights, biases, tables, index, width, packe
             for c in range(width):
                 total = row[c] + embedding[c]
                 row[c] = total
-                h_row[c] = total * _sigmoid(total)
+                h_row[c] = total * fast_sigmoid(total)
     b_last = _vector(biases[depth], outputs)
     for r in range(count):
         row = _vector(address_of(h) + r * row_bytes, width)
@@ -237,7 +210,7 @@ def _backward_blocks(begin, end, g, x, weights, width, packed, w_last, z, dx, su
                         for c in range(width):
                             dh_row[c] += scalar * w[c]
                 for c in range(width):
-                    s = _sigmoid(row[c])
+                    s = fast_sigmoid(row[c])
                     value = row[c] * s
                     h_row[c] = value
                     dz = dh_row[c] * (s + value * (np.float32(1) - s))
@@ -303,22 +276,6 @@ def _backward(g, x, weights, width, z, dx, partial_sums, threads):
             total[i] += more[i]
 
 
-@device
-def _add_columns(job, jobs, out, g, index):
-    """Row after row: two jobs must not add to the same numbers, so each has columns of its own."""
-    begin, end = g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs
-    for i in range(index.size):
-        target, row = out[index[i], begin:end], g[i, begin:end]
-        for c in range(row.size):
-            target[c] += row[c]
-
-
-@kernel
-def _add_rows(out, g, index):
-    jobs = 1 if g.size < SERIAL_BELOW else (g.shape[1] + NR - 1) // NR
-    launch(_add_columns, jobs, jobs, out, g, index)
-
-
 def _addresses(arrays: list[np.ndarray]) -> np.ndarray:
     """The address of each array."""
     return np.array([addressof(c_char.from_buffer(a)) for a in arrays])
@@ -382,7 +339,3 @@ def perceptron_backward(
     dw, db = sums[: depth + 1], sums[depth + 1 :]
     dw = [d.reshape(w.shape) for d, w in zip(dw[:-1], weights, strict=False)]
     return dx, [*dw, sums[depth].reshape(outputs, width).T], db
-
-
-def add_rows(out: np.ndarray, g: np.ndarray, index: np.ndarray) -> None:
-    _add_rows(out, g, index.astype(np.int64, copy=False))

@@ -20,11 +20,17 @@ make_array, make_tuple and get_dummy_value of the target context; and types.Star
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from . import pool
 
 _word = ir.IntType(64)
+
+
+@register_jitable
+def ceil_div(n, size):
+    """n / size rounded up: how many blocks of a size hold n. For Python and for kernels."""
+    return (n + size - 1) // size
 
 
 def workers_for(work: int, serial_below: int) -> int:
