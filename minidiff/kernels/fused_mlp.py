@@ -104,9 +104,7 @@ def _product(addresses, count, width, packed, start, out, at, stride, scratch):
     for index in range(packed.shape[0]):
         column = index * NR
         lanes = min(NR, width - column)
-        multiply(
-            addresses, count, width, packed[index], start[column:], out, at + column, lanes, stride, scratch
-        )
+        multiply(addresses, count, width, packed[index], start[column:], out, at + column, lanes, stride)
 
 
 @device
@@ -232,7 +230,7 @@ def _backward_blocks(begin, end, g, x, weights, width, packed, w_last, z, dx, su
                     for i in range(0, width, MR):
                         add_transposed(
                             h_rows[0], i * FLOAT, count, dz_packed[index], sums, w_at + i * width + column,
-                            min(MR, width - i), lanes, width, scratch,
+                            min(MR, width - i), lanes, width,
                         )  # fmt: skip
             if layer > 0:
                 for index in range(dz_packed.shape[0]):
