@@ -76,7 +76,7 @@ def _pack_range(worker, begin, end, w, taps, columns, transposed, packed):
 def _product_range(worker, begin, end, patches, packed, start, out):
     """Of the products of BLOCK patches and a micro-panel, some."""
     _, _, zeros, offsets = patches
-    panels, columns = packed.shape[0], out.shape[1]
+    panels, columns, flat_out = packed.shape[0], out.shape[1], out.reshape(-1)
     addresses = np.empty((offsets.shape[0], BLOCK), np.int64)
     for job in range(begin, end):
         first, index = job // panels * BLOCK, job % panels
@@ -84,9 +84,7 @@ def _product_range(worker, begin, end, patches, packed, start, out):
         if job == begin or index == 0:
             find_patches(patches, first, count, addresses)
         at, width = first * columns + column, min(NR, columns - column)
-        multiply(
-            addresses, count, zeros.size, packed[index], start[index], out.reshape(-1), at, width, columns
-        )
+        multiply(addresses, count, zeros.size, packed[index], start[index], flat_out, at, width, columns)
 
 
 @kernel
@@ -106,8 +104,9 @@ def _gather(addresses, run, first, length, gathered, gathered_addresses):
     """gathered[j, p] = entry `first + p` of row j of the im2col matrix; zeros beyond its length."""
     for j in range(gathered_addresses.size):
         gathered_addresses[j] = address_of(gathered) + j * MR * FLOAT
-        for p in range(MR):
-            tap, channel = divmod(first + p, run)
+    for p in range(MR):
+        tap, channel = divmod(first + p, run)
+        for j in range(gathered_addresses.size):
             inside = first + p < length
             gathered[j, p] = load_float(addresses[tap, j] + channel * FLOAT) if inside else np.float32(0)
 
@@ -117,7 +116,7 @@ def _transposed_range(worker, begin, end, patches, g, out):
     """Some of the MR × NR microtiles of the transposed product, counted down one micro-panel after another."""
     _, _, zeros, offsets = patches
     (length, columns), run = out.shape, zeros.size
-    microtiles = ceil_div(length, MR)
+    microtiles, flat_g, flat_out = ceil_div(length, MR), g.reshape(-1), out.reshape(-1)
     addresses = np.empty((offsets.shape[0], DEPTH), np.int64)
     packed = np.empty((ceil_div(columns, NR), DEPTH, NR), np.float32)
     gathered, gathered_addresses = np.empty((DEPTH, MR), np.float32), np.empty(DEPTH, np.int64)
@@ -127,7 +126,7 @@ def _transposed_range(worker, begin, end, patches, g, out):
         for index in range(begin // microtiles, (end - 1) // microtiles + 1):
             column = index * NR
             at, width = first * columns + column, min(NR, columns - column)
-            pack(g.reshape(-1), at, columns, 1, count, width, packed[index])
+            pack(flat_g, at, columns, 1, count, width, packed[index])
         for microtile in range(begin, end):
             index, row = microtile // microtiles, microtile % microtiles * MR
             tap, channel = divmod(row, run)
@@ -140,7 +139,7 @@ def _transposed_range(worker, begin, end, patches, g, out):
             column = index * NR
             height, width = min(MR, length - row), min(NR, columns - column)
             at = row * columns + column
-            add_transposed(rows, offset, count, packed[index], out.reshape(-1), at, height, width, columns)
+            add_transposed(rows, offset, count, packed[index], flat_out, at, height, width, columns)
 
 
 @kernel

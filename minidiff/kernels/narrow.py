@@ -52,10 +52,11 @@ def _weights(job, patches, g, dw):
     for n in range(0, count, BLOCK):
         sums[:] = 0
         for m in range(n, min(n + BLOCK, count)):
-            offset = offsets[tap, m % pixels]
+            image, pixel = divmod(m, pixels)
+            offset, dy = offsets[tap, pixel], g[m, o]
             if offset != OUTSIDE:
-                at, dy = (m // pixels * image_bytes + offset) // FLOAT, g[m, o]
-                channels = x[at : at + run]
+                first = (image * image_bytes + offset) // FLOAT
+                channels = x[first : first + run]
                 for i in range(run):
                     sums[i] += channels[i] * dy
         for i in range(run):

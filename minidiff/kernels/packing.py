@@ -73,13 +73,12 @@ def add_transposed(addresses, offset, count, micro_panel, out, at, rows, width, 
 
     A[j] begins `offset` bytes after addresses[j]; MR numbers are read there whatever `rows` is.
     """
-    whole = rows == MR and width == NR
-    scratch = np.zeros((0 if whole else MR, NR), np.float32)
-    out_at, step = address_of(out) + at * FLOAT, stride * FLOAT
-    if not whole:
-        out_at, step = address_of(scratch), NR * FLOAT
-    transposed_microkernel(address_of(addresses), offset, count, address_of(micro_panel), out_at, step)
-    if not whole:
+    a, b, out_at = address_of(addresses), address_of(micro_panel), address_of(out) + at * FLOAT
+    if rows == MR and width == NR:
+        transposed_microkernel(a, offset, count, b, out_at, stride * FLOAT)
+    else:
+        scratch = np.zeros((MR, NR), np.float32)
+        transposed_microkernel(a, offset, count, b, address_of(scratch), NR * FLOAT)
         for p in range(rows):
             for lane in range(width):
                 out[at + p * stride + lane] += scratch[p, lane]
