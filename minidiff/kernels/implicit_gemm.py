@@ -26,7 +26,7 @@ from .frozen import cache, cached
 from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
 from .microkernel import FLOAT, MR, NR, address_of, load_float
-from .packing import add_transposed, multiply, pack
+from .packing import ADJACENT, add_transposed, multiply, pack
 
 OUTSIDE = -1
 BLOCK = 64  # patches that a job of `product` takes at a time: a multiple of MR on every machine
@@ -64,7 +64,7 @@ def find_patches(patches, first, count, addresses):
 def _pack_range(worker, begin, end, w, taps, columns, transposed, packed):
     """packed[·, tap · run + i, lane] = w[tap, i, column], or w[tap, column, i] if transposed, of some micro-panels."""
     run = packed.shape[1] // taps
-    row_step, lane_step = (1, run) if transposed else (columns, 1)
+    row_step, lane_step = (ADJACENT, run) if transposed else (columns, ADJACENT)
     for index in range(begin, end):
         column = index * NR
         for tap in range(taps):
@@ -126,7 +126,7 @@ def _transposed_range(worker, begin, end, patches, g, out):
         for index in range(begin // microtiles, (end - 1) // microtiles + 1):
             column = index * NR
             at, width = first * columns + column, min(NR, columns - column)
-            pack(flat_g, at, columns, 1, count, width, packed[index])
+            pack(flat_g, at, columns, ADJACENT, count, width, packed[index])
         for microtile in range(begin, end):
             index, row = microtile // microtiles, microtile % microtiles * MR
             tap, channel = divmod(row, run)

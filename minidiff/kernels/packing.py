@@ -18,13 +18,14 @@ import numpy as np
 from .jit import device
 from .microkernel import FLOAT, MR, NR, address_of, copy_row, microkernel, transposed_microkernel
 
+ADJACENT = np.int64(1)  # a step of `pack`
 KC = 288  # rows of a micro-panel that are used on all rows of A before the next: they stay in the L1 cache
 
 
 @device
 def pack(source, at, row_step, lane_step, rows, width, out):
     """out[i, lane] = source[at + i · row_step + lane · lane_step], lane < width; the other lanes are undefined."""
-    if lane_step == 1:
+    if lane_step == ADJACENT:
         for i in range(rows):
             begin = at + i * row_step
             if begin + NR <= source.size:
