@@ -28,7 +28,7 @@ from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
 from .math32 import exp
 from .microkernel import FLOAT, MR, NR, address_of, microkernel, transposed_microkernel
-from .packing import ADJACENT, pack
+from .packing import pack
 
 HALF = NR // 2  # lanes that the softmax processes at a time
 SERIAL_BELOW = 250_000  # multiplications; fewer take less time than waking the other threads
@@ -158,7 +158,7 @@ def _attend(worker, begin, end, shape, arrays, scratch):
             _row_addresses(v, k_at, channels, keys, size, v_copy, v_rows)
             loaded = head
         q_at = (image * queries + first) * channels + channel
-        pack(q, q_at, ADJACENT, channels, size, count, q_block)
+        pack(q, q_at, channels, True, size, count, q_block)
         weights[:] = 0
         _add_product(k_rows, size, q_block, weights)
         _softmax(weights, keys, count, scale)
@@ -195,13 +195,14 @@ def _differentiate(worker, begin, end, shape, arrays, scratch):
         k_at = image * keys * channels + channel
         _row_addresses(k, k_at, channels, keys, size, k_copy, k_rows)
         _row_addresses(v, k_at, channels, keys, size, v_copy, v_rows)
-        dk_sums[:] = 0
-        dv_sums[:] = 0
+        for index in range(blocks):
+            dk_sums[index, :tall] = 0
+            dv_sums[index, :tall] = 0
         for first in range(0, queries, NR):
             count = min(NR, queries - first)
             q_at = (image * queries + first) * channels + channel
-            pack(kept, head * keys * queries + first, queries, ADJACENT, keys, count, weights)
-            pack(g, q_at, ADJACENT, channels, size, count, g_block)
+            pack(kept, head * keys * queries + first, queries, False, keys, count, weights)
+            pack(g, q_at, channels, True, size, count, g_block)
             dweights[:] = 0
             _add_product(v_rows, size, g_block, dweights)
             _softmax_backward(weights, dweights, keys, count, scale)
@@ -210,9 +211,9 @@ def _differentiate(worker, begin, end, shape, arrays, scratch):
             _store_transposed(dq_block, size, dq, q_at, channels, count)
             for index in range(blocks):
                 at, width = q_at + index * NR, min(NR, size - index * NR)
-                pack(q, at, channels, ADJACENT, count, width, block)
+                pack(q, at, channels, False, count, width, block)
                 _add_product(dweight_rows, count, block, dk_sums[index])
-                pack(g, at, channels, ADJACENT, count, width, block)
+                pack(g, at, channels, False, count, width, block)
                 _add_product(weight_rows, count, block, dv_sums[index])
         for index in range(blocks):
             at, width = k_at + index * NR, min(NR, size - index * NR)

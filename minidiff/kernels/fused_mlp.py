@@ -52,30 +52,15 @@ def _vector(address, size):
 
 
 @device
-def _pack_transposed(w, width, column, lanes, out):
-    """A micro-panel of the transpose: out[i, lane] = w[column + lane, i], read along the rows of w."""
-    for lane in range(NR):
-        if lane < lanes:
-            row = _vector(w + (column + lane) * width * FLOAT, width)
-            for i in range(width):
-                out[i, lane] = row[i]
-        else:
-            for i in range(width):
-                out[i, lane] = 0
-
-
-@device
 def _prepare(weights, width, outputs, transposed, packed, w_last):
     """Pack the inner weights, or their transposes, into micro-panels; transpose the last weights."""
     for layer in range(packed.shape[0]):
         for index in range(packed.shape[1]):
             column = index * NR
             lanes = min(NR, width - column)
-            if transposed:
-                _pack_transposed(weights[layer + 1], width, column, lanes, packed[layer, index])
-            else:
-                w = _vector(weights[layer + 1], width * width)
-                pack(w, column, width, np.int64(1), width, lanes, packed[layer, index])
+            w = _vector(weights[layer + 1], width * width)
+            at = column * width if transposed else column
+            pack(w, at, width, transposed, width, lanes, packed[layer, index])
     w = _vector(weights[-1], width * outputs)
     for o in range(outputs):
         for c in range(width):
@@ -236,7 +221,7 @@ def _backward_blocks(begin, end, g, x, weights, width, packed, w_last, z, dx, su
                 for index in range(dz_packed.shape[0]):
                     column = index * NR
                     lanes = min(NR, width - column)
-                    pack(z, at + column, stride, np.int64(1), count, lanes, dz_packed[index])
+                    pack(z, at + column, stride, False, count, lanes, dz_packed[index])
                 _row_addresses(dz_at, count, stride, dz_rows)
                 _product(dz_rows, count, width, packed[layer - 1], zeros, dh, np.int64(0), width, scratch)
             else:

@@ -26,7 +26,7 @@ from .frozen import cache, cached
 from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
 from .microkernel import FLOAT, MR, NR, address_of, load_float
-from .packing import ADJACENT, add_transposed, multiply, pack
+from .packing import add_transposed, multiply, pack
 
 OUTSIDE = -1
 BLOCK = 64  # patches that a job of `product` takes at a time: a multiple of MR on every machine
@@ -64,12 +64,15 @@ def find_patches(patches, first, count, addresses):
 def _pack_range(worker, begin, end, w, taps, columns, transposed, packed):
     """packed[·, tap · run + i, lane] = w[tap, i, column], or w[tap, column, i] if transposed, of some micro-panels."""
     run = packed.shape[1] // taps
-    row_step, lane_step = (ADJACENT, run) if transposed else (columns, ADJACENT)
+    stride = run if transposed else columns
     for index in range(begin, end):
         column = index * NR
         for tap in range(taps):
-            at, rows = tap * run * columns + column * lane_step, packed[index, tap * run : (tap + 1) * run]
-            pack(w, at, row_step, lane_step, run, min(NR, columns - column), rows)
+            at, rows = (
+                tap * run * columns + column * (run if transposed else 1),
+                packed[index, tap * run : (tap + 1) * run],
+            )
+            pack(w, at, stride, transposed, run, min(NR, columns - column), rows)
 
 
 @device
@@ -126,7 +129,7 @@ def _transposed_range(worker, begin, end, patches, g, out):
         for index in range(begin // microtiles, (end - 1) // microtiles + 1):
             column = index * NR
             at, width = first * columns + column, min(NR, columns - column)
-            pack(flat_g, at, columns, ADJACENT, count, width, packed[index])
+            pack(flat_g, at, columns, False, count, width, packed[index])
         for microtile in range(begin, end):
             index, row = microtile // microtiles, microtile % microtiles * MR
             tap, channel = divmod(row, run)

@@ -18,26 +18,28 @@ import numpy as np
 from .jit import device
 from .microkernel import FLOAT, MR, NR, address_of, copy_row, microkernel, transposed_microkernel
 
-ADJACENT = np.int64(1)  # a step of `pack`
 KC = 288  # rows of a micro-panel that are used on all rows of A before the next: they stay in the L1 cache
 
 
 @device
-def pack(source, at, row_step, lane_step, rows, width, out):
-    """out[i, lane] = source[at + i · row_step + lane · lane_step], lane < width; the other lanes are undefined."""
-    if lane_step == ADJACENT:
+def pack(source, at, stride, transposed, rows, width, out):
+    """out[i, lane] = source[at + i · stride + lane], lane < width; the other lanes are undefined.
+
+    If transposed, source[at + lane · stride + i].
+    """
+    if transposed:
+        for lane in range(width):
+            row = source[at + lane * stride : at + lane * stride + rows]
+            for i in range(rows):
+                out[i, lane] = row[i]
+    else:
         for i in range(rows):
-            begin = at + i * row_step
+            begin = at + i * stride
             if begin + NR <= source.size:
                 copy_row(address_of(source) + begin * FLOAT, address_of(out) + i * NR * FLOAT)
             else:
                 for lane in range(width):
                     out[i, lane] = source[begin + lane]
-    else:
-        for lane in range(width):
-            begin = at + lane * lane_step
-            for i in range(rows):
-                out[i, lane] = source[begin + i * row_step]
 
 
 @device

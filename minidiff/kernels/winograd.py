@@ -114,10 +114,10 @@ def _prepare(index, w, inputs, outputs, rotated, packed, u):
     size, column = inputs * outputs, index * NR
     for tap in range(TAPS):
         rows = packed[tap * inputs * NR : (tap + 1) * inputs * NR].reshape(inputs, NR)
-        at, row_step, lane_step = tap * size + column, outputs, np.int64(1)
+        at, stride = tap * size + column, outputs
         if rotated:
-            at, row_step, lane_step = (TAPS - 1 - tap) * size + column * inputs, np.int64(1), inputs
-        pack(w, at, row_step, lane_step, inputs, np.int64(NR), rows)
+            at, stride = (TAPS - 1 - tap) * size + column * inputs, inputs
+        pack(w, at, stride, rotated, inputs, NR, rows)
     step = inputs * NR + LINE
     _fill_addresses(address_of(packed), inputs * NR, sources)
     _fill_addresses(address_of(u) + index * POINTS * step * FLOAT, step, targets)
