@@ -55,19 +55,27 @@ def _vector(address, size):
 
 
 @device
-def _prepared(weights, width, outputs, transposed):
-    """The inner weights or their transposes in micro-panels, (depth − 1, …, width, NR); the last (outputs, width)."""
-    packed = np.empty((weights.size - 2, ceil_div(width, NR), width, NR), np.float32)
+def _prepare(weights, transposed, packed, w_last):
+    """Fill the arrays with the inner weights, or their transposes, in micro-panels, and with the last, transposed."""
+    outputs, width = w_last.shape
     for layer in range(packed.shape[0]):
         w = _vector(weights[layer + 1], width * width)
         for index in range(packed.shape[1]):
             column = index * NR
             at, lanes = column * width if transposed else column, min(NR, width - column)
             pack(w, at, width, transposed, width, lanes, packed[layer, index])
-    w, w_last = _vector(weights[-1], width * outputs), np.empty((outputs, width), np.float32)
+    w = _vector(weights[-1], width * outputs)
     for o in range(outputs):
         for c in range(width):
             w_last[o, c] = w[c * outputs + o]
+
+
+@device
+def _prepared(weights, width, outputs, transposed):
+    """The arrays of `_prepare`: (depth − 1, micro-panels, width, NR) and (outputs, width)."""
+    packed = np.empty((weights.size - 2, ceil_div(width, NR), width, NR), np.float32)
+    w_last = np.empty((outputs, width), np.float32)
+    _prepare(weights, transposed, packed, w_last)
     return packed, w_last
 
 
@@ -91,7 +99,7 @@ def _product(addresses, count, packed, start, out, at, stride):
 @device
 def _forward_block(first, count, x, network, index, prepared, y, z, scratch):
     """Rows first … first + count − 1 through all layers; z is written where it is kept, else to scratch memory."""
-    (weights, biases, tables), (packed, w_last), (h, h_rows, start, not_kept) = network, prepared, scratch
+    (weights, biases, tables), (packed, w_last), (h, not_kept, h_rows, start) = network, prepared, scratch
     (_, depth, width), keep = z.shape, z.shape[0] > 0
     all_z = z if keep else not_kept
     for layer in range(depth):
@@ -103,7 +111,7 @@ def _forward_block(first, count, x, network, index, prepared, y, z, scratch):
             at, stride = (z0 * all_z.shape[1] + level) * width, all_z.shape[1] * width
             _product(h_rows, count, packed[layer - 1], start, all_z.reshape(-1), at, stride)
         for r in range(count):
-            row, h_row = all_z[z0 + r, level], h[r]
+            row, h_row = all_z[z0 + r, level], h[r, 0]
             if layer == 0:
                 for i in range(x.shape[1]):
                     scalar, w = x[first + r, i], _vector(weights[0] + i * width * FLOAT, width)
@@ -121,7 +129,7 @@ def _forward_block(first, count, x, network, index, prepared, y, z, scratch):
                 h_row[c] = total * fast_sigmoid(total)
     b_last = _vector(biases[depth], y.shape[1])
     for r in range(count):
-        row = h[r]
+        row = h[r, 0]
         for o in range(y.shape[1]):
             total, w = np.float32(0), w_last[o]
             for c in range(width):
@@ -136,14 +144,13 @@ def _embedding(table, row, layer, depth, width):
 
 
 @device
-def _forward_range(worker, begin, end, x, network, index, prepared, y, z):
+def _forward_range(worker, begin, end, x, network, index, prepared, y, z, all_scratch):
     """Some of the blocks. Weights that are not frozen are packed here: fetching them from another core is slower."""
     width = z.shape[2]
     if not prepared[1].size:
         prepared = _prepared(network[0], width, y.shape[1], False)
-    h, h_rows = np.empty((BLOCK, width), np.float32), np.empty((1, BLOCK), np.int64)
-    start = np.zeros(ceil_div(width, NR) * NR, np.float32)
-    scratch = h, h_rows, start, np.empty((0 if z.shape[0] else BLOCK, 1, width), np.float32)
+    h, not_kept, h_rows = all_scratch[0, worker], all_scratch[1, worker], np.empty((1, BLOCK), np.int64)
+    scratch = h, not_kept, h_rows, np.zeros(ceil_div(width, NR) * NR, np.float32)
     for block in range(begin, end):
         first = block * BLOCK
         count = min(BLOCK, x.shape[0] - first)
@@ -154,7 +161,8 @@ def _forward_range(worker, begin, end, x, network, index, prepared, y, z):
 @kernel
 def _forward(x, network, index, prepared, y, z, workers):
     """network: the addresses of weights, biases and tables; z (B, depth, width), or (0, depth, width): not kept."""
-    launch_ranges(_forward_range, ceil_div(x.shape[0], BLOCK), workers, x, network, index, prepared, y, z)
+    blocks, scratch = ceil_div(x.shape[0], BLOCK), np.empty((2, workers, BLOCK, 1, z.shape[2]), np.float32)
+    launch_ranges(_forward_range, blocks, workers, x, network, index, prepared, y, z, scratch)
 
 
 @device
@@ -275,8 +283,10 @@ def _backward_range(worker, begin, end, g, x, weights, z, dx, partial_sums):
     scratch = h, dh, dz_packed, h_rows, dz_rows, np.zeros(dz_packed.shape[0] * NR, np.float32)
     blocks, count = ceil_div(x.shape[0], BLOCK), partial_sums.shape[0]
     for index in range(begin, end):
-        partial_sums[index] = 0
-        gradients = _views(partial_sums[index], inputs, depth, width, outputs)
+        sums = partial_sums[index]
+        for i in range(sums.size):
+            sums[i] = 0
+        gradients = _views(sums, inputs, depth, width, outputs)
         for block in range(blocks * index // count, blocks * (index + 1) // count):
             first = block * BLOCK
             rows = min(BLOCK, x.shape[0] - first)
