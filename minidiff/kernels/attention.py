@@ -28,7 +28,7 @@ from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
 from .math32 import exp
 from .microkernel import FLOAT, MR, NR, address_of, microkernel, transposed_microkernel
-from .packing import pack
+from .packing import fill_addresses, pack
 
 HALF = NR // 2  # lanes that the softmax processes at a time
 SERIAL_BELOW = 250_000  # multiplications; fewer take less time than waking the other threads
@@ -48,13 +48,6 @@ def _row_addresses(source, at, stride, rows, columns, copied, table):
             table[r] = address_of(copied) + row % MR * copied.shape[1] * FLOAT
             for c in range(columns):
                 copied[row % MR, c] = source[begin + c]
-
-
-@device
-def _addresses_of_rows(array, table):
-    """The addresses of the rows of a (rows, NR) array."""
-    for r in range(table.size):
-        table[r] = address_of(array) + r * NR * FLOAT
 
 
 @device
@@ -187,8 +180,8 @@ def _differentiate(worker, begin, end, shape, arrays, scratch):
     dk_sums, dv_sums = scratch[worker, 5 : 5 + blocks], scratch[worker, 5 + blocks : 5 + 2 * blocks]
     (k_rows, v_rows), (k_copy, v_copy) = np.empty((2, tall), np.int64), np.empty((2, MR, wide), np.float32)
     weight_rows, dweight_rows = np.empty((2, tall), np.int64)
-    _addresses_of_rows(weights, weight_rows)
-    _addresses_of_rows(dweights, dweight_rows)
+    fill_addresses(address_of(weights), NR, weight_rows)
+    fill_addresses(address_of(dweights), NR, dweight_rows)
     scale = np.float32(1 / math.sqrt(size))
     for head in range(begin, end):
         image, channel = head // heads, head % heads * size

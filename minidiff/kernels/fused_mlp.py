@@ -18,12 +18,11 @@ at most PARTIAL_SUMS partial sums, which are then added in order; the division d
 """
 
 from ctypes import addressof, c_char
-from itertools import accumulate
 
 import numpy as np
 from numba import carray, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from . import frozen, memory, pool
 from .jit import device, kernel
@@ -256,7 +255,7 @@ def _backward_block(first, count, g, x, w_first, prepared, z, dx, gradients, scr
     _first_layer(first, count, x, w_first, z, dx, dw_first)
 
 
-@device
+@register_jitable
 def _views(sums, inputs, depth, width, outputs):
     """The gradients in one vector of sums: of the first, inner and last (transposed) weights, and of the biases."""
     inner = inputs * width
@@ -352,11 +351,8 @@ def perceptron_backward(
     g: np.ndarray, x: np.ndarray, weights: list[np.ndarray], z: np.ndarray
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     inputs, (width, outputs), depth = x.shape[1], weights[-1].shape, len(weights) - 1
-    sizes = [inputs * width] + [width * width] * (depth - 1) + [outputs * width] + [width] * depth + [outputs]
-    dx = memory.empty(x.shape)
-    partial_sums = memory.empty((min(PARTIAL_SUMS, max(1, ceil_div(len(x), BLOCK))), sum(sizes)))
+    dx, size = memory.empty(x.shape), sum(w.size for w in weights) + depth * width + outputs
+    partial_sums = memory.empty((min(PARTIAL_SUMS, max(1, ceil_div(len(x), BLOCK))), size))
     _backward(g, x, _addresses(weights), z, dx, partial_sums, pool.size())
-    sums = [partial_sums[0, end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
-    dw, db = sums[: depth + 1], sums[depth + 1 :]
-    dw = [d.reshape(w.shape) for d, w in zip(dw[:-1], weights, strict=False)]
-    return dx, [*dw, sums[depth].reshape(outputs, width).T], db
+    first, inner, last, db, db_last = _views(partial_sums[0], inputs, depth, width, outputs)
+    return dx, [first, *inner, last.T], [*db, db_last]

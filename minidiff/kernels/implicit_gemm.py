@@ -26,7 +26,7 @@ from .frozen import cache, cached
 from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
 from .microkernel import FLOAT, MR, NR, address_of, load_float
-from .packing import add_transposed, multiply, pack
+from .packing import add_transposed, fill_addresses, multiply, pack
 
 OUTSIDE = -1
 BLOCK = 64  # patches that a job of `product` takes at a time: a multiple of MR on every machine
@@ -79,10 +79,10 @@ def _pack_range(worker, begin, end, w, taps, columns, transposed, packed):
 def _product_range(worker, begin, end, patches, packed, start, out):
     """Of the products of BLOCK patches and a micro-panel, some."""
     _, _, zeros, offsets = patches
-    panels, columns, flat_out = packed.shape[0], out.shape[1], out.reshape(-1)
+    micro_panels, columns, flat_out = packed.shape[0], out.shape[1], out.reshape(-1)
     addresses = np.empty((offsets.shape[0], BLOCK), np.int64)
     for job in range(begin, end):
-        first, index = job // panels * BLOCK, job % panels
+        first, index = job // micro_panels * BLOCK, job % micro_panels
         count, column = min(BLOCK, out.shape[0] - first), index * NR
         if job == begin or index == 0:
             find_patches(patches, first, count, addresses)
@@ -92,21 +92,20 @@ def _product_range(worker, begin, end, patches, packed, start, out):
 
 @kernel
 def _product(patches, w, transposed, packed, ready, bias, out, workers):
-    panels, taps = packed.shape[0], patches[3].shape[0]
-    start = np.zeros((panels, NR), np.float32)
+    micro_panels, taps = packed.shape[0], patches[3].shape[0]
+    start = np.zeros((micro_panels, NR), np.float32)
     for column in range(bias.size):
         start[column // NR, column % NR] = bias[column]
-    to_pack = 0 if ready else panels
+    to_pack = 0 if ready else micro_panels
     launch_ranges(_pack_range, to_pack, workers, w, taps, out.shape[1], transposed, packed)
-    jobs = ceil_div(out.shape[0], BLOCK) * panels
+    jobs = ceil_div(out.shape[0], BLOCK) * micro_panels
     launch_ranges(_product_range, jobs, workers, patches, packed, start, out)
 
 
 @device
 def _gather(addresses, run, first, length, gathered, gathered_addresses):
     """gathered[j, p] = entry `first + p` of row j of the im2col matrix; zeros beyond its length."""
-    for j in range(gathered_addresses.size):
-        gathered_addresses[j] = address_of(gathered) + j * MR * FLOAT
+    fill_addresses(address_of(gathered), MR, gathered_addresses)
     for p in range(MR):
         tap, channel = divmod(first + p, run)
         for j in range(gathered_addresses.size):

@@ -68,7 +68,7 @@ def _squares(block, vector, partial_sums):
 
 
 @kernel
-def _squared_norm(vector):
+def squared_norm(vector):
     partial_sums = np.empty(ceil_div(vector.size, BLOCK))
     launch(_squares, partial_sums.size, vector, partial_sums)
     total = 0.0
@@ -95,7 +95,3 @@ def adam(
     settings = (rate, correction, 1 - beta1, 1 - beta2, eps, scale, 1 - ema_decay)
     ema = NO_EMA if ema is None else ema
     _adam(parameter, gradient, first_moment, second_moment, ema, tuple(map(np.float32, settings)))
-
-
-def squared_norm(vector: np.ndarray) -> float:
-    return _squared_norm(vector)

@@ -22,6 +22,13 @@ KC = 288  # rows of a micro-panel that are used on all rows of A before the next
 
 
 @device
+def fill_addresses(first, step, table):
+    """table[r] = the address `first` plus r times `step` numbers."""
+    for r in range(table.size):
+        table[r] = first + r * step * FLOAT
+
+
+@device
 def pack(source, at, stride, transposed, rows, width, out):
     """out[i, lane] = source[at + i · stride + lane], lane < width; the other lanes are undefined.
 

@@ -41,7 +41,7 @@ from .microkernel import (
     microkernel,
     transposed_microkernel,
 )
-from .packing import pack
+from .packing import fill_addresses, pack
 from .transform import both_sides
 
 PATCH, OUTPUT, TAPS = 6, 4, 9  # the sides of a patch and of its outputs; the weights of a kernel
@@ -110,13 +110,6 @@ def _pixel_addresses(images, grid, patch, shift, side, outside, table):
 
 
 @device
-def _fill_addresses(first, step, table):
-    """table[e] = the address `first` plus e times `step` numbers."""
-    for e in range(table.size):
-        table[e] = first + e * step * FLOAT
-
-
-@device
 def _prepare(index, w, inputs, outputs, rotated, packed, u):
     """U (36, inputs, NR), NR of the outputs: w (9, inputs, outputs), or if rotated (9, outputs, inputs)."""
     packed = packed[index]
@@ -129,8 +122,8 @@ def _prepare(index, w, inputs, outputs, rotated, packed, u):
             at, stride = (TAPS - 1 - tap) * size + column * inputs, inputs
         pack(w, at, stride, rotated, inputs, NR, rows)
     step = inputs * NR + LINE
-    _fill_addresses(address_of(packed), inputs * NR, sources)
-    _fill_addresses(address_of(u) + index * POINTS * step * FLOAT, step, targets)
+    fill_addresses(address_of(packed), inputs * NR, sources)
+    fill_addresses(address_of(u) + index * POINTS * step * FLOAT, step, targets)
     for i in range(inputs):
         row = i * NR * FLOAT
         _to_u(address_of(sources), row, address_of(targets), row, VECTORS)
@@ -162,9 +155,9 @@ def _convolve_range(worker, begin, end, x, shift, u, bias, residual, y, scratch)
     outside, discard = address_of(zeros), address_of(zeros) + (zeros.size - NR) * FLOAT
     patch, to_v, rows = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64), np.empty(BLOCK, np.int64)
     of_m, to_y, starts = np.empty(POINTS, np.int64), np.empty(PIXELS, np.int64), np.empty(PIXELS, np.int64)
-    _fill_addresses(address_of(v), BLOCK * inputs + LINE, to_v)
-    _fill_addresses(address_of(v), inputs, rows)
-    _fill_addresses(address_of(m), BLOCK * NR + LINE, of_m)
+    fill_addresses(address_of(v), BLOCK * inputs + LINE, to_v)
+    fill_addresses(address_of(v), inputs, rows)
+    fill_addresses(address_of(m), BLOCK * NR + LINE, of_m)
     for block in range(begin, end):
         first = block * BLOCK
         count = min(BLOCK, x.shape[0] * each - first)
@@ -203,13 +196,13 @@ def _transform_range(worker, begin, end, first, x, g, shift, v, z, outside):
     z_step = CHUNK * NR + LINE
     patch, pixels = np.empty(POINTS, np.int64), np.empty(PIXELS, np.int64)
     to_v, to_z = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
-    _fill_addresses(address_of(v), CHUNK * inputs + LINE, to_v)
+    fill_addresses(address_of(v), CHUNK * inputs + LINE, to_v)
     for j in range(begin, end):
         _pixel_addresses(x, grid, first + j, shift, PATCH, address_of(outside), patch)
         _to_v(address_of(patch), 0, address_of(to_v), j * inputs * FLOAT, inputs // WIDTH)
         _pixel_addresses(g, grid, first + j, (0, 0), OUTPUT, address_of(outside), pixels)
         for column in range(0, outputs, NR):
-            _fill_addresses(address_of(z) + column // NR * POINTS * z_step * FLOAT, z_step, to_z)
+            fill_addresses(address_of(z) + column // NR * POINTS * z_step * FLOAT, z_step, to_z)
             for k in range(PIXELS):
                 pixels[k] += NR * FLOAT if column > 0 else 0
             _to_z(address_of(pixels), 0, address_of(to_z), j * NR * FLOAT, VECTORS)
@@ -234,8 +227,8 @@ def _finish(index, du, dw):
     _, _, inputs, outputs = dw.shape
     step = inputs * NR + LINE
     sources, targets = np.empty(POINTS, np.int64), np.empty(TAPS, np.int64)
-    _fill_addresses(address_of(du) + index * POINTS * step * FLOAT, step, sources)
-    _fill_addresses(address_of(dw) + index * NR * FLOAT, inputs * outputs, targets)
+    fill_addresses(address_of(du) + index * POINTS * step * FLOAT, step, sources)
+    fill_addresses(address_of(dw) + index * NR * FLOAT, inputs * outputs, targets)
     for i in range(inputs):
         _to_dw(address_of(sources), i * NR * FLOAT, address_of(targets), i * outputs * FLOAT, VECTORS)
 
@@ -245,7 +238,7 @@ def _backward_weight(x, g, shift, v, z, du, dw, workers):
     inputs, outputs, grid = x.shape[3], g.shape[3], _grid(g)
     patches = x.shape[0] * grid[0] * grid[1]
     rows, outside = np.empty(CHUNK, np.int64), np.zeros(max(inputs, outputs), np.float32)
-    _fill_addresses(address_of(v), inputs, rows)
+    fill_addresses(address_of(v), inputs, rows)
     for first in range(0, max(patches, 1), CHUNK):  # once for an empty batch too, or dU would not be zeroed
         count = min(CHUNK, patches - first)
         launch_ranges(_transform_range, count, workers, first, x, g, shift, v, z, outside)
