@@ -152,6 +152,11 @@ PRIVATE = [
         ),
     ),
     (
+        "microkernel",
+        "types.StarArgUniTuple(dtype, count)",
+        lambda: types.StarArgUniTuple(types.intp, 3).count == 3,
+    ),
+    (
         "launch",
         "types.StarArgTuple.from_types",
         lambda: types.StarArgTuple.from_types((types.int64,)).count == 1,
