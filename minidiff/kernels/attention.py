@@ -1,5 +1,13 @@
 """Multi-head scaled dot-product attention, forward and backward, on the microkernel.
 
+    for each image and head:
+        for i in range(queries):
+            scores = [q[i] @ k[j] / sqrt(d) for j in range(keys)]
+            weights = exp(scores - max(scores))
+            weights /= sum(weights)
+            out[i] = sum(weights[j] * v[j] for j in range(keys))
+
+Written so, the products with q[i] are of a matrix and one vector, which read the matrix again for every query. Instead
 NR queries of one head are processed at a time: they are the lanes of the register tile, and the keys its rows. So the
 softmax runs down the rows in every lane at once, and the block of weights, (keys, NR), already is the micro-panel of
 the next product. Forward keeps all weights for backward, one row for each key. With S = q kᵀ / √d, P = softmax(S),
@@ -15,14 +23,14 @@ import math
 
 import numpy as np
 
-from . import memory, pool
+from . import memory
 from .jit import device, kernel
-from .launch import launch
+from .launch import ceil_div, launch_ranges, workers_for
 from .math32 import exp
-from .microkernel import FLOAT, MR, NR, address_of, copy_row, microkernel, transposed_microkernel
+from .microkernel import FLOAT, MR, NR, address_of, microkernel, transposed_microkernel
+from .packing import fill_addresses, pack
 
 HALF = NR // 2  # lanes that the softmax processes at a time
-KC = 256  # rows of a micro-panel that are used on all rows of A before the next: they stay in the L1 cache
 SERIAL_BELOW = 250_000  # multiplications; fewer take less time than waking the other threads
 
 
@@ -30,71 +38,43 @@ SERIAL_BELOW = 250_000  # multiplications; fewer take less time than waking the 
 def _row_addresses(source, at, stride, rows, columns, copied, table):
     """table[r] = the address of row r, source[at + r · stride …], the first row's for r ≥ rows.
 
-    MR columns are read at a time: where `columns` is not a multiple of MR, the rows are copied to the wider `copied`.
+    MR columns are read at a time: rows that would be read beyond the end of the source are copied, MR at most.
     """
-    begin, step = address_of(source) + at * FLOAT, stride * FLOAT
-    if columns % MR:
-        begin, step = address_of(copied), copied.shape[1] * FLOAT
-        for r in range(rows):
+    for r in range(table.size):
+        row = r if r < rows else 0
+        begin = at + row * stride
+        table[r] = address_of(source) + begin * FLOAT
+        if begin + copied.shape[1] > source.size:
+            table[r] = address_of(copied) + row % MR * copied.shape[1] * FLOAT
             for c in range(columns):
-                copied[r, c] = source[at + r * stride + c]
-    for r in range(table.size):
-        table[r] = begin + (r if r < rows else 0) * step
-
-
-@device
-def _addresses_of_rows(array):
-    """The addresses of the rows of a (rows, NR) array."""
-    table = np.empty(array.shape[0], np.int64)
-    for r in range(table.size):
-        table[r] = address_of(array) + r * NR * FLOAT
-    return table
+                copied[row % MR, c] = source[begin + c]
 
 
 @device
 def _add_product(rows, run, micro_panel, out):
     """out[r, lane] += Σ_i A[r][i] · micro_panel[i, lane], i < run; A[r] begins at the address rows[r]."""
     step = NR * FLOAT
-    for i in range(0, run, KC):
-        for r in range(0, out.shape[0], MR):
-            here = address_of(out) + r * step
-            microkernel(
-                address_of(rows) + r * 8, 0, 1, i * FLOAT, min(KC, run - i),
-                address_of(micro_panel) + i * step, here, step, here, step,
-            )  # fmt: skip
+    for r in range(0, rows.size, MR):
+        here = address_of(out) + r * step
+        a = address_of(rows) + r * 8
+        microkernel(a, 0, 1, 0, run, address_of(micro_panel), here, step, here, step)
 
 
 @device
 def _add_transposed_product(rows, count, micro_panel, out):
     """out[p, lane] += Σ_j A[j][p] · micro_panel[j, lane], j < count; A[j] begins at the address rows[j]."""
-    step = NR * FLOAT
+    a, b, step = address_of(rows), address_of(micro_panel), NR * FLOAT
     for p in range(0, out.shape[0], MR):
-        transposed_microkernel(
-            address_of(rows), p * FLOAT, count, address_of(micro_panel), address_of(out) + p * step, step
-        )
+        transposed_microkernel(a, p * FLOAT, count, b, address_of(out) + p * step, step)
 
 
 @device
-def _load(source, at, stride, count, width, block):
-    """block[r, lane] = source[at + r · stride + lane], r < count and lane < width; other lanes are undefined."""
-    for r in range(count):
-        begin = at + r * stride
-        if begin + NR <= source.size:
-            copy_row(address_of(source) + begin * FLOAT, address_of(block) + r * NR * FLOAT)
-        else:
-            for lane in range(width):
-                block[r, lane] = source[begin + lane]
-
-
-@device
-def _load_transposed(source, at, stride, count, block):
-    """block[c, lane] = source[at + lane · stride + c], zeros from lane = count on."""
-    if count < NR:
-        block[:] = 0
-    for lane in range(count):
-        row = source[at + lane * stride : at + lane * stride + block.shape[0]]
-        for c in range(row.size):
-            block[c, lane] = row[c]
+def _store(block, rows, width, out, at, stride):
+    """out[at + r · stride + lane] = block[r, lane], r < rows and lane < width."""
+    for r in range(rows):
+        target, row = out[at + r * stride : at + r * stride + width], block[r]
+        for lane in range(width):
+            target[lane] = row[lane]
 
 
 @device
@@ -149,16 +129,18 @@ def _softmax_backward(weights, dweights, keys, count, scale):
 @device
 def _round_up(n):
     """The next multiple of MR."""
-    return (n + MR - 1) // MR * MR
+    return ceil_div(n, MR) * MR
 
 
 @device
-def _attend(begin, end, shape, q, k, v, out, weights_out, k_copy, v_copy, q_block, weights, out_block):
+def _attend(worker, begin, end, shape, arrays, scratch):
     """Blocks begin … end − 1 of NR queries, counted through all heads of all images."""
     _, heads, queries, keys, size = shape
-    channels, blocks, loaded = heads * size, (queries + NR - 1) // NR, np.int64(-1)
-    k_rows, v_rows = np.empty(k_copy.shape[0], np.int64), np.empty(k_copy.shape[0], np.int64)
-    scale = np.float32(1 / math.sqrt(size))
+    q, k, v, out, weights_out = arrays
+    tall, wide, channels, blocks = _round_up(keys), _round_up(size), heads * size, ceil_div(queries, NR)
+    q_block, weights, out_block = scratch[worker, 0], scratch[worker, 1, :tall], scratch[worker, 2, :wide]
+    (k_rows, v_rows), (k_copy, v_copy) = np.empty((2, tall), np.int64), np.empty((2, MR, wide), np.float32)
+    scale, loaded = np.float32(1 / math.sqrt(size)), np.int64(-1)
     for job in range(begin, end):
         head, first = job // blocks, job % blocks * NR
         image, channel = head // heads, head % heads * size
@@ -169,140 +151,89 @@ def _attend(begin, end, shape, q, k, v, out, weights_out, k_copy, v_copy, q_bloc
             _row_addresses(v, k_at, channels, keys, size, v_copy, v_rows)
             loaded = head
         q_at = (image * queries + first) * channels + channel
-        _load_transposed(q, q_at, channels, count, q_block)
+        pack(q, q_at, channels, True, size, count, q_block)
         weights[:] = 0
         _add_product(k_rows, size, q_block, weights)
         _softmax(weights, keys, count, scale)
-        for j in range(keys):
-            at = (head * keys + j) * queries + first
-            target, row = weights_out[at : at + count], weights[j]
-            for lane in range(count):
-                target[lane] = row[lane]
+        _store(weights, keys, count, weights_out, head * keys * queries + first, queries)
         out_block[:] = 0
         _add_transposed_product(v_rows, keys, weights, out_block)
         _store_transposed(out_block, size, out, q_at, channels, count)
 
 
-@device
-def _matrix(scratch, at, rows, columns):
-    """A matrix at `at` in the scratch memory, and the offset at which the next may begin."""
-    end = at + rows * columns
-    return scratch[at:end].reshape(rows, columns), end
-
-
-@device
-def _attend_worker(worker, workers, jobs, shape, q, k, v, out, weights_out, scratch):
-    keys, size, scratch = shape[3], shape[4], scratch[worker]
-    tall, wide = _round_up(keys), _round_up(size)
-    q_block, at = _matrix(scratch, np.int64(0), size, NR)
-    weights, at = _matrix(scratch, at, tall, NR)
-    out_block, at = _matrix(scratch, at, wide, NR)
-    k_copy, at = _matrix(scratch, at, tall, wide)
-    v_copy, at = _matrix(scratch, at, tall, wide)
-    begin, end = jobs * worker // workers, jobs * (worker + 1) // workers
-    _attend(begin, end, shape, q, k, v, out, weights_out, k_copy, v_copy, q_block, weights, out_block)
-
-
 @kernel
-def _forward(shape, q, k, v, out, weights_out, scratch):
-    jobs, threads = shape[0] * shape[1] * ((shape[2] + NR - 1) // NR), scratch.shape[0]
-    launch(_attend_worker, threads, threads, jobs, shape, q, k, v, out, weights_out, scratch)
+def _forward(q, k, v, out, weights, scratch):
+    (images, heads, keys, queries), size = weights.shape, q.shape[2] // weights.shape[1]
+    jobs, shape = images * heads * ceil_div(queries, NR), (images, heads, queries, keys, size)
+    arrays = q.reshape(-1), k.reshape(-1), v.reshape(-1), out.reshape(-1), weights.reshape(-1)
+    launch_ranges(_attend, jobs, scratch.shape[0], shape, arrays, scratch)
 
 
 @device
-def _differentiate(
-    begin, end, shape, g, q, k, v, kept, dq, dk, dv,
-    k_copy, v_copy, dk_sums, dv_sums, block, g_block, weights, dweights, dq_block,
-):  # fmt: skip
+def _differentiate(worker, begin, end, shape, arrays, scratch):
     """Heads begin … end − 1, counted through all images."""
     _, heads, queries, keys, size = shape
-    channels = heads * size
-    k_rows, v_rows = np.empty(k_copy.shape[0], np.int64), np.empty(k_copy.shape[0], np.int64)
-    weight_rows, dweight_rows = _addresses_of_rows(weights), _addresses_of_rows(dweights)
+    g, q, k, v, kept, dq, dk, dv = arrays
+    tall, wide, channels, blocks = _round_up(keys), _round_up(size), heads * size, ceil_div(size, NR)
+    g_block, block, dq_block = scratch[worker, 0], scratch[worker, 1], scratch[worker, 2, :wide]
+    weights, dweights = scratch[worker, 3, :tall], scratch[worker, 4, :tall]
+    dk_sums, dv_sums = scratch[worker, 5 : 5 + blocks], scratch[worker, 5 + blocks : 5 + 2 * blocks]
+    (k_rows, v_rows), (k_copy, v_copy) = np.empty((2, tall), np.int64), np.empty((2, MR, wide), np.float32)
+    weight_rows, dweight_rows = np.empty((2, tall), np.int64)
+    fill_addresses(address_of(weights), NR, weight_rows)
+    fill_addresses(address_of(dweights), NR, dweight_rows)
     scale = np.float32(1 / math.sqrt(size))
     for head in range(begin, end):
         image, channel = head // heads, head % heads * size
         k_at = image * keys * channels + channel
         _row_addresses(k, k_at, channels, keys, size, k_copy, k_rows)
         _row_addresses(v, k_at, channels, keys, size, v_copy, v_rows)
-        dk_sums[:] = 0
-        dv_sums[:] = 0
+        for index in range(blocks):
+            dk_sums[index, :tall] = 0
+            dv_sums[index, :tall] = 0
         for first in range(0, queries, NR):
             count = min(NR, queries - first)
             q_at = (image * queries + first) * channels + channel
-            _load(kept, head * keys * queries + first, queries, keys, count, weights)
-            _load_transposed(g, q_at, channels, count, g_block)
+            pack(kept, head * keys * queries + first, queries, False, keys, count, weights)
+            pack(g, q_at, channels, True, size, count, g_block)
             dweights[:] = 0
             _add_product(v_rows, size, g_block, dweights)
             _softmax_backward(weights, dweights, keys, count, scale)
             dq_block[:] = 0
             _add_transposed_product(k_rows, keys, dweights, dq_block)
             _store_transposed(dq_block, size, dq, q_at, channels, count)
-            for index in range(dk_sums.shape[0]):
-                column = index * NR
-                width = min(NR, size - column)
-                _load(q, q_at + column, channels, count, width, block)
+            for index in range(blocks):
+                at, width = q_at + index * NR, min(NR, size - index * NR)
+                pack(q, at, channels, False, count, width, block)
                 _add_product(dweight_rows, count, block, dk_sums[index])
-                _load(g, q_at + column, channels, count, width, block)
+                pack(g, at, channels, False, count, width, block)
                 _add_product(weight_rows, count, block, dv_sums[index])
-        for index in range(dk_sums.shape[0]):
-            column = index * NR
-            width = min(NR, size - column)
-            for j in range(keys):
-                at = k_at + j * channels + column
-                dk_row, dv_row = dk[at : at + width], dv[at : at + width]
-                for lane in range(width):
-                    dk_row[lane], dv_row[lane] = dk_sums[index, j, lane], dv_sums[index, j, lane]
-
-
-@device
-def _differentiate_worker(worker, workers, shape, g, q, k, v, kept, dq, dk, dv, scratch):
-    keys, size, scratch = shape[3], shape[4], scratch[worker]
-    tall, wide, blocks = _round_up(keys), _round_up(size), (size + NR - 1) // NR
-    g_block, at = _matrix(scratch, np.int64(0), size, NR)
-    block, at = _matrix(scratch, at, np.int64(NR), NR)
-    weights, at = _matrix(scratch, at, tall, NR)
-    dweights, at = _matrix(scratch, at, tall, NR)
-    dq_block, at = _matrix(scratch, at, wide, NR)
-    dk_sums, at = _matrix(scratch, at, blocks * tall, NR)
-    dv_sums, at = _matrix(scratch, at, blocks * tall, NR)
-    k_copy, at = _matrix(scratch, at, tall, wide)
-    v_copy, at = _matrix(scratch, at, tall, wide)
-    jobs = shape[0] * shape[1]
-    begin, end = jobs * worker // workers, jobs * (worker + 1) // workers
-    _differentiate(
-        begin, end, shape, g, q, k, v, kept, dq, dk, dv, k_copy, v_copy, dk_sums.reshape(blocks, tall, NR),
-        dv_sums.reshape(blocks, tall, NR), block, g_block, weights, dweights, dq_block,
-    )  # fmt: skip
+        for index in range(blocks):
+            at, width = k_at + index * NR, min(NR, size - index * NR)
+            _store(dk_sums[index], keys, width, dk, at, channels)
+            _store(dv_sums[index], keys, width, dv, at, channels)
 
 
 @kernel
-def _backward(shape, g, q, k, v, kept, dq, dk, dv, scratch):
-    threads = scratch.shape[0]
-    launch(_differentiate_worker, threads, threads, shape, g, q, k, v, kept, dq, dk, dv, scratch)
+def _backward(g, q, k, v, weights, dq, dk, dv, scratch):
+    (images, heads, keys, queries), size = weights.shape, q.shape[2] // weights.shape[1]
+    inputs = g.reshape(-1), q.reshape(-1), k.reshape(-1), v.reshape(-1), weights.reshape(-1)
+    arrays = *inputs, dq.reshape(-1), dk.reshape(-1), dv.reshape(-1)
+    shape = images, heads, queries, keys, size
+    launch_ranges(_differentiate, images * heads, scratch.shape[0], shape, arrays, scratch)
 
 
 def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
-    """(threads, n): for each thread in use, memory for all matrices of a job, forward or backward."""
-    threads = 1 if q.size * k.shape[1] < SERIAL_BELOW else pool.size()
+    """(workers, blocks, rows, NR): for each worker all the blocks of NR lanes that it needs, forward or backward."""
     size = q.shape[2] // heads
-    tall, wide = k.shape[1] + MR, size + NR
-    room = (NR + size + 2 * tall + wide) * NR + 4 * tall * wide
-    return memory.empty((threads, max(-(-room // NR) * NR, memory.SMALL // FLOAT)))
-
-
-def _shape(q: np.ndarray, k: np.ndarray, heads: int) -> tuple[int, int, int, int, int]:
-    """The numbers of images, heads, queries, keys and channels of a head."""
-    return len(q), heads, q.shape[1], k.shape[1], q.shape[2] // heads
-
-
-def _flat(*arrays: np.ndarray) -> list[np.ndarray]:
-    return [array.reshape(-1) for array in arrays]
+    rows = max(k.shape[1], size, NR) + MR
+    workers = workers_for(q.size * k.shape[1], SERIAL_BELOW)
+    return memory.empty((workers, 5 + 2 * ceil_div(size, NR), rows, NR))
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
     out, weights = memory.empty(q.shape), memory.empty((len(q), heads, k.shape[1], q.shape[1]))
-    _forward(_shape(q, k, heads), *_flat(q, k, v, out, weights), _scratch(q, k, heads))
+    _forward(q, k, v, out, weights, _scratch(q, k, heads))
     return out, weights
 
 
@@ -310,6 +241,5 @@ def attention_backward(
     g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     dq, dk, dv = memory.empty(q.shape), memory.empty(k.shape), memory.empty(v.shape)
-    heads = weights.shape[1]
-    _backward(_shape(q, k, heads), *_flat(g, q, k, v, weights, dq, dk, dv), _scratch(q, k, heads))
+    _backward(g, q, k, v, weights, dq, dk, dv, _scratch(q, k, weights.shape[1]))
     return dq, dk, dv

@@ -34,33 +34,36 @@ def _backward_lines(size: int, kernel: int, stride: int, before: int, after: int
     return np.where((remainder == 0) & (line >= 0) & (line < count), line, OUTSIDE)
 
 
-def _table(rows: np.ndarray, columns: np.ndarray, width: int, pixel_bytes: int) -> np.ndarray:
-    """Both axes combined: (kh · kw, height · width) offsets in bytes into an image `width` pixels wide."""
+def _table(rows: np.ndarray, columns: np.ndarray, size: tuple[int, int], channels: int):
+    """Both axes combined: (kh · kw, patches) offsets into an image of this size; with what else is in `Patches`."""
     rows, columns = rows[:, None, :, None], columns[None, :, None, :]
-    offsets = np.where(
-        (rows != OUTSIDE) & (columns != OUTSIDE), (rows * width + columns) * pixel_bytes, OUTSIDE
+    inside, pixels = (rows != OUTSIDE) & (columns != OUTSIDE), rows * size[1] + columns
+    offsets = np.where(inside, pixels * (channels * FLOAT), OUTSIDE).reshape(
+        inside.shape[0] * inside.shape[1], -1
     )
-    return np.ascontiguousarray(offsets.reshape(rows.shape[0] * columns.shape[1], -1), np.int64)
+    image_bytes = size[0] * size[1] * channels * FLOAT
+    return image_bytes, np.zeros(channels, np.float32), np.ascontiguousarray(offsets, np.int64)
 
 
 @lru_cache(maxsize=256)
 def _forward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
-    """Height and width of the output; the table of the image's patches, and zeros for what is in the padding."""
+    """Height and width of the output, and what follows the images in `Patches`."""
     rows, columns = (
         _forward_lines(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
     )
-    table = _table(rows, columns, size[1], channels * FLOAT)
-    return (rows.shape[1], columns.shape[1]), table, np.zeros(channels, np.float32)
+    return (rows.shape[1], columns.shape[1]), _table(rows, columns, size, channels)
 
 
 @lru_cache(maxsize=256)
 def _backward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
-    """The table of patches of the output's gradient, one for each pixel of the image, and zeros for what is outside."""
+    """What follows the output's gradients in `Patches`, one patch for each pixel of the image."""
     rows, columns = (
         _backward_lines(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
     )
-    width = (size[1] + sum(padding[1]) - kernel[1]) // stride + 1
-    return _table(rows, columns, width, channels * FLOAT), np.zeros(channels, np.float32)
+    height, width = (
+        (n + sum(ends) - k) // stride + 1 for n, k, ends in zip(size, kernel, padding, strict=True)
+    )
+    return _table(rows, columns, (height, width), channels)
 
 
 def _uses_winograd(
@@ -79,17 +82,13 @@ def conv2d(
     padding: Padding,
     residual: np.ndarray | None = None,
 ) -> np.ndarray:
-    batch, height, width, channels = x.shape
-    size, *table = _forward((height, width), w.shape[:2], stride, padding, channels)
-    if _uses_winograd(w.shape[:2], stride, padding, channels, w.shape[3], size):
+    channels, outputs = w.shape[2:]
+    size, table = _forward(x.shape[1:3], w.shape[:2], stride, padding, channels)
+    if _uses_winograd(w.shape[:2], stride, padding, channels, outputs, size):
         return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
-    out = memory.empty((batch, *size, w.shape[3]))
-    offsets, zeros = table
-    bias = b if b.ndim == 1 else np.zeros(w.shape[3], np.float32)
-    if narrow.suits(channels, w.shape[3]):
-        narrow.convolve(x, height * width * channels, offsets, zeros, w, bias, out)
-    else:
-        product(x, height * width * channels, offsets, zeros, w, bias, out)
+    bias = b if b.ndim == 1 else np.zeros(outputs, np.float32)
+    convolve = narrow.convolve if narrow.suits(channels, outputs) else product
+    out = convolve((x.reshape(-1), *table), w, bias, memory.empty((len(x), *size, outputs)))
     if b.ndim == 2:
         out += b[:, None, None, :]
     if residual is not None:
@@ -100,23 +99,22 @@ def conv2d(
 def conv2d_backward_input(
     g: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, padding: Padding
 ) -> np.ndarray:
-    batch, rows, columns, channels = g.shape
-    if _uses_winograd(w.shape[:2], stride, padding, channels, w.shape[2], size):
+    channels, outputs = w.shape[2:]
+    if _uses_winograd(w.shape[:2], stride, padding, outputs, channels, size):
         shift = 2 - padding[0][0], 2 - padding[1][0]
-        return winograd.convolve(g, w, np.zeros(w.shape[2], np.float32), tuple(size), shift, True, None)
-    table = _backward(tuple(size), w.shape[:2], stride, padding, channels)
-    out = memory.empty((batch, *size, w.shape[2]))
-    return product(g, rows * columns * channels, *table, w, NO_BIAS, out, transposed=True)
+        return winograd.convolve(g, w, np.zeros(channels, np.float32), tuple(size), shift, True, None)
+    table = _backward(tuple(size), w.shape[:2], stride, padding, outputs)
+    return product(
+        (g.reshape(-1), *table), w, NO_BIAS, memory.empty((len(g), *size, channels)), transposed=True
+    )
 
 
 def conv2d_backward_weight(
     x: np.ndarray, g: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding
 ) -> np.ndarray:
-    _, height, width, channels = x.shape
-    if _uses_winograd(tuple(kernel), stride, padding, channels, g.shape[3], g.shape[1:3]):
+    channels, outputs = x.shape[3], g.shape[3]
+    if _uses_winograd(tuple(kernel), stride, padding, channels, outputs, g.shape[1:3]):
         return winograd.backward_weight(x, g, (padding[0][0], padding[1][0]))
-    _, *table = _forward((height, width), tuple(kernel), stride, padding, channels)
-    image, shape = height * width * channels, (*kernel, channels, g.shape[3])
-    if narrow.suits(channels, g.shape[3]):
-        return narrow.backward_weight(x, image, table[0], g, shape)
-    return transposed_product(x, image, *table, g, shape)
+    _, table = _forward(x.shape[1:3], tuple(kernel), stride, padding, channels)
+    sum_over_patches = narrow.backward_weight if narrow.suits(channels, outputs) else transposed_product
+    return sum_over_patches((x.reshape(-1), *table), g, (*kernel, channels, outputs))

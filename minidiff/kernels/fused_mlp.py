@@ -1,10 +1,14 @@
 """A fused MLP: all layers in one pass, forward and backward; a block of rows stays in cache through all of them.
 
-    z_l = h_{l−1} W_l + b_l + Σ_k table_k[index_k, l]      h_l = SiLU(z_l)      y = h_L W + b
+    h = x
+    for l in range(depth):
+        z[l] = h @ W[l] + b[l] + sum(table_k[index_k, l] for each table k)
+        h = z[l] * sigmoid(z[l])
+    y = h @ W[depth] + b[depth]
 
-Layer by layer, the products would be written to memory, read again to add the rest and apply SiLU, and written once
-more. Here BLOCK rows go through every layer before the next rows begin, so all of it happens in the L2 cache. Only z is
-kept for backward, where one exponential gives both h and the derivative of SiLU again.
+Written so, layer by layer, the products would be written to memory, read again to add the rest and apply SiLU, and
+written once more. Here BLOCK rows go through every layer before the next rows begin, so all of it happens in the L2
+cache. Only z is kept for backward, where one exponential gives both h and the derivative of SiLU again.
 
 The products between hidden layers run on the microkernel. The first and the last layer map one or two numbers to or
 from a whole layer, and would leave most lanes of a register tile empty: they are a few vector operations for each row.
@@ -14,24 +18,22 @@ at most PARTIAL_SUMS partial sums, which are then added in order; the division d
 """
 
 from ctypes import addressof, c_char
-from itertools import accumulate
 
 import numpy as np
 from numba import carray, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from . import frozen, memory, pool
-from .jit import device, device_in_order, kernel
-from .launch import launch
+from .jit import device, kernel
+from .launch import ceil_div, launch_ranges
+from .math32 import fast_sigmoid
 from .microkernel import FLOAT, MR, NR, address_of
 from .packing import add_transposed, multiply, pack
 
 BLOCK = 64  # rows that go through the layers together: a multiple of MR on every machine
 PARTIAL_SUMS = 8  # partial sums of the weights' gradients
-SERIAL_BELOW = 32_768  # numbers that are scattered; fewer take less time than waking the other threads
 
-_EMPTY = np.empty(0, np.float32)
 _NOT_PREPARED = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0), np.float32)
 
 
@@ -51,58 +53,16 @@ def _vector(address, size):
     return carray(_pointer(address), (size,), np.float32)
 
 
-_f = np.float32
-_MINUS_LOG2_E = _f(-1.4426950408889634)
-# 2^r = 1 + C1 r + … + C5 r⁵ on |r| ≤ ½: minimax for the relative error with value 1 at 0, 9e-8
-_C1, _C2, _C3 = _f(0.69314698), _f(0.24022242), _f(0.05550734)
-_C4, _C5 = _f(0.00967151), _f(0.00132647)
-_ROUND = _f(3 << 22)  # adding 1.5 · 2²³ to a small number rounds it to an integer, which is in the low bits
-_MANTISSA = np.int32(23)
-
-
-# Not reassociated: t + _ROUND − _ROUND must not become t.
-@device_in_order
-def _sigmoid(x):
-    """1 / (1 + e⁻ˣ), with an absolute error of at most 3 roundings of 1; that of `math32`, relative, is half as fast.
-
-    e⁻ˣ = 2ⁿ · 2ʳ, where n is added to the exponent of 2ʳ. From n = 128 on the result is infinity, as it should be;
-    n < −126 may be replaced by −126. NaN stays NaN.
-    """
-    t = x * _MINUS_LOG2_E
-    t = _f(128) if t > _f(128) else t
-    t = _f(-126) if t < _f(-126) else t
-    shifted = t + _ROUND
-    r = t - (shifted - _ROUND)
-    p = _f(((((_C5 * r + _C4) * r + _C3) * r + _C2) * r + _C1) * r + _f(1))
-    power = np.int32(p.view(np.int32) + (_f(shifted).view(np.int32) << _MANTISSA)).view(np.float32)
-    return _f(1) / (_f(1) + power)
-
-
 @device
-def _pack_transposed(w, width, column, lanes, out):
-    """A micro-panel of the transpose: out[i, lane] = w[column + lane, i], read along the rows of w."""
-    for lane in range(NR):
-        if lane < lanes:
-            row = _vector(w + (column + lane) * width * FLOAT, width)
-            for i in range(width):
-                out[i, lane] = row[i]
-        else:
-            for i in range(width):
-                out[i, lane] = 0
-
-
-@device
-def _prepare(weights, width, outputs, transposed, packed, w_last):
-    """Pack the inner weights, or their transposes, into micro-panels; transpose the last weights."""
+def _prepare(weights, transposed, packed, w_last):
+    """Fill the arrays with the inner weights, or their transposes, in micro-panels, and with the last, transposed."""
+    outputs, width = w_last.shape
     for layer in range(packed.shape[0]):
+        w = _vector(weights[layer + 1], width * width)
         for index in range(packed.shape[1]):
             column = index * NR
-            lanes = min(NR, width - column)
-            if transposed:
-                _pack_transposed(weights[layer + 1], width, column, lanes, packed[layer, index])
-            else:
-                w = _vector(weights[layer + 1], width * width)
-                pack(w, column, width, np.int64(1), width, lanes, packed[layer, index])
+            at, lanes = column * width if transposed else column, min(NR, width - column)
+            pack(w, at, width, transposed, width, lanes, packed[layer, index])
     w = _vector(weights[-1], width * outputs)
     for o in range(outputs):
         for c in range(width):
@@ -111,10 +71,10 @@ def _prepare(weights, width, outputs, transposed, packed, w_last):
 
 @device
 def _prepared(weights, width, outputs, transposed):
-    """The results of `_prepare`: (hidden layers − 1, micro-panels, width, NR) and (outputs, width)."""
-    packed = np.empty((weights.size - 2, (width + NR - 1) // NR, width, NR), np.float32)
+    """The arrays of `_prepare`: (depth − 1, micro-panels, width, NR) and (outputs, width)."""
+    packed = np.empty((weights.size - 2, ceil_div(width, NR), width, NR), np.float32)
     w_last = np.empty((outputs, width), np.float32)
-    _prepare(weights, width, outputs, transposed, packed, w_last)
+    _prepare(weights, transposed, packed, w_last)
     return packed, w_last
 
 
@@ -126,56 +86,50 @@ def _row_addresses(address, count, stride, out):
 
 
 @device
-def _product(addresses, count, width, packed, start, out, at, stride, scratch):
+def _product(addresses, count, packed, start, out, at, stride):
     """out[at + r · stride + column] = start[column] + (row r) · (column of the matrix in `packed`)."""
+    width = packed.shape[1]
     for index in range(packed.shape[0]):
         column = index * NR
         lanes = min(NR, width - column)
-        multiply(
-            addresses, count, width, packed[index], start[column:], out, at + column, lanes, stride, scratch
-        )
+        multiply(addresses, count, width, packed[index], start[column:], out, at + column, lanes, stride)
 
 
 @device
-def _forward_block(first, count, x, weights, biases, tables, index, width, packed, w_last, y, z):
-    inputs, outputs, depth = x.shape[1], y.shape[1], weights.size - 1
-    row_bytes = width * FLOAT
-    h = np.empty(BLOCK * width, np.float32)
-    sums = np.empty(0 if z.size else BLOCK * width, np.float32)
-    out, stride = (z, depth * width) if z.size else (sums, width)
-    start = np.zeros(packed.shape[1] * NR, np.float32)
-    scratch = np.empty((BLOCK, NR), np.float32)
-    h_rows = np.empty((1, BLOCK), np.int64)
-    _row_addresses(address_of(h), count, width, h_rows)
+def _forward_block(first, count, x, network, index, prepared, y, z, scratch):
+    """Rows first … first + count − 1 through all layers; z is written where it is kept, else to scratch memory."""
+    (weights, biases, tables), (packed, w_last), (h, not_kept, h_rows, start) = network, prepared, scratch
+    (_, depth, width), keep = z.shape, z.shape[0] > 0
+    all_z = z if keep else not_kept
     for layer in range(depth):
-        at = first * stride + layer * width if z.size else 0
+        z0, level = (first, layer) if keep else (0, 0)
         bias = _vector(biases[layer], width)
         if layer > 0:
             for c in range(width):
                 start[c] = bias[c]
-            _product(h_rows, count, width, packed[layer - 1], start, out, at, stride, scratch)
+            at, stride = (z0 * all_z.shape[1] + level) * width, all_z.shape[1] * width
+            _product(h_rows, count, packed[layer - 1], start, all_z.reshape(-1), at, stride)
         for r in range(count):
-            row = _vector(address_of(out) + (at + r * stride) * FLOAT, width)
-            h_row = _vector(address_of(h) + r * row_bytes, width)
+            row, h_row = all_z[z0 + r, level], h[r, 0]
             if layer == 0:
-                for i in range(inputs):
-                    scalar, w = x[first + r, i], _vector(weights[0] + i * row_bytes, width)
+                for i in range(x.shape[1]):
+                    scalar, w = x[first + r, i], _vector(weights[0] + i * width * FLOAT, width)
                     before = bias if i == 0 else row
                     for c in range(width):
                         row[c] = before[c] + scalar * w[c]
             for k in range(1, tables.size):
-                embedding = _vector(tables[k] + (index[k, first + r] * depth + layer) * row_bytes, width)
+                embedding = _embedding(tables[k], index[k, first + r], layer, depth, width)
                 for c in range(width):
                     row[c] += embedding[c]
-            embedding = _vector(tables[0] + (index[0, first + r] * depth + layer) * row_bytes, width)
+            embedding = _embedding(tables[0], index[0, first + r], layer, depth, width)
             for c in range(width):
                 total = row[c] + embedding[c]
                 row[c] = total
-                h_row[c] = total * _sigmoid(total)
-    b_last = _vector(biases[depth], outputs)
+                h_row[c] = total * fast_sigmoid(total)
+    b_last = _vector(biases[depth], y.shape[1])
     for r in range(count):
-        row = _vector(address_of(h) + r * row_bytes, width)
-        for o in range(outputs):
+        row = h[r, 0]
+        for o in range(y.shape[1]):
             total, w = np.float32(0), w_last[o]
             for c in range(width):
                 total += row[c] * w[c]
@@ -183,140 +137,176 @@ def _forward_block(first, count, x, weights, biases, tables, index, width, packe
 
 
 @device
-def _forward_worker(worker, workers, x, weights, biases, tables, index, width, packed, w_last, y, z):
-    """One worker's blocks. It packs weights that are not frozen itself: fetching them from another core is slower."""
-    blocks = (x.shape[0] + BLOCK - 1) // BLOCK
-    if not w_last.size:
-        packed, w_last = _prepared(weights, width, y.shape[1], False)
-    for block in range(blocks * worker // workers, blocks * (worker + 1) // workers):
-        first = block * BLOCK
-        count = min(BLOCK, x.shape[0] - first)
-        _forward_block(first, count, x, weights, biases, tables, index, width, packed, w_last, y, z)
-
-
-@kernel
-def _forward(x, weights, biases, tables, index, width, packed, w_last, y, z, threads):
-    workers = min((x.shape[0] + BLOCK - 1) // BLOCK, threads)
-    launch(
-        _forward_worker, workers, workers, x, weights, biases, tables, index, width, packed, w_last, y, z
-    )  # fmt: skip
+def _embedding(table, row, layer, depth, width):
+    """The numbers that a row of a table, (rows, depth · width) at this address, adds to z of a layer."""
+    return _vector(table + (row * depth + layer) * width * FLOAT, width)
 
 
 @device
-def _backward_blocks(begin, end, g, x, weights, width, packed, w_last, z, dx, sums):
-    """Rows begin … end − 1, block after block, into one partial sum."""
-    inputs, outputs, depth = x.shape[1], g.shape[1], weights.size - 1
-    stride, row_bytes = depth * width, width * FLOAT
-    h = np.empty(BLOCK * width + MR, np.float32)
-    dh = np.empty(BLOCK * width, np.float32)
-    dz_packed = np.empty((packed.shape[1], BLOCK, NR), np.float32)
-    zeros = np.zeros(packed.shape[1] * NR, np.float32)
-    scratch = np.empty((BLOCK, NR), np.float32)
-    h_rows, dz_rows = np.empty((1, BLOCK), np.int64), np.empty((1, BLOCK), np.int64)
+def _forward_range(worker, begin, end, x, network, index, prepared, y, z, all_scratch):
+    """Some of the blocks. Weights that are not frozen are packed here: fetching them from another core is slower."""
+    width = z.shape[2]
+    if not prepared[1].size:
+        prepared = _prepared(network[0], width, y.shape[1], False)
+    h, not_kept, h_rows = all_scratch[0, worker], all_scratch[1, worker], np.empty((1, BLOCK), np.int64)
+    scratch = h, not_kept, h_rows, np.zeros(ceil_div(width, NR) * NR, np.float32)
+    for block in range(begin, end):
+        first = block * BLOCK
+        count = min(BLOCK, x.shape[0] - first)
+        _row_addresses(address_of(h), count, width, h_rows)
+        _forward_block(first, count, x, network, index, prepared, y, z, scratch)
+
+
+@kernel
+def _forward(x, network, index, prepared, y, z, workers):
+    """network: the addresses of weights, biases and tables; z (B, depth, width), or (0, depth, width): not kept."""
+    blocks, scratch = ceil_div(x.shape[0], BLOCK), np.empty((2, workers, BLOCK, 1, z.shape[2]), np.float32)
+    launch_ranges(_forward_range, blocks, workers, x, network, index, prepared, y, z, scratch)
+
+
+@device
+def _last_layer(first, count, g, w_last, dh):
+    """dh = g · w_last."""
+    for r in range(count):
+        dh_row = dh[r]
+        for c in range(dh_row.size):
+            dh_row[c] = 0
+        for o in range(g.shape[1]):
+            scalar, w = g[first + r, o], w_last[o]
+            for c in range(dh_row.size):
+                dh_row[c] += scalar * w[c]
+
+
+@device
+def _activations(first, count, layer, z, h, dh, b_sums):
+    """z ← dz = dh · SiLU′(z), and its sum over the rows is added to b_sums; h = SiLU(z)."""
+    for r in range(count):
+        row, h_row, dh_row = z[first + r, layer], h[r], dh[r]
+        for c in range(row.size):
+            s = fast_sigmoid(row[c])
+            value = row[c] * s
+            h_row[c] = value
+            dz = dh_row[c] * (s + value * (np.float32(1) - s))
+            row[c] = dz
+            b_sums[c] += dz
+
+
+@device
+def _last_weights(first, count, g, h, w_sums, b_sums):
+    """w_sums += gᵀ h and b_sums += the sum of g over the rows."""
+    for o in range(g.shape[1]):
+        sums = w_sums[o]
+        for r in range(count):
+            scalar, h_row = g[first + r, o], h[r]
+            b_sums[o] += scalar
+            for c in range(h_row.size):
+                sums[c] += scalar * h_row[c]
+
+
+@device
+def _inner_weights(count, h_rows, dz_packed, w_sums):
+    """w_sums += hᵀ dz of the next layer."""
+    width = w_sums.shape[0]
+    flat = w_sums.reshape(-1)
+    for index in range(dz_packed.shape[0]):
+        column = index * NR
+        for i in range(0, width, MR):
+            rows, lanes = min(MR, width - i), min(NR, width - column)
+            at = i * width + column
+            add_transposed(h_rows[0], i * FLOAT, count, dz_packed[index], flat, at, rows, lanes, width)
+
+
+@device
+def _first_layer(first, count, x, w, z, dx, w_sums):
+    """w_sums += xᵀ dz and dx = dz · wᵀ."""
+    for i in range(x.shape[1]):
+        sums, w_row = w_sums[i], w[i]
+        for r in range(count):
+            row = z[first + r, 0]
+            scalar, total = x[first + r, i], np.float32(0)
+            for c in range(row.size):
+                sums[c] += scalar * row[c]
+                total += row[c] * w_row[c]
+            dx[first + r, i] = total
+
+
+@device
+def _backward_block(first, count, g, x, w_first, prepared, z, dx, gradients, scratch):
+    """Rows first … first + count − 1 back through all layers; their gradients in the weights are added."""
+    (packed, w_last), (h, dh, dz_packed, h_rows, dz_rows, zeros) = prepared, scratch
+    dw_first, dw_inner, dw_last, db, db_last = gradients
+    _, depth, width = z.shape
+    stride = depth * width
+    _row_addresses(address_of(h), count, width, h_rows)
+    _last_layer(first, count, g, w_last, dh)
+    for layer in range(depth - 1, -1, -1):
+        _activations(first, count, layer, z, h, dh, db[layer])
+        if layer == depth - 1:
+            _last_weights(first, count, g, h, dw_last, db_last)
+        else:
+            _inner_weights(count, h_rows, dz_packed, dw_inner[layer])
+        if layer > 0:
+            at = first * stride + layer * width
+            for index in range(dz_packed.shape[0]):
+                lanes = min(NR, width - index * NR)
+                pack(z.reshape(-1), at + index * NR, stride, False, count, lanes, dz_packed[index])
+            _row_addresses(address_of(z) + at * FLOAT, count, stride, dz_rows)
+            _product(dz_rows, count, packed[layer - 1], zeros, dh.reshape(-1), np.int64(0), width)
+    _first_layer(first, count, x, w_first, z, dx, dw_first)
+
+
+@register_jitable
+def _views(sums, inputs, depth, width, outputs):
+    """The gradients in one vector of sums: of the first, inner and last (transposed) weights, and of the biases."""
     inner = inputs * width
     last = inner + (depth - 1) * width * width
     biases = last + outputs * width
-    for i in range(sums.size):
-        sums[i] = 0
-    for first in range(begin, end, BLOCK):
-        count = min(BLOCK, end - first)
-        _row_addresses(address_of(h), count, width, h_rows)
-        for layer in range(depth - 1, -1, -1):
-            at = first * stride + layer * width
-            dz_at = address_of(z) + at * FLOAT
-            b_sums = _vector(address_of(sums) + (biases + layer * width) * FLOAT, width)
-            for r in range(count):
-                row = _vector(dz_at + r * stride * FLOAT, width)
-                h_row = _vector(address_of(h) + r * row_bytes, width)
-                dh_row = _vector(address_of(dh) + r * row_bytes, width)
-                if layer == depth - 1:
-                    for c in range(width):
-                        dh_row[c] = 0
-                    for o in range(outputs):
-                        scalar, w = g[first + r, o], w_last[o]
-                        for c in range(width):
-                            dh_row[c] += scalar * w[c]
-                for c in range(width):
-                    s = _sigmoid(row[c])
-                    value = row[c] * s
-                    h_row[c] = value
-                    dz = dh_row[c] * (s + value * (np.float32(1) - s))
-                    row[c] = dz
-                    b_sums[c] += dz
-            if layer == depth - 1:
-                for o in range(outputs):
-                    w_sums = _vector(address_of(sums) + (last + o * width) * FLOAT, width)
-                    for r in range(count):
-                        scalar, h_row = g[first + r, o], _vector(address_of(h) + r * row_bytes, width)
-                        sums[biases + depth * width + o] += scalar
-                        for c in range(width):
-                            w_sums[c] += scalar * h_row[c]
-            else:
-                w_at = inner + layer * width * width
-                for index in range(dz_packed.shape[0]):
-                    column = index * NR
-                    lanes = min(NR, width - column)
-                    for i in range(0, width, MR):
-                        add_transposed(
-                            h_rows[0], i * FLOAT, count, dz_packed[index], sums, w_at + i * width + column,
-                            min(MR, width - i), lanes, width, scratch,
-                        )  # fmt: skip
-            if layer > 0:
-                for index in range(dz_packed.shape[0]):
-                    column = index * NR
-                    lanes = min(NR, width - column)
-                    pack(z, at + column, stride, np.int64(1), count, lanes, dz_packed[index])
-                _row_addresses(dz_at, count, stride, dz_rows)
-                _product(dz_rows, count, width, packed[layer - 1], zeros, dh, np.int64(0), width, scratch)
-            else:
-                for i in range(inputs):
-                    w = _vector(weights[0] + i * row_bytes, width)
-                    w_sums = _vector(address_of(sums) + i * row_bytes, width)
-                    for r in range(count):
-                        row = _vector(dz_at + r * stride * FLOAT, width)
-                        scalar, total = x[first + r, i], np.float32(0)
-                        for c in range(width):
-                            w_sums[c] += scalar * row[c]
-                            total += row[c] * w[c]
-                        dx[first + r, i] = total
+    end = biases + depth * width
+    return (
+        sums[:inner].reshape(inputs, width),
+        sums[inner:last].reshape(depth - 1, width, width),
+        sums[last:biases].reshape(outputs, width),
+        sums[biases:end].reshape(depth, width),
+        sums[end:],
+    )
 
 
 @device
-def _backward_worker(worker, workers, g, x, weights, width, z, dx, partial_sums):
-    """The partial sums of one worker, each over its own blocks."""
-    packed, w_last = _prepared(weights, width, g.shape[1], True)
-    batch, count = x.shape[0], partial_sums.shape[0]
-    blocks = (batch + BLOCK - 1) // BLOCK
-    for index in range(count * worker // workers, count * (worker + 1) // workers):
-        first, last = blocks * index // count * BLOCK, min(batch, blocks * (index + 1) // count * BLOCK)
-        _backward_blocks(first, last, g, x, weights, width, packed, w_last, z, dx, partial_sums[index])
+def _backward_range(worker, begin, end, g, x, weights, z, dx, partial_sums):
+    """Some of the partial sums, each over its own blocks."""
+    (_, depth, width), inputs, outputs = z.shape, x.shape[1], g.shape[1]
+    prepared, w_first = _prepared(weights, width, outputs, True), _vector(weights[0], inputs * width)
+    h, dh = np.empty((BLOCK + MR, width), np.float32), np.empty((BLOCK, width), np.float32)
+    dz_packed = np.empty((ceil_div(width, NR), BLOCK, NR), np.float32)
+    h_rows, dz_rows = np.empty((1, BLOCK), np.int64), np.empty((1, BLOCK), np.int64)
+    scratch = h, dh, dz_packed, h_rows, dz_rows, np.zeros(dz_packed.shape[0] * NR, np.float32)
+    blocks, count = ceil_div(x.shape[0], BLOCK), partial_sums.shape[0]
+    for index in range(begin, end):
+        sums = partial_sums[index]
+        for i in range(sums.size):
+            sums[i] = 0
+        gradients = _views(sums, inputs, depth, width, outputs)
+        for block in range(blocks * index // count, blocks * (index + 1) // count):
+            first = block * BLOCK
+            rows = min(BLOCK, x.shape[0] - first)
+            w = w_first.reshape(inputs, width)
+            _backward_block(first, rows, g, x, w, prepared, z, dx, gradients, scratch)
 
 
 @kernel
-def _backward(g, x, weights, width, z, dx, partial_sums, threads):
+def _backward(g, x, weights, z, dx, partial_sums, workers):
     """The total is left in the first of the partial sums."""
-    workers = min(partial_sums.shape[0], threads)
-    launch(_backward_worker, workers, workers, g, x, weights, width, z, dx, partial_sums)
+    launch_ranges(_backward_range, partial_sums.shape[0], workers, g, x, weights, z, dx, partial_sums)
     for index in range(1, partial_sums.shape[0]):
         total, more = partial_sums[0], partial_sums[index]
         for i in range(total.size):
             total[i] += more[i]
 
 
-@device
-def _add_columns(job, jobs, out, g, index):
-    """Row after row: two jobs must not add to the same numbers, so each has columns of its own."""
-    begin, end = g.shape[1] * job // jobs, g.shape[1] * (job + 1) // jobs
-    for i in range(index.size):
-        target, row = out[index[i], begin:end], g[i, begin:end]
-        for c in range(row.size):
-            target[c] += row[c]
-
-
 @kernel
-def _add_rows(out, g, index):
-    jobs = 1 if g.size < SERIAL_BELOW else (g.shape[1] + NR - 1) // NR
-    launch(_add_columns, jobs, jobs, out, g, index)
+def _pack_once(weights, width, outputs):
+    """For weights that are frozen."""
+    return _prepared(weights, width, outputs, False)
 
 
 def _addresses(arrays: list[np.ndarray]) -> np.ndarray:
@@ -324,20 +314,7 @@ def _addresses(arrays: list[np.ndarray]) -> np.ndarray:
     return np.array([addressof(c_char.from_buffer(a)) for a in arrays])
 
 
-def _pack_once(weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The results of `_prepared`, for weights that are frozen."""
-    width = len(weights[-1])
-    count = -(-width // NR)
-    inner = np.zeros((len(weights) - 2, width, count * NR), np.float32)
-    for columns, w in zip(inner, weights[1:-1], strict=True):
-        columns[:, :width] = w
-    packed = inner.reshape(-1, width, count, NR).swapaxes(1, 2)
-    return np.ascontiguousarray(packed), np.ascontiguousarray(weights[-1].T)
-
-
-def _layers(
-    weights: list[np.ndarray], biases: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _layers(weights: list[np.ndarray], biases: list[np.ndarray]):
     """The addresses of weights and biases, and the prepared weights: empty arrays where they may still change."""
     arrays = *weights, *biases
     key = "perceptron", *map(id, arrays)
@@ -345,7 +322,8 @@ def _layers(
     if entry is not None:
         return entry[0]
     all_frozen = all(map(frozen.is_frozen, arrays))
-    found = _addresses(weights), _addresses(biases), *(_pack_once(weights) if all_frozen else _NOT_PREPARED)
+    addresses = _addresses(weights), _addresses(biases)
+    found = addresses, _pack_once(addresses[0], *weights[-1].shape) if all_frozen else _NOT_PREPARED
     if all_frozen:  # with the arrays: while these live nothing else has their ids
         frozen.cache(weights[-1], key, (found, arrays))
     return found
@@ -361,28 +339,20 @@ def perceptron(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     width, outputs = weights[-1].shape
     y = memory.empty((len(x), outputs))
-    z = memory.empty((len(x), len(weights) - 1, width)) if keep else None
-    flat = _EMPTY if z is None else z.reshape(-1)
+    z = memory.empty((len(x) if keep else 0, len(weights) - 1, width))
     if x.size:
-        w, b, packed, w_last = _layers(weights, biases)
-        index = index.astype(np.int64, copy=False)
-        _forward(x, w, b, _addresses(tables), index, width, packed, w_last, y, flat, pool.size())
-    return y, z
+        addresses, prepared = _layers(weights, biases)
+        network = *addresses, _addresses(tables)
+        _forward(x, network, index.astype(np.int64, copy=False), prepared, y, z, pool.size())
+    return y, z if keep else None
 
 
 def perceptron_backward(
     g: np.ndarray, x: np.ndarray, weights: list[np.ndarray], z: np.ndarray
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     inputs, (width, outputs), depth = x.shape[1], weights[-1].shape, len(weights) - 1
-    sizes = [inputs * width] + [width * width] * (depth - 1) + [outputs * width] + [width] * depth + [outputs]
-    dx = memory.empty(x.shape)
-    partial_sums = memory.empty((min(PARTIAL_SUMS, max(1, -(-len(x) // BLOCK))), sum(sizes)))
-    _backward(g, x, _addresses(weights), width, z.reshape(-1), dx, partial_sums, pool.size())
-    sums = [partial_sums[0, end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
-    dw, db = sums[: depth + 1], sums[depth + 1 :]
-    dw = [d.reshape(w.shape) for d, w in zip(dw[:-1], weights, strict=False)]
-    return dx, [*dw, sums[depth].reshape(outputs, width).T], db
-
-
-def add_rows(out: np.ndarray, g: np.ndarray, index: np.ndarray) -> None:
-    _add_rows(out, g, index.astype(np.int64, copy=False))
+    dx, size = memory.empty(x.shape), sum(w.size for w in weights) + depth * width + outputs
+    partial_sums = memory.empty((min(PARTIAL_SUMS, max(1, ceil_div(len(x), BLOCK))), size))
+    _backward(g, x, _addresses(weights), z, dx, partial_sums, pool.size())
+    first, inner, last, db, db_last = _views(partial_sums[0], inputs, depth, width, outputs)
+    return dx, [first, *inner, last.T], [*db, db_last]

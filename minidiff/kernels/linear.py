@@ -1,29 +1,37 @@
-"""The linear layer as an implicit GEMM: a 1×1 convolution, whose images are BLOCK rows of x."""
+"""The linear layer as an implicit GEMM: a 1×1 convolution, whose images are BLOCK rows of x.
+
+for n in range(N):
+    for o in range(O):
+        out[n, o] = b[o] + sum(x[n, i] * w[i, o] for i in range(I))
+"""
 
 from functools import lru_cache
 
 import numpy as np
 
 from . import memory
-from .implicit_gemm import BLOCK, NO_BIAS, product, transposed_product
+from .implicit_gemm import BLOCK, NO_BIAS, Patches, product, transposed_product
 from .microkernel import FLOAT
 
 
 @lru_cache(maxsize=256)
-def _rows(width: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """The size of BLOCK rows, the offset of each row in bytes, and the zeros that `implicit_gemm` requires."""
+def _table(width: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """What follows the images in `Patches`: BLOCK rows of this width are an image, and each of them a patch."""
     offsets = np.arange(BLOCK, dtype=np.int64)[None, :] * (width * FLOAT)
-    return BLOCK * width, offsets, np.zeros(width, np.float32)
+    return BLOCK * width * FLOAT, np.zeros(width, np.float32), offsets
+
+
+def _rows(x: np.ndarray) -> Patches:
+    return x.reshape(-1), *_table(x.shape[1])
 
 
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return product(x, *_rows(w.shape[0]), w, b, memory.empty((len(x), w.shape[1])))
+    return product(_rows(x), w, b, memory.empty((len(x), w.shape[1])))
 
 
 def linear_backward_input(g: np.ndarray, w: np.ndarray) -> np.ndarray:
-    out = memory.empty((len(g), w.shape[0]))
-    return product(g, *_rows(w.shape[1]), w, NO_BIAS, out, transposed=True)
+    return product(_rows(g), w, NO_BIAS, memory.empty((len(g), w.shape[0])), transposed=True)
 
 
 def linear_backward_weight(x: np.ndarray, g: np.ndarray) -> np.ndarray:
-    return transposed_product(x, *_rows(x.shape[1]), g, (x.shape[1], g.shape[1]))
+    return transposed_product(_rows(x), g, (x.shape[1], g.shape[1]))

@@ -122,6 +122,20 @@ def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_i32, WIDTH), [0] * WIDTH))
 
 
+def instruction(write: Callable) -> Callable:
+    """A function for kernels, of integers, from one that writes its code: write(builder, *arguments)."""
+
+    @intrinsic
+    def function(typingctx, *arguments):
+        def generate(context, builder, signature, args):
+            write(builder, *cgutils.unpack_tuple(builder, args[0]))
+            return context.get_dummy_value()
+
+        return types.void(types.StarArgUniTuple(types.intp, len(arguments))), generate
+
+    return function
+
+
 @intrinsic
 def address_of(typingctx, array):
     """Address of an array's first item."""
@@ -143,103 +157,78 @@ def load_float(typingctx, address):
     return types.float32(types.intp), generate
 
 
-@intrinsic
-def copy_row(typingctx, source, target):
+@instruction
+def copy_row(builder, source, target):
     """Copy NR float32 from one address to another."""
-
-    def generate(context, builder, signature, args):
-        for v, lanes in enumerate(_load_row(builder, args[0])):
-            address = builder.add(args[1], _i64(v * WIDTH * FLOAT))
-            store(builder, lanes, address)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp), generate
+    for v, lanes in enumerate(_load_row(builder, source)):
+        address = builder.add(target, _i64(v * WIDTH * FLOAT))
+        store(builder, lanes, address)
 
 
-@intrinsic
-def microkernel(
-    typingctx, rows, tap_stride, taps, offset, run, micro_panel, start, start_stride, out, stride
-):
+@instruction
+def microkernel(builder, rows, tap_stride, taps, offset, run, micro_panel, start, start_stride, out, stride):
     """out[p, lane] = start[p, lane] + Σ_tap Σ_i A[tap, p][i] · micro_panel[tap · run + i, lane], i < run.
 
     A[tap, p] is the address stored at `rows + tap · tap_stride + 8 p`, plus `offset` bytes. The rows of start and out
     are `start_stride` and `stride` bytes apart: 0 where all rows start with the same numbers. With start = out the sum
     continues from what was stored, with the same bits as if it had stayed in registers.
     """
+    begins = [builder.add(start, builder.mul(start_stride, _i64(p))) for p in range(MR)]
+    accumulators = _Accumulators(builder, [_load_row(builder, begin) for begin in begins])
+    run_bytes = builder.mul(run, _i64(NR * FLOAT))
+    with cgutils.for_range(builder, taps, intp=_i64) as tap:
+        here = builder.add(rows, builder.mul(tap.index, tap_stride))
+        a = [builder.add(load(builder, builder.add(here, _i64(8 * p)), _i64), offset) for p in range(MR)]
+        b = builder.add(micro_panel, builder.mul(tap.index, run_bytes))
 
-    def generate(context, builder, signature, args):
-        rows, tap_stride, taps, offset, run, micro_panel, start, start_stride, out, stride = args
-        begins = [builder.add(start, builder.mul(start_stride, _i64(p))) for p in range(MR)]
-        accumulators = _Accumulators(builder, [_load_row(builder, begin) for begin in begins])
-        run_bytes = builder.mul(run, _i64(NR * FLOAT))
-        with cgutils.for_range(builder, taps, intp=_i64) as tap:
-            here = builder.add(rows, builder.mul(tap.index, tap_stride))
-            a = [builder.add(load(builder, builder.add(here, _i64(8 * p)), _i64), offset) for p in range(MR)]
-            b = builder.add(micro_panel, builder.mul(tap.index, run_bytes))
+        def add(i, a=a, b=b):
+            distance = builder.mul(i, _i64(FLOAT))
+            scalars = [load(builder, builder.add(row, distance), _f32) for row in a]
+            accumulators.add_products(scalars, builder.add(b, builder.mul(i, _i64(NR * FLOAT))))
 
-            def add(i, a=a, b=b):
-                distance = builder.mul(i, _i64(FLOAT))
-                scalars = [load(builder, builder.add(row, distance), _f32) for row in a]
-                accumulators.add_products(scalars, builder.add(b, builder.mul(i, _i64(NR * FLOAT))))
-
-            _unrolled_loop(builder, run, add)
-        accumulators.store(out, stride, add=False)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 10), generate
+        _unrolled_loop(builder, run, add)
+    accumulators.store(out, stride, add=False)
 
 
-@intrinsic
-def transposed_microkernel(typingctx, rows, offset, count, micro_panel, out, stride):
+@instruction
+def transposed_microkernel(builder, rows, offset, count, micro_panel, out, stride):
     """out[p, lane] += Σ_j A[j][p] · micro_panel[j, lane], j < count: the same with A transposed.
 
     A[j] is the address stored at `rows + 8 j`, plus `offset` bytes; the rows of out are `stride` bytes apart.
     """
+    accumulators = _Accumulators(builder, [[ir.Constant(VECTOR, [0.0] * WIDTH)] * VECTORS] * MR)
 
-    def generate(context, builder, signature, args):
-        rows, offset, count, micro_panel, out, stride = args
-        accumulators = _Accumulators(builder, [[ir.Constant(VECTOR, [0.0] * WIDTH)] * VECTORS] * MR)
+    def add(j):
+        here = load(builder, builder.add(rows, builder.mul(j, _i64(8))), _i64)
+        a = builder.add(here, offset)
+        scalars = [load(builder, builder.add(a, _i64(FLOAT * p)), _f32) for p in range(MR)]
+        accumulators.add_products(scalars, builder.add(micro_panel, builder.mul(j, _i64(NR * FLOAT))))
 
-        def add(j):
-            here = load(builder, builder.add(rows, builder.mul(j, _i64(8))), _i64)
-            a = builder.add(here, offset)
-            scalars = [load(builder, builder.add(a, _i64(FLOAT * p)), _f32) for p in range(MR)]
-            accumulators.add_products(scalars, builder.add(micro_panel, builder.mul(j, _i64(NR * FLOAT))))
-
-        _unrolled_loop(builder, count, add)
-        accumulators.store(out, stride, add=True)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 6), generate
+    _unrolled_loop(builder, count, add)
+    accumulators.store(out, stride, add=True)
 
 
-@intrinsic
-def dot_microkernel(typingctx, rows, tap_stride, taps, vectors, weights, out):
+@instruction
+def dot_microkernel(builder, rows, tap_stride, taps, vectors, weights, out):
     """out[p] = Σ_tap Σ_i A[tap, p][i] · weights[tap, i], i < vectors · WIDTH: MR dot products, lanes along the sum.
 
     A[tap, p] is the address stored at `rows + tap · tap_stride + 8 p`; out and the rows of weights are contiguous.
     """
-
-    def generate(context, builder, signature, args):
-        rows, tap_stride, taps, vectors, weights, out = args
-        zeros = ir.Constant(VECTOR, [0.0] * WIDTH)
-        sums = [cgutils.alloca_once_value(builder, zeros) for _ in range(MR)]
-        with cgutils.for_range(builder, taps, intp=_i64) as tap:
-            here = builder.add(rows, builder.mul(tap.index, tap_stride))
-            a = [load(builder, builder.add(here, _i64(8 * p)), _i64) for p in range(MR)]
-            first = builder.mul(tap.index, vectors)
-            with cgutils.for_range(builder, vectors, intp=_i64) as vector:
-                distance = builder.mul(vector.index, _i64(WIDTH * FLOAT))
-                at = builder.mul(builder.add(first, vector.index), _i64(WIDTH * FLOAT))
-                w = load(builder, builder.add(weights, at), VECTOR)
-                for row, total in zip(a, sums, strict=True):
-                    x = load(builder, builder.add(row, distance), VECTOR)
-                    builder.store(multiply_add(builder, x, w, builder.load(total)), total)
-        kind = ir.FunctionType(_f32, [_f32, VECTOR])
-        add_up = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{WIDTH}f32")
-        for p, total in enumerate(sums):
-            value = builder.call(add_up, [_f32(0.0), builder.load(total)], fastmath=("reassoc",))
-            store(builder, value, builder.add(out, _i64(FLOAT * p)))
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 6), generate
+    zeros = ir.Constant(VECTOR, [0.0] * WIDTH)
+    sums = [cgutils.alloca_once_value(builder, zeros) for _ in range(MR)]
+    with cgutils.for_range(builder, taps, intp=_i64) as tap:
+        here = builder.add(rows, builder.mul(tap.index, tap_stride))
+        a = [load(builder, builder.add(here, _i64(8 * p)), _i64) for p in range(MR)]
+        first = builder.mul(tap.index, vectors)
+        with cgutils.for_range(builder, vectors, intp=_i64) as vector:
+            distance = builder.mul(vector.index, _i64(WIDTH * FLOAT))
+            at = builder.mul(builder.add(first, vector.index), _i64(WIDTH * FLOAT))
+            w = load(builder, builder.add(weights, at), VECTOR)
+            for row, total in zip(a, sums, strict=True):
+                x = load(builder, builder.add(row, distance), VECTOR)
+                builder.store(multiply_add(builder, x, w, builder.load(total)), total)
+    kind = ir.FunctionType(_f32, [_f32, VECTOR])
+    add_up = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{WIDTH}f32")
+    for p, total in enumerate(sums):
+        value = builder.call(add_up, [_f32(0.0), builder.load(total)], fastmath=("reassoc",))
+        store(builder, value, builder.add(out, _i64(FLOAT * p)))

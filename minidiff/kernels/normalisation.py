@@ -1,9 +1,16 @@
 """Group norm and SiLU in one pass, forward and backward.
 
-Channels are adjacent in memory, so sums are kept for every channel, where the loops vectorise, and only then combined
-to sums of groups. The variance takes two passes, mean first and then centred squares: the one-pass formula
-E x² − (E x)² cancels catastrophically where the mean is large. In a loop over few channels the overhead dominates: then
-several pixels form one *line*, and a channel's sums over all of them are combined at the end.
+    for each image and each group of channels:
+        mean, variance = over the group's channels at all pixels
+        for each pixel and each channel c of the group:
+            z = (x[pixel, c] - mean) / sqrt(variance + eps) * gamma[c] + beta[c]
+            y[pixel, c] = z * sigmoid(z)
+
+Written so, the inner loops would run over the few channels of a group. Channels are adjacent in memory, so sums are
+kept for every channel, where the loops vectorise, and only then combined to sums of groups. In a loop over few channels
+the overhead dominates: then several pixels form one *line*, and a channel's sums over all of them are combined at the
+end. The variance takes two passes, mean first and then centred squares: the one-pass formula E x² − (E x)² cancels
+catastrophically where the mean is large.
 
 A job is an image or, where there are fewer images than threads, some whole groups of it, which changes no sum: lines
 first … last − 1 of an array (lines, pixels of a line · channels), and of each line the numbers low … high − 1. They
@@ -12,46 +19,90 @@ are sliced line by line: Numba infers that a slice of one line is contiguous, bu
 
 import numpy as np
 
-from . import memory, pool
+from . import memory
 from .jit import device, kernel
-from .launch import launch
+from .launch import launch_ranges, workers_for
 from .math32 import sigmoid
-from .rows import fold
+from .rows import add_up, fold, sum_lines
 
 LINES = 32  # lines summed in float32 before they are added to the float64 total
 SERIAL_BELOW = 16_384  # numbers; fewer take less time than waking the other threads
 
 
 @device
-def _add_lines(x, first, last, low, high, sums, totals):
-    """totals[c] += Σ_line x[line, low + c]."""
-    for begin in range(first, last, LINES):
-        end = min(last, begin + LINES)
-        sums[:] = 0
-        for line in range(begin, end - 3, 4):
-            x0, x1 = x[line, low:high], x[line + 1, low:high]
-            x2, x3 = x[line + 2, low:high], x[line + 3, low:high]
-            for c in range(sums.size):
-                sums[c] += (x0[c] + x1[c]) + (x2[c] + x3[c])
-        for line in range(end - (end - begin) % 4, end):
-            row = x[line, low:high]
-            for c in range(sums.size):
-                sums[c] += row[c]
-        for c in range(sums.size):
-            totals[c] += sums[c]
+def _splits(x, channels, statistics, workers):
+    """The number of jobs to an image."""
+    images, groups = statistics.shape
+    return 1 if images >= workers or x.shape[1] > channels else min(groups, workers)
 
 
 @device
-def _add_squares(x, first, last, low, high, centre, sums, totals):
-    """totals[c] += Σ_line (x[line, low + c] − centre[c])²."""
+def _bounds(job, splits, x, channels, statistics):
+    """A job's image, its groups begin … end − 1, and its block of x: first, last, low and high."""
+    images, groups = statistics.shape
+    image, split = divmod(job, splits)
+    begin, end = groups * split // splits, groups * (split + 1) // splits
+    lines, size = x.shape[0] // images, channels // groups
+    high = x.shape[1] if splits == 1 else end * size
+    return image, begin, end, (image * lines, (image + 1) * lines, begin * size, high)
+
+
+@device
+def _add_sums(sums, totals):
+    for c in range(totals.size):
+        totals[c] += sums[c]
+
+
+@device
+def _sum_block(x, block, sums, totals):
+    """totals[c] = Σ_line x[line, low + c]."""
+    first, last, low, high = block
+    totals[:] = 0
+    for begin in range(first, last, LINES):
+        sum_lines(x, begin, min(last, begin + LINES), low, high, sums)
+        _add_sums(sums, totals)
+
+
+@device
+def _sum_squares(x, block, centre, sums, totals):
+    """totals[c] = Σ_line (x[line, low + c] − centre[c])²."""
+    first, last, low, high = block
+    totals[:] = 0
     for begin in range(first, last, LINES):
         sums[:] = 0
         for line in range(begin, min(last, begin + LINES)):
             row = x[line, low:high]
             for c in range(sums.size):
                 sums[c] += (row[c] - centre[c]) * (row[c] - centre[c])
-        for c in range(sums.size):
-            totals[c] += sums[c]
+        _add_sums(sums, totals)
+
+
+@device
+def _sum_gradients(images, block, line_values, silu, sums, totals):
+    """totals[0, c] = Σ_line dz · x̂ and totals[1, c] = Σ_line dz, and dx ← dz, the gradient before SiLU."""
+    g, x, dx = images
+    first, last, low, high = block
+    centre, scale, weight, shift = line_values
+    (sums_a, sums_b), (totals_a, totals_b) = sums, totals
+    totals_a[:] = 0
+    totals_b[:] = 0
+    for begin in range(first, last, LINES):
+        sums_a[:] = 0
+        sums_b[:] = 0
+        for line in range(begin, min(last, begin + LINES)):
+            row, g_row, out = x[line, low:high], g[line, low:high], dx[line, low:high]
+            for c in range(sums_a.size):
+                x_hat = (row[c] - centre[c]) * scale[c]
+                dz = g_row[c]
+                if silu:
+                    z = x_hat * weight[c] + shift[c]
+                    s = sigmoid(z)
+                    dz *= s * (np.float32(1) + z * (np.float32(1) - s))
+                out[c] = dz
+                sums_a[c] += dz * x_hat
+                sums_b[c] += dz
+        _add_sums(sums_a, totals_a)
+        _add_sums(sums_b, totals_b)
 
 
 @device
@@ -60,14 +111,6 @@ def _sum_pixels(totals, channels):
     for pixel in range(channels, totals.size, channels):
         for c in range(channels):
             totals[c] += totals[pixel + c]
-
-
-@device
-def _repeat_for_pixels(values, out):
-    """out = values, values, …: one value for each channel, repeated for every pixel of a line."""
-    for pixel in range(0, out.size, values.size):
-        for c in range(values.size):
-            out[pixel + c] = values[c]
 
 
 @device
@@ -80,125 +123,95 @@ def _group_mean(totals, group, size, count):
 
 
 @device
-def _bounds(job, splits, x, groups_of_images, channels):
-    """A job's image, groups begin … end − 1, lines first … last − 1, and numbers low … high − 1 of each line."""
-    images, groups = groups_of_images.shape
-    image, split = job // splits, job % splits
-    begin, end = groups * split // splits, groups * (split + 1) // splits
-    lines, size = x.shape[0] // images, channels // groups
-    high = x.shape[1] if splits == 1 else end * size
-    return image, begin, end, image * lines, (image + 1) * lines, begin * size, high
+def _repeat_for_pixels(of_channel, out):
+    """One value for each channel, repeated for every pixel of a line."""
+    for pixel in range(0, out.size, of_channel.size):
+        for c in range(of_channel.size):
+            out[pixel + c] = of_channel[c]
 
 
 @device
-def _normalise(worker, workers, splits, x, gamma, beta, eps, silu, y, means, rstds):
-    """The jobs of one worker: y, and the mean and rstd of their groups."""
-    jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
-    width = x.shape[1]
-    all_totals, of_channel = np.empty(width), np.empty(channels, np.float32)
-    all_sums, all_centre = np.empty(width, np.float32), np.empty(width, np.float32)
-    all_scale, all_shift = np.empty(width, np.float32), np.empty(width, np.float32)
-    for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
-        image, begin, end, first, last, low, high = _bounds(job, splits, x, means, channels)
-        width, channel, own = high - low, begin * size, of_channel[begin * size : end * size]
-        count = (last - first) * width // (end - begin)
-        totals, sums, centre = all_totals[:width], all_sums[:width], all_centre[:width]
-        scale, shift = all_scale[:width], all_shift[:width]
-        totals[:] = 0
-        _add_lines(x, first, last, low, high, sums, totals)
+def _repeat_for_channels(of_group, of_channel, out):
+    """One value for each group, repeated for all of its channels, and these for every pixel of a line."""
+    size = of_channel.size // of_group.size
+    for group in range(of_group.size):
+        of_channel[group * size : (group + 1) * size] = of_group[group]
+    _repeat_for_pixels(of_channel, out)
+
+
+@device
+def _normalise(worker, begin, end, splits, images, parameters, eps, silu, statistics):
+    """Jobs begin … end − 1: y, and the mean and rstd of their groups."""
+    (x, y), (gamma, beta), (means, rstds) = images, parameters, statistics
+    size = gamma.size // means.shape[1]
+    all_totals, line_values = np.empty(x.shape[1]), np.empty((4, x.shape[1]), np.float32)
+    channel_values = np.empty(gamma.size, np.float32)
+    for job in range(begin, end):
+        image, g0, g1, block = _bounds(job, splits, x, gamma.size, means)
+        first, last, low, high = block
+        width, c0, c1 = high - low, g0 * size, g1 * size
+        count = (last - first) * width // (g1 - g0)
+        totals, sums, centre = all_totals[:width], line_values[0, :width], line_values[1, :width]
+        scale, shift = line_values[2, :width], line_values[3, :width]
+        own, mean, rstd = channel_values[c0:c1], means[image, g0:g1], rstds[image, g0:g1]
+        _sum_block(x, block, sums, totals)
         _sum_pixels(totals, own.size)
-        for group in range(end - begin):
-            mean = np.float32(_group_mean(totals, group, size, count))
-            means[image, begin + group] = mean
-            own[group * size : (group + 1) * size] = mean
-        _repeat_for_pixels(own, centre)
-        totals[:] = 0
-        _add_squares(x, first, last, low, high, centre, sums, totals)
+        for group in range(mean.size):
+            mean[group] = _group_mean(totals, group, size, count)
+        _repeat_for_channels(mean, own, centre)
+        _sum_squares(x, block, centre, sums, totals)
         _sum_pixels(totals, own.size)
-        for group in range(end - begin):
-            rstd = np.float32(1 / np.sqrt(_group_mean(totals, group, size, count) + eps))
-            rstds[image, begin + group] = rstd
+        for group in range(rstd.size):
+            rstd[group] = 1 / np.sqrt(_group_mean(totals, group, size, count) + eps)
             for c in range(group * size, (group + 1) * size):
-                own[c] = rstd * gamma[channel + c]
+                own[c] = rstd[group] * gamma[c0 + c]
         _repeat_for_pixels(own, scale)
-        _repeat_for_pixels(beta[channel : channel + own.size], shift)
+        _repeat_for_pixels(beta[c0:c1], shift)
         for line in range(first, last):
             row, out = x[line, low:high], y[line, low:high]
-            if silu:
-                for c in range(width):
-                    z = (row[c] - centre[c]) * scale[c] + shift[c]
-                    out[c] = z * sigmoid(z)
-            else:
-                for c in range(width):
-                    out[c] = (row[c] - centre[c]) * scale[c] + shift[c]
+            for c in range(width):
+                z = (row[c] - centre[c]) * scale[c] + shift[c]
+                out[c] = z * sigmoid(z) if silu else z
 
 
 @kernel
-def _forward(x, gamma, beta, eps, silu, y, mean, rstd, splits, threads):
-    """x and y (lines, pixels of a line · channels); mean and rstd = 1 / √(variance + eps) (images, groups)."""
-    launch(_normalise, threads, threads, splits, x, gamma, beta, eps, silu, y, mean, rstd)
+def _forward(x, gamma, beta, eps, silu, y, means, rstds, workers):
+    """x and y (lines, pixels of a line · channels); means and rstds = 1 / √(variance + eps) (images, groups)."""
+    splits = _splits(x, gamma.size, means, workers)
+    jobs = means.shape[0] * splits
+    launch_ranges(_normalise, jobs, workers, splits, (x, y), (gamma, beta), eps, silu, (means, rstds))
 
 
 @device
-def _differentiate(worker, workers, splits, g, x, gamma, beta, means, rstds, silu, dx, dgammas, dbetas):
-    """The jobs of one worker: dx, and dgammas and dbetas (images, channels)."""
-    jobs, channels, size = means.shape[0] * splits, gamma.size, gamma.size // means.shape[1]
-    width = x.shape[1]
-    all_dgamma, all_dbeta = np.empty(width), np.empty(width)
-    all_a, all_b = np.empty(width, np.float32), np.empty(width, np.float32)
-    all_centre, all_scale = np.empty(width, np.float32), np.empty(width, np.float32)
-    all_weight, all_shift = np.empty(width, np.float32), np.empty(width, np.float32)
-    of_channel, other = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
-        image, begin, end, first, last, low, high = _bounds(job, splits, x, means, channels)
-        width, channel, groups = high - low, begin * size, end - begin
-        count = (last - first) * width // groups
-        a_channel, b_channel = of_channel[: groups * size], other[: groups * size]
-        weights = gamma[channel : channel + a_channel.size]
-        dgamma_sums, dbeta_sums, a, b = all_dgamma[:width], all_dbeta[:width], all_a[:width], all_b[:width]
-        centre, scale = all_centre[:width], all_scale[:width]
-        weight, shift = all_weight[:width], all_shift[:width]
-        for group in range(groups):
-            a_channel[group * size : (group + 1) * size] = means[image, begin + group]
-            b_channel[group * size : (group + 1) * size] = rstds[image, begin + group]
-        _repeat_for_pixels(a_channel, centre)
-        _repeat_for_pixels(b_channel, scale)
-        _repeat_for_pixels(weights, weight)
-        _repeat_for_pixels(beta[channel : channel + a_channel.size], shift)
-        dgamma_sums[:] = 0
-        dbeta_sums[:] = 0
-        for start in range(first, last, LINES):
-            a[:] = 0
-            b[:] = 0
-            for line in range(start, min(last, start + LINES)):
-                row, g_row, out = x[line, low:high], g[line, low:high], dx[line, low:high]
-                for c in range(width):
-                    x_hat = (row[c] - centre[c]) * scale[c]
-                    dz = g_row[c]
-                    if silu:
-                        z = x_hat * weight[c] + shift[c]
-                        s = sigmoid(z)
-                        dz *= s * (np.float32(1) + z * (np.float32(1) - s))
-                    out[c] = dz
-                    a[c] += dz * x_hat
-                    b[c] += dz
-            for c in range(width):
-                dgamma_sums[c] += a[c]
-                dbeta_sums[c] += b[c]
-        _sum_pixels(dgamma_sums, a_channel.size)
-        _sum_pixels(dbeta_sums, a_channel.size)
-        for c in range(a_channel.size):
-            dgammas[image, channel + c], dbetas[image, channel + c] = dgamma_sums[c], dbeta_sums[c]
-            dgamma_sums[c] *= weights[c]
-            dbeta_sums[c] *= weights[c]
-        for group in range(groups):
-            rstd = rstds[image, begin + group]
-            mean_a = _group_mean(dgamma_sums, group, size, count) * rstd * rstd
-            mean_b = _group_mean(dbeta_sums, group, size, count) * rstd
-            a_channel[group * size : (group + 1) * size] = np.float32(mean_a)
-            b_channel[group * size : (group + 1) * size] = np.float32(mean_b)
-        _repeat_for_pixels(a_channel, a)
-        _repeat_for_pixels(b_channel, b)
+def _differentiate(worker, begin, end, splits, images, parameters, statistics, silu, dparameters):
+    """Jobs begin … end − 1: dx, and dgamma and dbeta of each image, (images, 2, channels)."""
+    (_, x, dx), (gamma, beta), (means, rstds) = images, parameters, statistics
+    size = gamma.size // means.shape[1]
+    all_totals, line_values = np.empty((2, x.shape[1])), np.empty((6, x.shape[1]), np.float32)
+    channel_values = np.empty(gamma.size, np.float32)
+    for job in range(begin, end):
+        image, g0, g1, block = _bounds(job, splits, x, gamma.size, means)
+        first, last, low, high = block
+        width, c0, c1 = high - low, g0 * size, g1 * size
+        count = (last - first) * width // (g1 - g0)
+        totals = all_totals[0, :width], all_totals[1, :width]
+        a, b, centre = line_values[0, :width], line_values[1, :width], line_values[2, :width]
+        scale, weight, shift = line_values[3, :width], line_values[4, :width], line_values[5, :width]
+        own, rstd = channel_values[c0:c1], rstds[image, g0:g1]
+        _repeat_for_channels(means[image, g0:g1], own, centre)
+        _repeat_for_channels(rstd, own, scale)
+        _repeat_for_pixels(gamma[c0:c1], weight)
+        _repeat_for_pixels(beta[c0:c1], shift)
+        _sum_gradients(images, block, (centre, scale, weight, shift), silu, (a, b), totals)
+        for i, line in enumerate((a, b)):
+            _sum_pixels(totals[i], own.size)
+            for c in range(own.size):
+                dparameters[image, i, c0 + c] = totals[i][c]
+                totals[i][c] *= gamma[c0 + c]
+            for group in range(rstd.size):
+                mean = _group_mean(totals[i], group, size, count) * rstd[group]
+                own[group * size : (group + 1) * size] = mean * rstd[group] if i == 0 else mean
+            _repeat_for_pixels(own, line)
         for c in range(width):
             weight[c] *= scale[c]
         for line in range(first, last):
@@ -207,45 +220,31 @@ def _differentiate(worker, workers, splits, g, x, gamma, beta, means, rstds, sil
                 out[c] = out[c] * weight[c] - b[c] - (row[c] - centre[c]) * a[c]
 
 
-@device
-def _sum_images(per_image, out):
-    """out[c] = Σ_image per_image[image, c]."""
-    totals = np.zeros(out.size)
-    for image in range(per_image.shape[0]):
-        row = per_image[image]
-        for c in range(out.size):
-            totals[c] += row[c]
-    for c in range(out.size):
-        out[c] = totals[c]
-
-
 @kernel
-def _backward(g, x, gamma, beta, mean, rstd, silu, dx, dgamma, dbeta, splits, threads):
-    dgammas = np.empty((mean.shape[0], gamma.size), np.float32)
-    dbetas = np.empty((mean.shape[0], gamma.size), np.float32)
-    launch(
-        _differentiate, threads, threads, splits, g, x, gamma, beta, mean, rstd, silu, dx, dgammas, dbetas,
-    )  # fmt: skip
-    _sum_images(dgammas, dgamma)
-    _sum_images(dbetas, dbeta)
+def _backward(g, x, gamma, beta, means, rstds, silu, dx, dparameters, workers):
+    """As for `_forward`; dparameters: dgamma and dbeta, (2 · channels)."""
+    of_image = np.empty((means.shape[0], 2, gamma.size), np.float32)
+    splits = _splits(x, gamma.size, means, workers)
+    jobs = means.shape[0] * splits
+    images, parameters, statistics = (g, x, dx), (gamma, beta), (means, rstds)
+    launch_ranges(_differentiate, jobs, workers, splits, images, parameters, statistics, silu, of_image)
+    add_up(of_image.reshape(of_image.shape[0], dparameters.size), dparameters)
 
 
-def _plan(x: np.ndarray, groups: int) -> tuple[tuple[int, int], int, int]:
-    """The shape (lines, width) of x, the number of jobs to an image, and the number of threads."""
+def _lines(x: np.ndarray) -> tuple[int, int]:
+    """The shape of x as the kernels take it: (lines, pixels of a line · channels)."""
     images, channels = len(x), x.shape[-1]
     pixels = x.size // max(images * channels, 1)
     line = fold(pixels, channels)
-    threads = 1 if x.size < SERIAL_BELOW else pool.size()
-    splits = 1 if images >= threads or line > 1 else min(groups, threads)
-    return (images * pixels // line, line * channels), splits, threads
+    return images * pixels // line, line * channels
 
 
 def group_norm(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, silu: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y, mean, rstd = (memory.empty(s) for s in (x.shape, (len(x), groups), (len(x), groups)))
-    shape, *plan = _plan(x, groups)
-    _forward(x.reshape(shape), gamma, beta, eps, silu, y.reshape(shape), mean, rstd, *plan)
+    shape, workers = _lines(x), workers_for(x.size, SERIAL_BELOW)
+    _forward(x.reshape(shape), gamma, beta, eps, silu, y.reshape(shape), mean, rstd, workers)
     return y, mean, rstd
 
 
@@ -258,10 +257,8 @@ def group_norm_backward(
     rstd: np.ndarray,
     silu: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dx, dgamma, dbeta = (memory.empty(a.shape) for a in (x, gamma, beta))
-    shape, *plan = _plan(x, mean.shape[1])
-    _backward(
-        g.reshape(shape), x.reshape(shape), gamma, beta, mean, rstd, silu,
-        dx.reshape(shape), dgamma, dbeta, *plan,
-    )  # fmt: skip
-    return dx, dgamma, dbeta
+    dx, dparameters = memory.empty(x.shape), memory.empty((2, gamma.size))
+    shape, workers = _lines(x), workers_for(x.size, SERIAL_BELOW)
+    lines = g.reshape(shape), x.reshape(shape), dx.reshape(shape)
+    _backward(*lines[:2], gamma, beta, mean, rstd, silu, lines[2], dparameters.reshape(-1), workers)
+    return dx, dparameters[0], dparameters[1]

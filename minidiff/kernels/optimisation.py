@@ -1,5 +1,15 @@
 """The optimiser in two passes over flat vectors, as few as possible since memory bandwidth limits both.
 
+    for i in range(n):                              for i in range(n):
+        total += gradient[i] ** 2                       m[i] += (1 - beta1) * (gradient[i] * scale - m[i])
+                                                        v[i] += (1 - beta2) * ((gradient[i] * scale) ** 2 - v[i])
+                                                        parameter[i] -= rate * m[i] / (sqrt(v[i] * correction) + eps)
+                                                        ema[i] += (1 - ema_decay) * (parameter[i] - ema[i])
+                                                        gradient[i] = 0
+
+They are cut into blocks for the threads, and Adam's into one loop for each line of it, since LLVM does not vectorise a
+loop over five arrays that may overlap.
+
 The first pass is the norm of the gradient, which must be complete before any parameter changes. The second does all
 the rest for each parameter: Adam, the exponential moving average, and the gradient set to zero for the next step.
 """
@@ -7,7 +17,7 @@ the rest for each parameter: Adam, the exponential moving average, and the gradi
 import numpy as np
 
 from .jit import device, kernel
-from .launch import launch
+from .launch import ceil_div, launch
 
 BLOCK = 16_384  # numbers in a partial sum; the order of the sums depends on their count alone
 LANES = 64  # independent sums, so that they fill vector registers
@@ -16,14 +26,13 @@ NO_EMA = np.zeros(0, np.float32)
 
 
 @device
-def _adam_chunk(
-    chunk, all_parameters, all_gradients, all_m, all_v, all_ema,
-    rate, correction, weight1, weight2, eps, scale, ema_weight,
-):  # fmt: skip
-    """Short loops over numbers that stay in the L1 cache: LLVM would not vectorise one loop over five arrays."""
+def _adam_chunk(chunk, vectors, settings):
+    """Short loops over numbers that stay in the L1 cache."""
     begin, end = chunk * CHUNK, (chunk + 1) * CHUNK
+    all_parameters, all_gradients, all_m, all_v, all_ema = vectors
     parameter, gradient, ema = all_parameters[begin:end], all_gradients[begin:end], all_ema[begin:end]
     m, v = all_m[begin:end], all_v[begin:end]
+    rate, correction, weight1, weight2, eps, scale, ema_weight = settings
     for i in range(m.size):
         m[i] += weight1 * (gradient[i] * scale - m[i])
     for i in range(m.size):
@@ -37,12 +46,8 @@ def _adam_chunk(
 
 
 @kernel
-def _adam(parameter, gradient, m, v, ema, rate, correction, weight1, weight2, eps, scale, ema_weight):
-    chunks = (parameter.size + CHUNK - 1) // CHUNK
-    launch(
-        _adam_chunk, chunks, parameter, gradient, m, v, ema,
-        rate, correction, weight1, weight2, eps, scale, ema_weight,
-    )  # fmt: skip
+def _adam(parameter, gradient, m, v, ema, settings):
+    launch(_adam_chunk, ceil_div(parameter.size, CHUNK), (parameter, gradient, m, v, ema), settings)
 
 
 @device
@@ -63,13 +68,12 @@ def _squares(block, vector, partial_sums):
 
 
 @kernel
-def _squared_norm(vector):
-    blocks = (vector.size + BLOCK - 1) // BLOCK
-    partial_sums = np.empty(blocks)
-    launch(_squares, blocks, vector, partial_sums)
+def squared_norm(vector):
+    partial_sums = np.empty(ceil_div(vector.size, BLOCK))
+    launch(_squares, partial_sums.size, vector, partial_sums)
     total = 0.0
-    for block in range(blocks):
-        total += partial_sums[block]
+    for partial_sum in partial_sums:
+        total += partial_sum
     return total
 
 
@@ -86,10 +90,6 @@ def adam(
     ema_decay: float,
 ) -> None:
     rate, correction = lr / (1 - betas[0] ** step), 1 / (1 - betas[1] ** step)
-    settings = map(np.float32, (rate, correction, 1 - betas[0], 1 - betas[1], eps, scale, 1 - ema_decay))
+    settings = (rate, correction, 1 - betas[0], 1 - betas[1], eps, scale, 1 - ema_decay)
     ema = NO_EMA if ema is None else ema
-    _adam(parameter, gradient, *moments, ema, *settings)
-
-
-def squared_norm(vector: np.ndarray) -> float:
-    return _squared_norm(vector)
+    _adam(parameter, gradient, *moments, ema, tuple(map(np.float32, settings)))

@@ -1,7 +1,16 @@
 """Packing into micro-panels, and the loops around the microkernel, as BLIS has them.
 
-`implicit_gemm`, `fused_mlp` and `winograd` build on these. Micro-panels are as `microkernel` takes them, (n, NR) and
-contiguous; tables of addresses are (taps, rows), in bytes, with their rows filled up to a multiple of MR.
+    for r in range(rows):
+        for column in range(columns):
+            for i in range(n):
+                out[r, column] += A[r, i] * B[i, column]
+
+Written so, a matrix product reads B from memory again for every row, and does one multiplication at a time. In blocks
+it reads each number once and uses it many times: `pack` brings NR columns of B into one contiguous block, a
+micro-panel; for KC rows of it, which stay in the L1 cache, the loop over r runs MR rows at a time; and these MR × NR
+sums stay in registers (`microkernel`).
+
+A is given by a table of the addresses of its rows, in bytes, with as many as a multiple of MR, since these are read.
 """
 
 import numpy as np
@@ -13,27 +22,43 @@ KC = 288  # rows of a micro-panel that are used on all rows of A before the next
 
 
 @device
-def pack(source, at, row_step, lane_step, rows, width, out):
-    """out[i, lane] = source[at + i · row_step + lane · lane_step]; zeros from lane = width on."""
-    for i in range(rows):
-        begin = at + i * row_step
-        if width == NR and lane_step == 1:
-            copy_row(address_of(source) + begin * FLOAT, address_of(out) + i * NR * FLOAT)
-        else:
-            row = out[i]
-            for lane in range(NR):
-                row[lane] = source[begin + lane * lane_step] if lane < width else np.float32(0)
+def fill_addresses(first, step, table):
+    """table[r] = the address `first` plus r times `step` numbers."""
+    for r in range(table.size):
+        table[r] = first + r * step * FLOAT
 
 
 @device
-def multiply(addresses, count, run, micro_panel, start, out, at, width, stride, scratch):
+def pack(source, at, stride, transposed, rows, width, out):
+    """out[i, lane] = source[at + i · stride + lane], lane < width; the other lanes are undefined.
+
+    If transposed, source[at + lane · stride + i].
+    """
+    if transposed:
+        for lane in range(width):
+            row = source[at + lane * stride : at + lane * stride + rows]
+            for i in range(rows):
+                out[i, lane] = row[i]
+    else:
+        for i in range(rows):
+            begin = at + i * stride
+            if begin + NR <= source.size:
+                copy_row(address_of(source) + begin * FLOAT, address_of(out) + i * NR * FLOAT)
+            else:
+                for lane in range(width):
+                    out[i, lane] = source[begin + lane]
+
+
+@device
+def multiply(addresses, count, run, micro_panel, start, out, at, width, stride):
     """out[at + r · stride + lane] = start[lane] + Σ_tap,i A[tap, r][i] · micro_panel[tap · run + i, lane], r < count.
 
-    Only `width` lanes are written. Edge cases, fewer than MR rows or NR lanes, are computed in `scratch` (rows, NR),
-    with as many rows as the table of addresses.
+    A[tap, r] begins at the address addresses[tap, r]; of the lanes, `width` are written. Edge cases, fewer than MR rows
+    or NR lanes, are computed in scratch memory.
     """
     taps, tap_stride = addresses.shape[0], addresses.shape[1] * 8
     whole = count // MR * MR if width == NR else 0
+    scratch = np.empty((addresses.shape[1] if whole < count else 0, NR), np.float32)
     taps_at_once = max(1, KC // run)
     for tap in range(0, taps, taps_at_once):
         for i in range(0, run, KC):
@@ -53,27 +78,17 @@ def multiply(addresses, count, run, micro_panel, start, out, at, width, stride, 
 
 
 @device
-def add_transposed(addresses, offset, count, micro_panel, out, at, rows, width, stride, scratch):
+def add_transposed(addresses, offset, count, micro_panel, out, at, rows, width, stride):
     """out[at + p · stride + lane] += Σ_j A[j][p] · micro_panel[j, lane], j < count, for p < rows and lane < width.
 
     A[j] begins `offset` bytes after addresses[j]; MR numbers are read there whatever `rows` is.
     """
+    a, b, out_at = address_of(addresses), address_of(micro_panel), address_of(out) + at * FLOAT
     if rows == MR and width == NR:
-        transposed_microkernel(
-            address_of(addresses),
-            offset,
-            count,
-            address_of(micro_panel),
-            address_of(out) + at * FLOAT,
-            stride * FLOAT,
-        )
+        transposed_microkernel(a, offset, count, b, out_at, stride * FLOAT)
     else:
-        for p in range(MR):
-            for lane in range(NR):
-                scratch[p, lane] = 0
-        transposed_microkernel(
-            address_of(addresses), offset, count, address_of(micro_panel), address_of(scratch), NR * FLOAT
-        )
+        scratch = np.zeros((MR, NR), np.float32)
+        transposed_microkernel(a, offset, count, b, address_of(scratch), NR * FLOAT)
         for p in range(rows):
             for lane in range(width):
                 out[at + p * stride + lane] += scratch[p, lane]

@@ -9,11 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .microkernel import FLOAT, VECTOR, WIDTH, load, multiply_add, store
+from .microkernel import FLOAT, VECTOR, WIDTH, instruction, load, multiply_add, store
 
 _i64 = ir.IntType(64)
 
@@ -71,24 +69,4 @@ def both_sides(*factors: np.ndarray, add: bool = False) -> Callable:
                         value = builder.fadd(value, load(builder, builder.add(added[i], here), VECTOR))
                     store(builder, value, builder.add(written[i], here))
 
-    if add:
-
-        @intrinsic
-        def transform(typingctx, sources, s, targets, t, count, starts):
-            def generate(context, builder, signature, args):
-                write(builder, *args)
-                return context.get_dummy_value()
-
-            return types.void(*[types.intp] * 6), generate
-
-    else:
-
-        @intrinsic
-        def transform(typingctx, sources, s, targets, t, count):
-            def generate(context, builder, signature, args):
-                write(builder, *args)
-                return context.get_dummy_value()
-
-            return types.void(*[types.intp] * 5), generate
-
-    return transform
+    return instruction(write)

@@ -1,9 +1,13 @@
 """3×3 convolution of stride 1 with a quarter of the multiplications: F(4×4, 3×3) of Winograd 1980, Lavin & Gray 2016.
 
+    for i in range(3):
+        for j in range(3):
+            y[row, column] += x[row + i, column + j] @ w[i, j]
+
 Correlating is multiplying polynomials, and a product of polynomials is determined by its values at enough points. From
 a 6×6 patch d of the image and a 3×3 kernel w, the 4×4 outputs are
 
-    Y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A        36 products where the definition has 144.
+    Y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ d B)] A        36 products where the loop has 144.
 
 B and G evaluate at 0, ±1, ±2 and ∞, A interpolates the result. Summed over channels, each of the 36 products ⊙ is a
 matrix product, which runs on the microkernel:
@@ -25,7 +29,7 @@ import numpy as np
 from . import memory, pool
 from .frozen import cache, cached
 from .jit import device, kernel
-from .launch import launch
+from .launch import ceil_div, launch, launch_ranges
 from .microkernel import (
     FLOAT,
     MR,
@@ -37,7 +41,7 @@ from .microkernel import (
     microkernel,
     transposed_microkernel,
 )
-from .packing import pack
+from .packing import fill_addresses, pack
 from .transform import both_sides
 
 PATCH, OUTPUT, TAPS = 6, 4, 9  # the sides of a patch and of its outputs; the weights of a kernel
@@ -46,6 +50,7 @@ CENTRE = PATCH + 1  # the point whose entry in M enters all 16 outputs with weig
 BLOCK = 16  # patches that go through all stages while they are in the L2 cache
 CHUNK = 192  # patches that are transformed before they are summed into dU: so many rows of Z[e] stay in L1
 LINE = 16  # numbers in a cache line, as padding between the 36 matrices: else they conflict in the same cache sets
+NO_RESIDUAL = np.empty((0, 0, 0, 0), np.float32)
 
 _BUTTERFLY = np.array(
     [
@@ -82,13 +87,18 @@ _to_dw = both_sides(_G.T, _BUTTERFLY.T)  # Gᵀ dU G
 
 
 @device
-def _pixel_addresses(images, shape, grid, patch, shift, side, outside, table):
+def _grid(y):
+    """How many patches down and across an image whose outputs are y (B, H, W, O)."""
+    return ceil_div(y.shape[1], OUTPUT), ceil_div(y.shape[2], OUTPUT)
+
+
+@device
+def _pixel_addresses(images, grid, patch, shift, side, outside, table):
     """table[i · side + j] = address of pixel (i, j) of a patch; the address `outside` beyond the image.
 
-    shape: (batch, height, width, channels) of the images; grid: patches down and across an image; shift: how many
-    pixels the first patch begins above and to the left of it.
+    shift: how many pixels the first patch begins above and to the left of the image.
     """
-    _, height, width, channels = shape
+    _, height, width, channels = images.shape
     image, index = divmod(patch, grid[0] * grid[1])
     top, left = index // grid[1] * OUTPUT - shift[0], index % grid[1] * OUTPUT - shift[1]
     for i in range(side):
@@ -100,13 +110,6 @@ def _pixel_addresses(images, shape, grid, patch, shift, side, outside, table):
 
 
 @device
-def _fill_addresses(first, step, table):
-    """table[e] = the address `first` plus e times `step` numbers."""
-    for e in range(table.size):
-        table[e] = first + e * step * FLOAT
-
-
-@device
 def _prepare(index, w, inputs, outputs, rotated, packed, u):
     """U (36, inputs, NR), NR of the outputs: w (9, inputs, outputs), or if rotated (9, outputs, inputs)."""
     packed = packed[index]
@@ -114,61 +117,62 @@ def _prepare(index, w, inputs, outputs, rotated, packed, u):
     size, column = inputs * outputs, index * NR
     for tap in range(TAPS):
         rows = packed[tap * inputs * NR : (tap + 1) * inputs * NR].reshape(inputs, NR)
-        at, row_step, lane_step = tap * size + column, outputs, np.int64(1)
+        at, stride = tap * size + column, outputs
         if rotated:
-            at, row_step, lane_step = (TAPS - 1 - tap) * size + column * inputs, np.int64(1), inputs
-        pack(w, at, row_step, lane_step, inputs, np.int64(NR), rows)
+            at, stride = (TAPS - 1 - tap) * size + column * inputs, inputs
+        pack(w, at, stride, rotated, inputs, NR, rows)
     step = inputs * NR + LINE
-    _fill_addresses(address_of(packed), inputs * NR, sources)
-    _fill_addresses(address_of(u) + index * POINTS * step * FLOAT, step, targets)
+    fill_addresses(address_of(packed), inputs * NR, sources)
+    fill_addresses(address_of(u) + index * POINTS * step * FLOAT, step, targets)
     for i in range(inputs):
         row = i * NR * FLOAT
         _to_u(address_of(sources), row, address_of(targets), row, VECTORS)
 
 
 @device
-def _convolve_worker(worker, workers, x, shape, grid, shift, u, bias, residual, y, y_shape, v, m, scratch):
-    """The blocks of patches of one worker, each through all three stages.
+def _products(count, inputs, weights, rows, of_m, outside):
+    """M[e] = V[e] U[e] of a block, for NR of the outputs; at the CENTRE M holds the bias already."""
+    v_step, u_step = BLOCK * inputs + LINE, inputs * NR + LINE
+    for e in range(POINTS):
+        start, step = (of_m[e], NR * FLOAT) if e == CENTRE else (outside, 0)
+        for j in range(0, count, MR):
+            microkernel(
+                address_of(rows) + j * 8, 0, 1, e * v_step * FLOAT, inputs, weights + e * u_step * FLOAT,
+                start + j * step, step, of_m[e] + j * NR * FLOAT, NR * FLOAT,
+            )  # fmt: skip
 
-    bias: (outputs) or (batch, outputs); residual: as y, or empty. scratch: zeros, read for pixels outside the image, as
-    many as max(inputs, outputs), then NR numbers for what is written outside. v, m and scratch have one row for each
-    worker.
+
+@device
+def _convolve_range(worker, begin, end, x, shift, u, bias, residual, y, scratch):
+    """Some of the blocks of patches, each through all three stages.
+
+    bias: (outputs) or (batch, outputs), flat; residual: as y, or empty. scratch: V, M, and zeros that are read for
+    pixels outside the image, max(inputs, outputs), then NR numbers for what is written outside; a row for each worker.
     """
-    v, m, scratch = v[worker], m[worker], scratch[worker]
-    inputs, outputs = shape[3], y_shape[3]
+    v, m, zeros = scratch[0][worker], scratch[1][worker], scratch[2][worker]
+    inputs, outputs, grid = x.shape[3], y.shape[3], _grid(y)
     each = grid[0] * grid[1]
-    patches = shape[0] * each
-    blocks = (patches + BLOCK - 1) // BLOCK
-    v_step, m_step, u_step = BLOCK * inputs + LINE, BLOCK * NR + LINE, inputs * NR + LINE
-    outside, discard = address_of(scratch), address_of(scratch) + (scratch.size - NR) * FLOAT
+    outside, discard = address_of(zeros), address_of(zeros) + (zeros.size - NR) * FLOAT
     patch, to_v, rows = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64), np.empty(BLOCK, np.int64)
     of_m, to_y, starts = np.empty(POINTS, np.int64), np.empty(PIXELS, np.int64), np.empty(PIXELS, np.int64)
-    _fill_addresses(address_of(v), v_step, to_v)
-    _fill_addresses(address_of(v), inputs, rows)
-    _fill_addresses(address_of(m), m_step, of_m)
-    for block in range(blocks * worker // workers, blocks * (worker + 1) // workers):
+    fill_addresses(address_of(v), BLOCK * inputs + LINE, to_v)
+    fill_addresses(address_of(v), inputs, rows)
+    fill_addresses(address_of(m), BLOCK * NR + LINE, of_m)
+    for block in range(begin, end):
         first = block * BLOCK
-        count = min(BLOCK, patches - first)
+        count = min(BLOCK, x.shape[0] * each - first)
         for j in range(count):
-            _pixel_addresses(x, shape, grid, first + j, shift, PATCH, outside, patch)
+            _pixel_addresses(x, grid, first + j, shift, PATCH, outside, patch)
             _to_v(address_of(patch), 0, address_of(to_v), j * inputs * FLOAT, inputs // WIDTH)
         for column in range(0, outputs, NR):
-            for e in range(POINTS):
-                weights = address_of(u) + (column // NR * POINTS + e) * u_step * FLOAT
-                start, step = outside, 0
-                if e == CENTRE:
-                    start, step = of_m[e], NR * FLOAT
-                    for j in range(count):
-                        own = (first + j) // each * outputs if bias.size > outputs else 0
-                        copy_row(address_of(bias) + (own + column) * FLOAT, start + j * step)
-                for j in range(0, count, MR):
-                    microkernel(
-                        address_of(rows) + j * 8, 0, 1, e * v_step * FLOAT, inputs, weights,
-                        start + j * step, step, of_m[e] + j * NR * FLOAT, NR * FLOAT,
-                    )  # fmt: skip
             for j in range(count):
-                _pixel_addresses(y, y_shape, grid, first + j, (0, 0), OUTPUT, discard, to_y)
-                _pixel_addresses(residual, y_shape, grid, first + j, (0, 0), OUTPUT, outside, starts)
+                own = (first + j) // each * outputs if bias.size > outputs else 0
+                copy_row(address_of(bias) + (own + column) * FLOAT, of_m[CENTRE] + j * NR * FLOAT)
+            weights = address_of(u) + column // NR * POINTS * (inputs * NR + LINE) * FLOAT
+            _products(count, inputs, weights, rows, of_m, outside)
+            for j in range(count):
+                _pixel_addresses(y, grid, first + j, (0, 0), OUTPUT, discard, to_y)
+                _pixel_addresses(residual, grid, first + j, (0, 0), OUTPUT, outside, starts)
                 for k in range(PIXELS):
                     to_y[k] += column * FLOAT if to_y[k] != discard else 0
                     starts[k] = starts[k] + column * FLOAT if residual.size > 0 else outside
@@ -177,54 +181,38 @@ def _convolve_worker(worker, workers, x, shape, grid, shift, u, bias, residual, 
 
 
 @kernel
-def _convolve(
-    x, shape, grid, shift, w, rotated, ready, packed, u, bias, residual, y, y_shape, v, m, scratch, workers
-):
-    launch(_prepare, 0 if ready else y_shape[3] // NR, w, shape[3], y_shape[3], rotated, packed, u)
-    launch(
-        _convolve_worker,
-        workers,
-        workers,
-        x,
-        shape,
-        grid,
-        shift,
-        u,
-        bias,
-        residual,
-        y,
-        y_shape,
-        v,
-        m,
-        scratch,
-    )
+def _convolve(x, shift, w, rotated, packed, u, bias, residual, y, scratch):
+    """u is ready where there is no memory to pack weights in."""
+    grid = _grid(y)
+    launch(_prepare, packed.shape[0], w, x.shape[3], y.shape[3], rotated, packed, u)
+    blocks, workers = ceil_div(x.shape[0] * grid[0] * grid[1], BLOCK), scratch[0].shape[0]
+    launch_ranges(_convolve_range, blocks, workers, x, shift, u, bias, residual, y, scratch)
 
 
 @device
-def _transform_worker(worker, workers, first, count, x, shape, g, g_shape, grid, shift, v, z, outside):
-    """One worker's patches of a chunk: to V, and their gradients to Z, in micro-panels: (O / NR, 36, CHUNK, NR)."""
-    inputs, outputs = shape[3], g_shape[3]
-    v_step, z_step = CHUNK * inputs + LINE, CHUNK * NR + LINE
+def _transform_range(worker, begin, end, first, x, g, shift, v, z, outside):
+    """Some patches of a chunk: to V, and their gradients to Z, in micro-panels: (O / NR, 36, CHUNK, NR)."""
+    inputs, outputs, grid = x.shape[3], g.shape[3], _grid(g)
+    z_step = CHUNK * NR + LINE
     patch, pixels = np.empty(POINTS, np.int64), np.empty(PIXELS, np.int64)
     to_v, to_z = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
-    _fill_addresses(address_of(v), v_step, to_v)
-    for j in range(count * worker // workers, count * (worker + 1) // workers):
-        _pixel_addresses(x, shape, grid, first + j, shift, PATCH, address_of(outside), patch)
+    fill_addresses(address_of(v), CHUNK * inputs + LINE, to_v)
+    for j in range(begin, end):
+        _pixel_addresses(x, grid, first + j, shift, PATCH, address_of(outside), patch)
         _to_v(address_of(patch), 0, address_of(to_v), j * inputs * FLOAT, inputs // WIDTH)
-        _pixel_addresses(g, g_shape, grid, first + j, (0, 0), OUTPUT, address_of(outside), pixels)
+        _pixel_addresses(g, grid, first + j, (0, 0), OUTPUT, address_of(outside), pixels)
         for column in range(0, outputs, NR):
-            _fill_addresses(address_of(z) + column // NR * POINTS * z_step * FLOAT, z_step, to_z)
+            fill_addresses(address_of(z) + column // NR * POINTS * z_step * FLOAT, z_step, to_z)
             for k in range(PIXELS):
                 pixels[k] += NR * FLOAT if column > 0 else 0
             _to_z(address_of(pixels), 0, address_of(to_z), j * NR * FLOAT, VECTORS)
 
 
 @device
-def _sum_worker(worker, workers, first, count, inputs, outputs, v, z, du, rows):
-    """One worker's matrices, of 36 · O / NR: dU[e] += V[e]ᵀ Z[e] for the patches of a chunk."""
+def _sum_range(worker, begin, end, first, count, inputs, v, z, du, rows):
+    """Some of the 36 · O / NR matrices: dU[e] += V[e]ᵀ Z[e] for the patches of a chunk."""
     v_step, z_step, u_step = CHUNK * inputs + LINE, CHUNK * NR + LINE, inputs * NR + LINE
-    matrices = POINTS * outputs // NR
-    for matrix in range(matrices * worker // workers, matrices * (worker + 1) // workers):
+    for matrix in range(begin, end):
         if first == 0:
             du[matrix * u_step : (matrix + 1) * u_step] = 0
         micro_panel, out = address_of(z) + matrix * z_step * FLOAT, address_of(du) + matrix * u_step * FLOAT
@@ -234,41 +222,29 @@ def _sum_worker(worker, workers, first, count, inputs, outputs, v, z, du, rows):
 
 
 @device
-def _finish(index, du, inputs, outputs, dw):
+def _finish(index, du, dw):
     """dw = Gᵀ dU G for one micro-panel, NR of the outputs."""
+    _, _, inputs, outputs = dw.shape
     step = inputs * NR + LINE
     sources, targets = np.empty(POINTS, np.int64), np.empty(TAPS, np.int64)
-    _fill_addresses(address_of(du) + index * POINTS * step * FLOAT, step, sources)
-    _fill_addresses(address_of(dw) + index * NR * FLOAT, inputs * outputs, targets)
+    fill_addresses(address_of(du) + index * POINTS * step * FLOAT, step, sources)
+    fill_addresses(address_of(dw) + index * NR * FLOAT, inputs * outputs, targets)
     for i in range(inputs):
         _to_dw(address_of(sources), i * NR * FLOAT, address_of(targets), i * outputs * FLOAT, VECTORS)
 
 
 @kernel
-def _backward_weight(x, shape, g, g_shape, grid, shift, v, z, du, rows, outside, dw, workers):
-    inputs, outputs = shape[3], g_shape[3]
-    patches = shape[0] * grid[0] * grid[1]
-    _fill_addresses(address_of(v), inputs, rows)
+def _backward_weight(x, g, shift, v, z, du, dw, workers):
+    inputs, outputs, grid = x.shape[3], g.shape[3], _grid(g)
+    patches = x.shape[0] * grid[0] * grid[1]
+    rows, outside = np.empty(CHUNK, np.int64), np.zeros(max(inputs, outputs), np.float32)
+    fill_addresses(address_of(v), inputs, rows)
     for first in range(0, max(patches, 1), CHUNK):  # once for an empty batch too, or dU would not be zeroed
         count = min(CHUNK, patches - first)
-        launch(
-            _transform_worker,
-            workers,
-            workers,
-            first,
-            count,
-            x,
-            shape,
-            g,
-            g_shape,
-            grid,
-            shift,
-            v,
-            z,
-            outside,
-        )
-        launch(_sum_worker, workers, workers, first, count, inputs, outputs, v, z, du, rows)
-    launch(_finish, outputs // NR, du, inputs, outputs, dw)
+        launch_ranges(_transform_range, count, workers, first, x, g, shift, v, z, outside)
+        matrices = POINTS * outputs // NR
+        launch_ranges(_sum_range, matrices, workers, first, count, inputs, v, z, du, rows)
+    launch(_finish, outputs // NR, du, dw)
 
 
 def suits(inputs: int, outputs: int, size: tuple[int, int]) -> bool:
@@ -278,7 +254,7 @@ def suits(inputs: int, outputs: int, size: tuple[int, int]) -> bool:
     memory: with few patches to an image and many channels that costs more than it saves. The batch size must not enter:
     the bits of an image must not depend on the others.
     """
-    patches = -(-size[0] // OUTPUT) * -(-size[1] // OUTPUT)
+    patches = ceil_div(size[0], OUTPUT) * ceil_div(size[1], OUTPUT)
     fits = inputs % NR == 0 and outputs % NR == 0
     return fits and PIXELS * patches <= 2 * size[0] * size[1] and inputs * outputs <= 32_768 * patches
 
@@ -298,22 +274,17 @@ def convolve(
     """
     batch, inputs, outputs = x.shape[0], x.shape[3], w.shape[2] if rotated else w.shape[3]
     y = memory.empty((batch, *size, outputs))
-    grid = -(-size[0] // OUTPUT), -(-size[1] // OUTPUT)
-    blocks = -(-batch * grid[0] * grid[1] // BLOCK)
-    workers = max(1, min(pool.size(), blocks))
+    patches = batch * ceil_div(size[0], OUTPUT) * ceil_div(size[1], OUTPUT)
+    workers = max(1, min(pool.size(), ceil_div(patches, BLOCK)))
     u = cached(w, ("winograd", rotated))
-    ready = u is not None
-    if not ready:
+    packed = memory.empty((outputs // NR if u is None else 0, TAPS * inputs * NR))
+    if u is None:
         u = memory.empty((POINTS * outputs // NR * (inputs * NR + LINE),))
-    packed = memory.empty((0 if ready else outputs // NR, TAPS * inputs * NR))
     v = memory.empty((workers, POINTS * (BLOCK * inputs + LINE)))
     m = memory.empty((workers, POINTS * (BLOCK * NR + LINE)))
-    scratch = np.zeros((workers, max(inputs, outputs) + NR), np.float32)
-    no_residual = np.empty(0, np.float32)
-    _convolve(
-        x.reshape(-1), x.shape, grid, shift, w.reshape(-1), rotated, ready, packed, u, bias.reshape(-1),
-        no_residual if residual is None else residual.reshape(-1), y.reshape(-1), y.shape, v, m, scratch, workers,
-    )  # fmt: skip
+    scratch = v, m, np.zeros((workers, max(inputs, outputs) + NR), np.float32)
+    residual = NO_RESIDUAL if residual is None else residual
+    _convolve(x, shift, w.reshape(-1), rotated, packed, u, bias.reshape(-1), residual, y, scratch)
     cache(w, ("winograd", rotated), u)
     return y
 
@@ -322,14 +293,9 @@ def backward_weight(x: np.ndarray, g: np.ndarray, shift: tuple[int, int]) -> np.
     """x (B, H, W, C) and the output's gradient g (B, H', W', O) → (3, 3, C, O); shift as for `convolve`."""
     inputs, outputs = x.shape[3], g.shape[3]
     micro_panels = outputs // NR
-    grid = -(-g.shape[1] // OUTPUT), -(-g.shape[2] // OUTPUT)
     v = memory.empty((POINTS * (CHUNK * inputs + LINE),))
     z = memory.empty((POINTS * micro_panels * (CHUNK * NR + LINE),))
     du = memory.empty((POINTS * micro_panels * (inputs * NR + LINE),))
     dw = memory.empty((3, 3, inputs, outputs))
-    rows, outside = np.empty(CHUNK, np.int64), np.zeros(max(inputs, outputs), np.float32)
-    _backward_weight(
-        x.reshape(-1), x.shape, g.reshape(-1), g.shape, grid, shift, v, z, du, rows, outside, dw.reshape(-1),
-        pool.size(),
-    )  # fmt: skip
+    _backward_weight(x, g, shift, v, z, du, dw, pool.size())
     return dw

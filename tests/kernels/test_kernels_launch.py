@@ -7,12 +7,20 @@ from fresh import run
 
 from minidiff.kernels import pool, threads
 from minidiff.kernels.jit import device
-from minidiff.kernels.launch import launch
+from minidiff.kernels.launch import launch, launch_ranges
 
 
 @device
 def _record(job, names, scale, done):
     done[job] += names[0] * job * scale
+
+
+@device
+def _record_range(worker, begin, end, arrays, ranges):
+    done, names = arrays
+    ranges[worker] = end - begin
+    for job in range(begin, end):
+        done[job] += names[job]
 
 
 @device
@@ -25,6 +33,11 @@ def _allocate(job, numbers, failing):
 def _record_all(jobs, names, scale, done):
     for _ in range(2):
         launch(_record, jobs, names, scale, done)
+
+
+@numba.njit
+def _record_ranges(jobs, workers, arrays, ranges):
+    launch_ranges(_record_range, jobs, workers, arrays, ranges)
 
 
 @numba.njit
@@ -47,6 +60,16 @@ def test_every_job_runs_once_at_each_launch(jobs, count):
     done = np.zeros(1001)
     _record_all(jobs, (2, 3), 0.5, done)
     assert np.array_equal(done, np.where(np.arange(1001) < jobs, 2.0 * np.arange(1001), 0))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 100])
+@pytest.mark.parametrize("jobs", [0, 1, 2, 7, 1000])
+def test_the_ranges_hold_every_job_once_and_differ_by_at_most_one(jobs, workers):
+    done, ranges = np.zeros(1001), np.zeros(101, int)
+    _record_ranges(jobs, workers, (done, 2.0 * np.arange(1001)), ranges)
+    assert np.array_equal(done, np.where(np.arange(1001) < jobs, 2.0 * np.arange(1001), 0))
+    count = min(jobs, workers)
+    assert set(ranges[:count]) <= {jobs // workers, jobs // workers + 1} and not ranges[count:].any()
 
 
 @pytest.mark.parametrize("jobs", [1, 50])

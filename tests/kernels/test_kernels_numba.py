@@ -188,6 +188,11 @@ PRIVATE = [
         ),
     ),
     (
+        "microkernel",
+        "types.StarArgUniTuple(dtype, count)",
+        lambda: types.StarArgUniTuple(types.intp, 3).count == 3,
+    ),
+    (
         "launch",
         "types.StarArgTuple.from_types",
         lambda: types.StarArgTuple.from_types((types.int64,)).count == 1,
@@ -202,10 +207,11 @@ PRIVATE = [
     ),
     (
         "launch",
-        "declare_function(module, fndesc), make_array(typ), get_dummy_value() of the target context",
+        "declare_function(module, fndesc), make_array(typ), make_tuple, get_dummy_value() of the target context",
         lambda: (
             parameters(core.base.BaseContext.declare_function) == ["module", "fndesc"]
             and parameters(core.base.BaseContext.make_array) == ["typ"]
+            and parameters(core.base.BaseContext.make_tuple) == ["builder", "typ", "values"]
             and parameters(core.base.BaseContext.get_dummy_value) == []
         ),
     ),
