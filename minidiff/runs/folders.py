@@ -81,8 +81,8 @@ def _check_free(folder: Path) -> None:
         folder.is_dir() and all(path in left or lock.is_lock(path) for path in folder.iterdir())
     ):
         return
-    if (folder / CHECKPOINT).exists() and (folder / lock.NAME).exists():
-        lock.take(folder)  # raises BlockingIOError with who trains it
+    if (folder / CHECKPOINT).exists():
+        lock.check(folder)  # whoever trains there says more
     raise FileExistsError(f"{folder} is there and not empty; name a new folder, or resume it if it is a run")
 
 

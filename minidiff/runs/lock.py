@@ -73,26 +73,9 @@ def take(folder: Path, run: Path | None = None) -> Lock:
     run: what the folder will be called, if not as it is. On file systems without locks this is no protection, and no
     error. Raises BlockingIOError where another process holds the lock; the message has which.
     """
-    path = folder / NAME
-    while True:
-        held = _held.get(_inode(os.stat(path))) if path.exists() else None
-        if held:
-            return held
-        # It stays open for as long as the lock is held.
-        file = open(path, "a+b", buffering=0)  # noqa: SIM115
-        try:
-            _lock(file)
-        except ImportError:
-            pass
-        except OSError as error:
-            if error.errno in _BUSY:
-                raise BlockingIOError(
-                    f"{run or folder} is in use by {_holder(path)}; only one at a time can train a run"
-                ) from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                break
-        file.close()  # the file was removed, perhaps made anew, before it was locked
+    if held := _held_already(folder):
+        return held
+    file = _open_and_lock(folder, run or folder)
     with contextlib.suppress(OSError):  # of a full disk: the lock holds without
         file.truncate(0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -103,11 +86,42 @@ def take(folder: Path, run: Path | None = None) -> Lock:
 def in_use(folder: Path) -> bool:
     """Whether another process holds the lock of a folder."""
     try:
-        if (folder / NAME).exists():
-            take(folder)
+        check(folder)
     except BlockingIOError:
         return True
     return False
+
+
+def check(folder: Path) -> None:
+    """Raises BlockingIOError, as `take` does, where another process holds the lock."""
+    if (folder / NAME).exists() and not _held_already(folder):
+        _open_and_lock(folder, folder).close()
+
+
+def _held_already(folder: Path) -> Lock | None:
+    path = folder / NAME
+    return _held.get(_inode(os.stat(path))) if path.exists() else None
+
+
+def _open_and_lock(folder: Path, run: Path) -> IO[bytes]:
+    """The lock file of a folder, which is locked for as long as it is open."""
+    path = folder / NAME
+    while True:
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115
+        try:
+            _lock(file)
+        except ImportError:
+            pass
+        except OSError as error:
+            if error.errno in _BUSY:
+                file.close()
+                raise BlockingIOError(
+                    f"{run} is in use by {_holder(path)}; only one at a time can train a run"
+                ) from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()  # the file was removed, perhaps made anew, before it was locked
 
 
 def is_lock(path: Path) -> bool:
