@@ -63,10 +63,12 @@ class Metrics:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """End recording; it may begin anew."""
+        """End recording, with everything on disk; it may begin anew."""
         if self._file:
             file, self._file = self._file, None
-            file.close()
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
 
     def _content(self) -> bytes:
         return self.path.read_bytes() if self.path.exists() else b""
