@@ -36,12 +36,12 @@ def new(folder: Path) -> Iterator[tuple[Path, lock.Lock]]:
         yield hidden, held
         if hidden != folder:
             held.rename(hidden, folder)
-            files.sync_folder(folder.parent)
     except BaseException:
         _clear(hidden)
         held.remove(hidden)
         _remove(made)
         raise
+    files.sync_folder(folder.parent)
 
 
 def free_folder(name: str) -> Path:
@@ -87,6 +87,8 @@ def _check_free(folder: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
+    if not folder.exists():  # it was renamed before the exception
+        return
     for path in [*files.temporaries(folder, FIRST), *(folder / name for name in FIRST)]:
         path.unlink(missing_ok=True)
 
