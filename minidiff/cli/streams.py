@@ -48,8 +48,8 @@ class Output(io.TextIOBase):
         self.error = error if isinstance(error, OSError) else OSError(str(error))
         if self.stream in (sys.__stdout__, sys.__stderr__):
             # What is left in its buffer would fail once more when the interpreter exits.
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def _made_and_locked(hidden: Path, folder: Path) -> lock.Lock:
 
 
 def _hidden(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.new")
+    return folder.with_name(f".{folder.name}.unfinished")
 
 
 def _check_free(folder: Path) -> None:

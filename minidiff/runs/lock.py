@@ -44,6 +44,9 @@ class Lock:
         self._file, self._inode = file, _inode(os.fstat(file.fileno()))
         _held[self._inode] = self
 
+    def __del__(self) -> None:
+        self._file.close()
+
     def rename(self, folder: Path, target: Path) -> None:
         """Rename the locked folder. On Windows that releases the lock."""
         if not MOVABLE:

@@ -59,7 +59,7 @@ def test_whatever_fails_leaves_nothing_or_a_run_and_the_next_attempt_works(
 @pytest.mark.parametrize("target", ["new", "empty"])
 def test_what_a_killed_creation_left_is_taken_over(source, tmp_path, target):
     (tmp_path / "empty").mkdir()
-    left = tmp_path / ".new.new" if target == "new" else tmp_path / "empty"
+    left = tmp_path / ".new.unfinished" if target == "new" else tmp_path / "empty"
     left.mkdir(exist_ok=True)
     (left / "lock").write_bytes(b"process 7 on mars")
     for name in ("checkpoint.npz", "settings.json"):

@@ -103,7 +103,7 @@ def test_a_folder_in_which_another_process_makes_a_run_is_refused(
     source, tmp_path, elsewhere, kind, monkeypatch
 ):
     folder = tmp_path / "run"
-    locked = folder if kind == "empty" else tmp_path / ".run.new"
+    locked = folder if kind == "empty" else tmp_path / ".run.unfinished"
     locked.mkdir()
     elsewhere(locked)
     with monkeypatch.context() as patched:
@@ -114,9 +114,9 @@ def test_a_folder_in_which_another_process_makes_a_run_is_refused(
 
 def test_the_next_free_folder_is_none_that_another_process_makes(tmp_path, elsewhere, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in (".points.new", ".points-2.new"):
+    for name in (".points.unfinished", ".points-2.unfinished"):
         (Path("runs") / name).mkdir(parents=True)
-    elsewhere(Path("runs/.points.new"))
+    elsewhere(Path("runs/.points.unfinished"))
     assert folders.free_folder("points") == Path(
         "runs/points-2"
     )  # what a killed process left does not matter

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from children import call, creating, ended, prepare, resuming, start
 from outcomes import contents, fault_of_the_message, faults_of_the_ended, faults_of_the_killed
-from places import Places
+from operations import Operations
 
 from minidiff.runs import run as run_module
 
@@ -45,23 +45,23 @@ class Stress:
             self._finish("killed at random")
         print(f"{count} runs killed at random, twice each: {_counted(states)}")
 
-    def kills_at_places(self, count: int) -> None:
-        """SIGKILL before, in and after every operation on a file, in turn."""
+    def kills_at_operations(self, count: int) -> None:
+        """SIGKILL before every operation on a file, and amid every write, in turn."""
         for begun, arguments in (("new", creating(self.data, self.run)), ("resumed", resuming(self.run))):
-            places = self._places(begun, arguments)
-            chosen = [places[i % len(places)] for i in range(count // 2)]
-            if count // 2 < len(places):
-                chosen = sorted(self.random.sample(places, count // 2))
+            operations = self._operations(begun, arguments)
+            chosen = [operations[i % len(operations)] for i in range(count // 2)]
+            if count // 2 < len(operations):
+                chosen = sorted(self.random.sample(operations, count // 2))
             states = collections.Counter[str]()
             for number, name in chosen:
                 self._begin(begun)
-                status = call(arguments, self.output, Places(self.folder, number).install)
+                status = call(arguments, self.output, Operations(self.folder, number).install)
                 if status != -signal.SIGKILL:
                     self.faults.append(f"{begun}, {name}: was not killed, status {status}")
                 states[self._state(f"{begun}, killed {name}")] += 1
                 self._finish(f"{begun}, killed {name}")
             print(
-                f"{begun}: {len(chosen)} kills at {len(set(chosen))} of {len(places)} places: {_counted(states)}"
+                f"{begun}: {len(chosen)} kills at {len(set(chosen))} of {len(operations)} operations: {_counted(states)}"
             )
 
     def full_disks(self, count: int) -> None:
@@ -113,7 +113,7 @@ class Stress:
     # ---- steps of these
 
     def _clear(self) -> None:
-        for path in (self.run, self.run.with_name(f".{self.run.name}.new")):
+        for path in (self.run, self.run.with_name(f".{self.run.name}.unfinished")):
             shutil.rmtree(path, ignore_errors=True)
 
     def _begin(self, kind: str) -> None:
@@ -147,15 +147,15 @@ class Stress:
             faults.append(f"status {status}, {self.output.read_text()[-300:]!r}")
         self.faults += [f"{what}: {fault}" for fault in faults]
 
-    def _places(self, kind: str, arguments: list[str]) -> list[tuple[int, str]]:
+    def _operations(self, kind: str, arguments: list[str]) -> list[tuple[int, str]]:
         self._begin(kind)
-        record = self.folder / "places.json"
-        places = Places(self.folder)
+        record = self.folder / "operations.json"
+        operations = Operations(self.folder)
 
         def install() -> None:
-            places.install()
+            operations.install()
             os._exit = lambda status, exit=os._exit: (
-                record.write_text(json.dumps(places.names)) and exit(status)
+                record.write_text(json.dumps(operations.names)) and exit(status)
             )
 
         assert call(arguments, self.output, install) == 0, self.output.read_text()
@@ -201,7 +201,7 @@ def main() -> int:
     """Parse the counts, make the trouble, print the faults."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--random", type=int, default=100, help="kills at random moments, twice a run (100)")
-    parser.add_argument("--places", type=int, default=200, help="kills at operations on files (200)")
+    parser.add_argument("--operations", type=int, default=200, help="kills at operations on files (200)")
     parser.add_argument("--disks", type=int, default=60, help="full disks, where one can be mounted (60)")
     parser.add_argument("--starts", type=int, default=50, help="double starts (50)")
     parser.add_argument("--seed", type=int, default=0)
@@ -210,7 +210,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         stress, begin = Stress(Path(name), options.seed), time.monotonic()
         stress.double_starts(options.starts)
-        stress.kills_at_places(options.places)
+        stress.kills_at_operations(options.operations)
         stress.kills_at_random(options.random)
         if _can_mount(Path(name)):
             stress.full_disks(options.disks)

@@ -13,7 +13,7 @@ from minidiff.runs import metrics
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}  # audited by Python
 
 
-class Places:
+class Operations:
     """Counts operations from 0, and kills the process at number `last`; names: what they were."""
 
     def __init__(self, folder: Path, last: int | None = None) -> None:
@@ -57,15 +57,15 @@ class Places:
 class _Halving:
     """A file of which a write may be the last operation, half done."""
 
-    def __init__(self, file: Any, places: Places) -> None:
-        self.file, self.places = file, places
+    def __init__(self, file: Any, operations: Operations) -> None:
+        self.file, self.operations = file, operations
 
     def write(self, content: bytes) -> None:
         def half() -> None:
             self.file.write(content[: len(content) // 2])
             self.file.flush()
 
-        self.places.reach(f"amid write {_name(str(self.file.name))}", half)
+        self.operations.reach(f"amid write {_name(str(self.file.name))}", half)
         self.file.write(content)
 
     def __getattr__(self, name: str) -> Any:
