@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from children import call, creating, ended, prepare, resuming, start
-from outcomes import contents, fault_of_the_message, faults_of_the_ended, faults_of_the_killed
 from operations import Operations
+from outcomes import contents, fault_of_the_message, faults_of_the_ended, faults_of_the_killed
 
 from minidiff.runs import run as run_module
 
@@ -31,6 +31,8 @@ class Stress:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random, self.faults = folder, random.Random(seed), list[str]()
         self.data, self.run, self.output = prepare(folder), folder / "run", folder / "output"
+        assert call(creating(self.data, self.run, 3), self.output) == 0, self.output.read_text()
+        self.begun = self.run.rename(folder / "begun")
         begin = time.monotonic()
         assert call(creating(self.data, self.run), self.output) == 0, self.output.read_text()
         self.seconds, self.expected = time.monotonic() - begin, contents(self.run)
@@ -60,9 +62,8 @@ class Stress:
                     self.faults.append(f"{begun}, {name}: was not killed, status {status}")
                 states[self._state(f"{begun}, killed {name}")] += 1
                 self._finish(f"{begun}, killed {name}")
-            print(
-                f"{begun}: {len(chosen)} kills at {len(set(chosen))} of {len(operations)} operations: {_counted(states)}"
-            )
+            different = f"{len(set(chosen))} of {len(operations)} operations"
+            print(f"{begun}: {len(chosen)} kills at {different}: {_counted(states)}")
 
     def full_disks(self, count: int) -> None:
         """A disk that is full sooner or later, and then larger; every second time it is the folder itself."""
@@ -121,7 +122,7 @@ class Stress:
         if kind == "empty":
             self.run.mkdir()
         if kind == "resumed":
-            assert call(creating(self.data, self.run, 3), self.output) == 0
+            shutil.copytree(self.begun, self.run)
 
     def _again(self) -> list[str]:
         """The command with which a user goes on."""
