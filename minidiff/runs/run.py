@@ -100,8 +100,7 @@ class Run:
             shape = dataset.x.shape[1:]
             cls(hidden, settings, dataset.units, shape, trainer.ema_net, 0, trainer).save()
             _write_settings(hidden, settings)
-        # On Windows the lock did not outlive the renaming.
-        held = lock.take(folder)
+        held = lock.take(folder)  # the same; but on Windows it did not outlive the renaming
         return cls(folder, settings, dataset.units, shape, trainer.ema_net, 0, trainer, held)
 
     @classmethod
