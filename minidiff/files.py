@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ import numpy as np
 def replace(path: Path, content: bytes) -> None:
     """Atomically make `content` the content of the file `path`, new or not; OSError where it cannot be written.
 
-    Readers see the old content or the new, never a mixture; so it is after a crash too.
+    Readers see the old content or the new, never a mixture; so it is after a crash too. A process that is killed in
+    here may leave a file that `temporaries` finds.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -27,8 +30,26 @@ def replace(path: Path, content: bytes) -> None:
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names of a folder's files on disk, where the system can: not on Windows, nor on some network drives."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def temporaries(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """What `replace`, killed while it wrote one of these files in the folder, left there."""
+    pattern = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.[a-z0-9_]{{8}}")
+    return (path for path in folder.iterdir() if pattern.fullmatch(path.name))
 
 
 def _umask() -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from typing import TextIO
 
 WIDTH = 24
 BLOCKS = " ▏▎▍▌▋▊▉█"
 ON_TERMINAL, ELSEWHERE = 0.1, 10.0  # seconds between two updates
+COLUMNS = 80  # of a terminal that does not say
 
 
 class Progress:
-    """Writes progress to `stream`, no more often than it can be read.
+    """Writes progress to `stream`, no more often than it can be read; nowhere if it is None or cannot be written to.
 
     unit: the name of what is counted, as "step"; done: how many were done before. total: how many there are, or None;
     seconds: the time limit, or None. Whichever is reached first determines the bar and the time left.
@@ -22,7 +24,7 @@ class Progress:
     def __init__(
         self,
         unit: str,
-        stream: TextIO,
+        stream: TextIO | None,
         total: int | None = None,
         done: int = 0,
         seconds: float | None = None,
@@ -31,7 +33,7 @@ class Progress:
         self.unit, self.stream, self.total, self.seconds = unit, stream, total, seconds
         self.epoch = epoch
         self.begin, self.first, self.done, self.shown = time.monotonic(), done, done, -math.inf
-        self.terminal = stream.isatty()
+        self.terminal = stream is not None and _is_terminal(stream)
 
     def update(self, done: int, note: str = "") -> None:
         """Report that `done` are done in all; note: a few words at the end of the line."""
@@ -43,7 +45,7 @@ class Progress:
         """Report the end; the last line remains on the terminal."""
         self._show(time.monotonic(), note)
         if self.terminal:
-            self.stream.write("\n")
+            self._write("\n")
 
     def _show(self, now: float, note: str) -> None:
         self.shown, spent = now, now - self.begin
@@ -64,10 +66,33 @@ class Progress:
         ]
         if self.terminal:
             fields.insert(1, _bar(min(1.0, max(fractions))))
-            self.stream.write("\r\x1b[K" + "  ".join(filter(None, fields)))
-        else:
-            self.stream.write("  ".join(filter(None, fields)) + "\n")
-        self.stream.flush()
+        line = "  ".join(filter(None, fields))
+        self._write(f"\r\x1b[K{line[: self._columns() - 1]}" if self.terminal else f"{line}\n")
+
+    def _write(self, text: str) -> None:
+        """Write it, or from now on nothing: a closed terminal or a full disk does not end the work."""
+        if self.stream is None:
+            return
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except (OSError, ValueError):
+            self.stream = None
+
+    def _columns(self) -> int:
+        """The width of the terminal, which may change."""
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or COLUMNS if self.stream else COLUMNS
+        except (OSError, ValueError):
+            return COLUMNS
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """Whether a line can be overwritten there."""
+    try:
+        return stream.isatty() and os.environ.get("TERM") != "dumb"
+    except ValueError:  # it is closed
+        return False
 
 
 def _bar(fraction: float) -> str:

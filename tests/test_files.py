@@ -43,13 +43,44 @@ def test_a_failed_or_interrupted_write_leaves_the_old_content(tmp_path, monkeypa
     assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"old"
 
 
-def test_the_content_is_on_disk_before_the_file_is_renamed(tmp_path, monkeypatch):
+def test_the_content_is_on_disk_before_the_file_is_renamed_and_its_name_after(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(files.os, name, lambda *a, name=name, real=real: calls.append(name) or real(*a))
     files.replace(tmp_path / "a", b"x")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def of_files_only(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError("a network drive")
+        fsync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", of_files_only)
+    files.replace(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
+def test_temporaries_are_what_a_killed_replace_leaves_and_nothing_else(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments):
+        raise Killed
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    monkeypatch.setattr(files.os, "unlink", lambda name: None)
+    for name in ("a", "b.npz", "b+npz"):
+        with pytest.raises(Killed):
+            files.replace(tmp_path / name, b"half")
+    for name in ("a", "b.npz", ".b.npz", ".b.npz.mine", ".b.npz.12345678.old", "b.npz.12345678"):
+        (tmp_path / name).write_bytes(b"whole")
+    found = [*files.temporaries(tmp_path, ["b.npz", "c"])]
+    assert [path.read_bytes() for path in found] == [b"half"] and found[0].name.startswith(".b.npz.")
 
 
 def test_a_missing_folder_and_a_folder_of_that_name_are_os_errors(tmp_path):

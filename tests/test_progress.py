@@ -1,6 +1,7 @@
 """Progress on a terminal and elsewhere, by a clock that the tests set."""
 
 import io
+import os
 import re
 
 import pytest
@@ -23,6 +24,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
+    monkeypatch.delenv("TERM", raising=False)
     fake = Clock()
     monkeypatch.setattr(progress, "time", fake)
     return fake
@@ -157,3 +159,97 @@ def test_an_epoch_of_less_than_a_second_is_not_shown(clock):
     clock.now += 20
     bar.update(100)
     assert "epoch" not in stream.getvalue()
+
+
+# ---- streams and terminals that are not as they should be
+
+
+class Broken(io.StringIO):
+    """Fails from some call on, as a closed terminal, a full disk or a pipe without a reader does."""
+
+    def __init__(self, method, error, terminal):
+        super().__init__()
+        self.method, self.error, self.terminal, self.failed = method, error, terminal, 0
+
+    def isatty(self):
+        return self.terminal
+
+    def write(self, text):
+        return self._call("write", text)
+
+    def flush(self):
+        return self._call("flush")
+
+    def _call(self, method, *arguments):
+        if method == self.method and self.getvalue().count("step") == 2:
+            self.failed += 1
+            raise self.error
+        return getattr(io.StringIO, method)(self, *arguments)
+
+
+ERRORS = [
+    BrokenPipeError(),
+    OSError(28, "full"),
+    OSError(5, "gone"),
+    ValueError("closed"),
+    UnicodeEncodeError("", "", 0, 1, ""),
+]
+
+
+@pytest.mark.parametrize("method", ["write", "flush"])
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_stream_that_fails_ends_the_progress_and_not_the_work(clock, method, error, terminal):
+    stream = Broken(method, error, terminal)
+    bar = Progress("step", stream, total=9)
+    for done in range(1, 10):
+        clock.now += 20
+        bar.update(done)
+    bar.finish()
+    assert stream.failed == 1 and bar.done == 9
+
+
+def test_a_stream_that_is_none_or_closed_shows_nothing(clock):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        bar = Progress("step", stream, total=9)
+        bar.update(1)
+        bar.finish()
+
+
+def test_a_dumb_terminal_has_plain_lines(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    bar = Progress("step", stream, total=9)
+    bar.update(1)
+    bar.finish()
+    assert stream.getvalue().count("\n") == 2 and not re.search(r"[\r\x1b█]", stream.getvalue())
+
+
+@pytest.mark.parametrize("columns", [1, 2, 10, 40, 79, 200])
+def test_the_line_fits_into_the_terminal_which_may_become_narrower(clock, monkeypatch, columns):
+    stream, size = Terminal(), [200]
+    monkeypatch.setattr(stream, "fileno", lambda: 2)
+    monkeypatch.setattr(os, "get_terminal_size", lambda handle: os.terminal_size((size[0], 24)))
+    bar = Progress("step", stream, total=100_000)
+    for columns_now in (200, columns):
+        size[0] = columns_now
+        clock.now += 1
+        bar.update(99_999, "loss 0.1234" * 4)
+        assert len(last_line(stream)) < columns_now
+    assert "step 99999"[: columns - 1] in stream.getvalue()
+
+
+@pytest.mark.parametrize("size", [OSError(), (0, 0)], ids=["unknown", "0 columns"])
+def test_a_terminal_of_unknown_width_is_taken_for_a_usual_one(clock, monkeypatch, size):
+    def terminal_size(handle):
+        if isinstance(size, OSError):
+            raise size
+        return os.terminal_size(size)
+
+    stream = Terminal()
+    monkeypatch.setattr(stream, "fileno", lambda: 2)
+    monkeypatch.setattr(os, "get_terminal_size", terminal_size)
+    Progress("step", stream, total=9).update(1, "x" * 200)
+    assert len(last_line(stream)) == progress.COLUMNS - 1

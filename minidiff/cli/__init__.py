@@ -5,7 +5,6 @@ Exit status: 0 done, 1 it could not be done, 2 invalid usage, 130 interrupted.
 
 from __future__ import annotations
 
-import io
 import sys
 
 import numpy as np
@@ -14,14 +13,21 @@ from minidiff import __version__
 from minidiff.cli import edit, evaluate, info, sample, train
 from minidiff.cli.arguments import Parser, UsageError
 from minidiff.cli.output import one_line
+from minidiff.cli.streams import outputs
 from minidiff.datasets import UnknownDataset
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a console without β shows a question mark
+    with outputs() as out:
+        status = _run(arguments)
+        out.flush()
+        if out.error and not isinstance(out.error, BrokenPipeError) and sys.__stdout__:
+            return _complain(f"standard output: {out.error.strerror or out.error}", status or 1)
+        return status
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         options = parser().parse_args(arguments)
         # Results that are not finite are refused with a line of their own; NumPy's warnings would come before it.

@@ -22,8 +22,8 @@ from minidiff.cli.evaluate import evaluate_run
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import OptionError
-from minidiff.runs import Interrupted, Run, Settings, presets
-from minidiff.runs.run import free_folder
+from minidiff.runs import Interrupted, Run, Settings, pictures, presets
+from minidiff.runs.folders import free_folder
 from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
 from minidiff.training.step_memory import in_words, step_memory
 
@@ -80,6 +80,8 @@ def train(options: argparse.Namespace) -> int:
     if steps is None and options.minutes is None:
         steps = presets.steps_for(run.settings)
     if steps is not None and run.step >= steps:
+        if not pictures.up_to_date(run):
+            return _draw(run)
         print(f"nothing to do: {run.step} steps are made; --steps is the total")
         return 0
     return _train(run, steps, options.minutes)
@@ -99,11 +101,22 @@ def _train(run: Run, steps: int | None, minutes: float | None) -> int:
         run.train(steps, minutes)
     except Interrupted:
         more = f"--steps {steps}" if steps is not None else f"--minutes {minutes:g}"
-        print(
-            f"stopped after step {run.step}, saved; "
-            f"resume with: minidiff train --resume {shlex.quote(str(run.folder))} {more}"
-        )
+        print(f"stopped after step {run.step}, saved; resume with: {_resume_command(run)} {more}")
         return 130
-    for picture in run.draw():
+    return _draw(run)
+
+
+def _draw(run: Run) -> int:
+    """Draw; where that is interrupted or fails, print how to draw again."""
+    try:
+        paths = run.draw()
+    except (KeyboardInterrupt, OSError):
+        print(f"saved, without all pictures; draw them with: {_resume_command(run)} --steps {run.step}")
+        raise
+    for picture in paths:
         print(f"wrote {picture}")
     return 0
+
+
+def _resume_command(run: Run) -> str:
+    return f"minidiff train --resume {shlex.quote(str(run.folder))}"

@@ -4,17 +4,20 @@
     metrics.jsonl    a line of JSON every few steps: step, loss, norm, lr, seconds
     checkpoint.npz   all that sampling and resuming need
     loss.png  samples.png  animation.gif  trajectory.png
+    lock             held by the process that trains
 
-A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made.
+A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made. It
+belongs to the process that created or resumed it, for as long as its `Run` exists; others may sample from it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,14 +31,14 @@ from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import facts
 from minidiff.progress import Progress
-from minidiff.runs import checkpoints, presets
+from minidiff.runs import checkpoints, folders, lock, pictures, presets
+from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
+from minidiff.runs.metrics import Metrics
 from minidiff.runs.settings import Settings
 from minidiff.training.trainer import Diverged, Step, Trainer, fill
 
-CHECKPOINT, SETTINGS, METRICS = "checkpoint.npz", "settings.json", "metrics.jsonl"
-SECTIONS = {"settings", "data", "parameters", "ema", "adam", "batches", "random", "loss-aware"}
-LOG_EVERY = 10  # steps between two lines of metrics
+SECTIONS = {"settings", "data", "parameters", "ema", "adam", "batches", "random", "loss-aware", "metrics"}
 SAVE_EVERY = 60.0  # seconds between two checkpoints
 
 
@@ -51,7 +54,7 @@ class Run:
         x = run.sample(64)
 
     settings: see `Settings`. units: the map to the data's own units. shape: of a sample. net: the network with the
-    EMA weights. trainer: None for a run that was opened only to be sampled.
+    EMA weights. trainer and held: None for a run that was opened only to be sampled. pending: as of `Metrics`.
     """
 
     def __init__(
@@ -63,10 +66,13 @@ class Run:
         net: nn.Network,
         step: int,
         trainer: Trainer | None = None,
+        held: lock.Lock | None = None,
+        pending: Sequence[float] = (),
     ) -> None:
         self.folder, self.settings, self.units, self.shape = folder, settings, units, shape
-        self.net, self.trainer, self._step = net, trainer, step
+        self.net, self.trainer, self._step, self._lock = net, trainer, step, held
         self.schedule = settings.schedule.build()
+        self._metrics = Metrics(folder / METRICS, pending)
 
     @classmethod
     def create(
@@ -78,30 +84,24 @@ class Run:
         `datasets.NAMES` has, a path, or a `Dataset`. options: as of `presets.settings`, such as schedule="cosine",
         classes=True, lr=0.002.
 
-        Raises FileExistsError where the folder holds anything, TypeError or ValueError for options that do not fit,
-        and what `datasets.load` raises.
+        Raises FileExistsError where the folder holds anything, BlockingIOError where another process makes a run there,
+        TypeError or ValueError for options that do not fit, and what `datasets.load` raises. Then nothing is left.
         """
-        dataset = data if isinstance(data, Dataset) else load(data, seed)
         by_path = not isinstance(data, Dataset) and str(data) not in NAMES
-        source = str(Path(str(data)).expanduser().resolve()) if by_path else dataset.name
-        settings = presets.settings(dataset, source, seed, **options)
-        folder = Path(folder) if folder else free_folder(Path(source).stem)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(
-                f"{folder} is there and not empty; name a new folder, or resume it if it is a run"
-            )
-        trainer = _trainer_of(settings, dataset)
-        if isinstance(options.get("net"), Mapping):
-            _check_network(trainer.net, dataset.x[:1])
-        run = cls(folder, settings, dataset.units, dataset.x.shape[1:], trainer.ema_net, 0, trainer)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"the folder {folder} cannot be made: {error.strerror}") from error
-        text = json.dumps(facts(settings), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        files.replace(folder / SETTINGS, text.encode())
-        run.save()
-        return run
+        name = data.name if isinstance(data, Dataset) else str(data)
+        source = str(Path(name).expanduser().resolve()) if by_path else name
+        folder = Path(folder) if folder else folders.free_folder(Path(source).stem)
+        with folders.new(folder) as (hidden, held):
+            dataset = data if isinstance(data, Dataset) else load(data, seed)
+            settings = presets.settings(dataset, source, seed, **options)
+            trainer = _trainer_of(settings, dataset)
+            if isinstance(options.get("net"), Mapping):
+                _check_network(trainer.net, dataset.x[:1])
+            shape = dataset.x.shape[1:]
+            cls(hidden, settings, dataset.units, shape, trainer.ema_net, 0, trainer).save()
+            _write_settings(hidden, settings)
+        held = lock.take(folder)  # the same; but on Windows it did not outlive the renaming
+        return cls(folder, settings, dataset.units, shape, trainer.ema_net, 0, trainer, held)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -115,9 +115,13 @@ class Run:
     def resume(cls, folder: str | Path, data: Dataset | None = None) -> Run:
         """A run to train further, on the data of its settings, or on `data` if it was made from a `Dataset`.
 
-        Raises as `open`, and ValueError where the data has changed.
+        Raises as `open`, BlockingIOError where another process trains it, and ValueError where the data has changed.
         """
-        with _checkpoint(Path(folder)) as (settings, units, shape, sections):
+        folder = Path(folder)
+        _check_run(folder)
+        held = lock.take(folder)
+        folders.clear_temporaries(folder)
+        with _checkpoint(folder) as (settings, units, shape, sections):
             data = _load(settings) if data is None else data
             if data.units != units or data.x.shape[1:] != shape:
                 raise ValueError(
@@ -125,8 +129,11 @@ class Run:
                 )
             trainer = _trainer_of(settings, data)
             trainer.restore(sections)
-        run = cls(Path(folder), settings, units, shape, trainer.ema_net, trainer.step, trainer)
-        run._cut_metrics()
+            pending = _pending_losses(sections)
+        run = cls(folder, settings, units, shape, trainer.ema_net, trainer.step, trainer, held, pending)
+        run._metrics.cut(run.step)  # a run that was killed makes those steps again
+        if not (folder / SETTINGS).exists():
+            _write_settings(folder, settings)
         return run
 
     @property
@@ -152,24 +159,23 @@ class Run:
         if steps is None and minutes is None:
             steps = presets.steps_for(self.settings)
         seconds = 60 * minutes if minutes else None
-        progress = sys.stderr if progress is True else progress
+        stream = sys.stderr if progress is True else progress or None
         epoch = len(self._trainable().x) / self.settings.training.batch
-        bar = Progress("step", progress, steps, self.step, seconds, epoch) if progress else None
+        bar = Progress("step", stream, steps, self.step, seconds, epoch)
         with interruptible() as interrupted:
             try:
-                for step in self.train_iter(steps, minutes):
-                    if bar:
+                with closing(self.train_iter(steps, minutes)) as made:
+                    for step in made:
                         bar.update(step.step, f"loss {step.loss:.4f}")
-                    if interrupted:
-                        break
+                        if interrupted:
+                            break
             finally:
-                if bar:
-                    bar.finish()
+                bar.finish()
             self.save()
         if interrupted:
             raise Interrupted(f"stopped after step {self.step}, saved in {self.folder}")
 
-    def train_iter(self, steps: int | None = None, minutes: float | None = None) -> Iterator[Step]:
+    def train_iter(self, steps: int | None = None, minutes: float | None = None) -> Generator[Step]:
         """`Trainer.run` as a generator, with metrics written and a checkpoint every minute; call `save` after it.
 
         Nothing happens until it is iterated over; `train` is the plain function. Raises `Diverged`, with the last
@@ -178,46 +184,34 @@ class Run:
         trainer = self._trainable()
         saved_at = time.monotonic()
         begin = saved_at - next((row["seconds"] for row in reversed(self.metrics())), 0.0)
-        saved, losses = self.step, list[float]()
-        with open(self.folder / METRICS, "a") as metrics:
-            try:
-                for step in trainer.run(steps, minutes):
-                    now = time.monotonic()
-                    losses.append(step.loss)
-                    if step.step % LOG_EVERY == 0 or step.step == steps:
-                        row = {"loss": float(np.mean(losses)), "seconds": round(now - begin, 3)}
-                        metrics.write(json.dumps(step._asdict() | row) + "\n")
-                        losses.clear()
-                    if now - saved_at > SAVE_EVERY:
-                        metrics.flush()
-                        self.save()
-                        saved, saved_at = step.step, now
-                    yield step
-            except Diverged as error:
-                raise Diverged(f"{error}; {self.folder} keeps its checkpoint of step {saved}") from error
+        saved = self.step
+        try:
+            for step in trainer.run(steps, minutes):
+                now = time.monotonic()
+                self._metrics.record(step, now - begin, last=step.step == steps)
+                if now - saved_at > SAVE_EVERY:
+                    self.save()
+                    saved, saved_at = step.step, now
+                yield step
+        except Diverged as error:
+            raise Diverged(f"{error}; {self.folder} keeps its checkpoint of step {saved}") from error
+        finally:
+            self._metrics.close()
 
     def save(self) -> None:
         """Write the checkpoint of training as it stands. Raises ValueError for a run opened to be sampled."""
         sections: checkpoints.Sections = {
             "settings": (facts(self.settings), {}),
             "data": ({"units": self.units.to_dict(), "shape": list(self.shape)}, {}),
+            "metrics": ({"pending": self._metrics.pending}, {}),
             **self._trainable().state(),
         }
+        self._metrics.sync()  # the checkpoint counts its lines
         checkpoints.write(self.folder / CHECKPOINT, sections)
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics that were written so far; not one that is half written."""
-        path = self.folder / METRICS
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        try:
-            return [json.loads(line) for line in lines if line.endswith("\n")]
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-
-    def _cut_metrics(self) -> None:
-        """Forget what was logged after the checkpoint: a run that was killed makes those steps again."""
-        rows = [row for row in self.metrics() if row["step"] <= self.step]
-        files.replace(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        """The lines of metrics that were written so far; not one that is damaged or half written."""
+        return self._metrics.rows()
 
     def _trainable(self) -> Trainer:
         if self.trainer is None:
@@ -263,36 +257,7 @@ class Run:
 
     def draw(self, seed: int = 0) -> list[Path]:
         """Write loss.png, samples.png, animation.gif and trajectory.png; returns their paths."""
-        from minidiff.evaluation import plots  # here, since matplotlib takes a while to import
-
-        written = []
-        if rows := self.metrics():
-            written.append(self.folder / "loss.png")
-            plots.loss_curve([int(row["step"]) for row in rows], [row["loss"] for row in rows], written[-1])
-        data = None if self.trainer is None else self.trainer.x
-        count = 64 if len(self.shape) == 3 else 4000
-        rng = np.random.default_rng(seed)
-        states = generation.trajectory(self.denoiser(), self.shape, count, rng, Recipe())
-        frames = [plots.picture(state.x, self.units, data) for state in states]
-        written += [self.folder / "samples.png", self.folder / "animation.gif"]
-        plots.save(frames[-1], written[-2])
-        plots.animate(frames, written[-1])
-        written.append(self.folder / "trajectory.png")
-        if len(self.shape) == 3:
-            few = [state._replace(x=state.x[:6], x0=state.x0[:6]) for state in states]
-            plots.save(plots.strip(few), written[-1])
-        else:
-            plots.save(plots.trajectories(states, self.units, data), written[-1])
-        return written
-
-
-def free_folder(name: str) -> Path:
-    """runs/NAME, or runs/NAME-2 and so on where that is taken."""
-    folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
+        return pictures.draw(self, seed)
 
 
 def _load(settings: Settings) -> Dataset:
@@ -329,9 +294,8 @@ def _checkpoint(folder: Path) -> Iterator[tuple[Settings, Units, tuple[int, ...]
 
     What turns out to be missing or unknown in it within the block is a ValueError.
     """
+    _check_run(folder)
     path = folder / CHECKPOINT
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is not a run: expected a folder with a {CHECKPOINT} in it")
     sections, writer = checkpoints.read(path, SECTIONS)
     try:
         about = sections["data"][0]
@@ -339,3 +303,21 @@ def _checkpoint(folder: Path) -> Iterator[tuple[Settings, Units, tuple[int, ...]
         yield settings, units, tuple(about["shape"]), sections
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}, written by {writer}, is not the checkpoint of a run: {error}") from error
+
+
+def _check_run(folder: Path) -> None:
+    if not (folder / CHECKPOINT).is_file():
+        raise FileNotFoundError(f"{folder} is not a run: expected a folder with a {CHECKPOINT} in it")
+
+
+def _pending_losses(sections: checkpoints.Sections) -> list[float]:
+    """The losses that no full line of metrics has yet; none in a checkpoint of version 0.1."""
+    pending = sections.get("metrics", ({"pending": []}, {}))[0]["pending"]
+    if not (isinstance(pending, list) and all(isinstance(x, float) and math.isfinite(x) for x in pending)):
+        raise TypeError(f"expected the losses of the last steps, got {pending}")
+    return pending
+
+
+def _write_settings(folder: Path, settings: Settings) -> None:
+    text = json.dumps(facts(settings), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files.replace(folder / SETTINGS, text.encode())

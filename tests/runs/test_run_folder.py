@@ -16,7 +16,7 @@ from minidiff.runs import Run, Settings
 
 
 def test_a_folder_is_a_run_from_the_start(run):
-    assert names(run.folder) == {"settings.json", "checkpoint.npz"}
+    assert names(run.folder) == {"settings.json", "checkpoint.npz", "lock"}
     assert Run.open(run.folder).step == 0
     stored = json.loads((run.folder / "settings.json").read_text())
     assert Settings.from_facts(stored) == run.settings and stored == json.loads(
@@ -29,7 +29,7 @@ def test_a_trained_run_has_the_documented_files(run):
     run.save()
     pictures = {"loss.png", "samples.png", "animation.gif", "trajectory.png"}
     written = run.draw()
-    assert names(run.folder) == {"settings.json", "metrics.jsonl", "checkpoint.npz"} | pictures
+    assert names(run.folder) == {"settings.json", "metrics.jsonl", "checkpoint.npz", "lock"} | pictures
     assert {path.name for path in written} == pictures
     for path in written:
         with Image.open(path) as picture:

@@ -8,7 +8,7 @@ from small_runs import assert_same_training, create, train
 
 from minidiff.progress import Progress
 from minidiff.runs import Interrupted, Run
-from minidiff.runs.interrupts import interruptible
+from minidiff.runs.interrupts import SIGNALS, interruptible
 
 
 class Stream:
@@ -41,10 +41,10 @@ def interrupt_at(monkeypatch, step, number=signal.SIGINT, times=1):
 
 
 def handlers():
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    return [signal.getsignal(number) for number in SIGNALS]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "terminate"])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_ctrl_c_finishes_the_step_saves_and_raises_interrupted(source, tmp_path, monkeypatch, number):
     interrupt_at(monkeypatch, 3, number)
     run, uninterrupted = (create(tmp_path / name, source) for name in ("a", "b"))
@@ -74,6 +74,42 @@ def test_the_second_ctrl_c_stops_at_once_and_keeps_the_last_checkpoint(run, monk
     assert not isinstance(caught.value, Interrupted)
     assert handlers() == before
     assert Run.resume(run.folder).step == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal")
+def test_a_terminal_that_closes_may_send_its_signal_twice_and_others(run, monkeypatch):
+    def closed(number):
+        for each in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(each)
+
+    update = Progress.update
+    monkeypatch.setattr(
+        Progress, "update", lambda self, done, note="": update(self, done, note) or closed(done)
+    )
+    with pytest.raises(Interrupted):
+        run.train(9, progress=Stream())
+    assert Run.open(run.folder).step == 1
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_that_is_ignored_as_under_nohup_stays_so(run, monkeypatch, number):
+    interrupt_at(monkeypatch, 2, number)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        run.train(4, progress=Stream())
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert Run.open(run.folder).step == 4
+
+
+def test_a_stream_that_fails_does_not_end_training(run):
+    class Failing(Stream):
+        def write(self, text):
+            raise BrokenPipeError
+
+    run.train(4, progress=Failing())
+    assert Run.open(run.folder).step == 4
 
 
 def test_ctrl_c_at_the_last_step_is_reported_and_everything_saved(run, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_runs import assert_same_training, contents, create, train
 
-from minidiff.runs import Run, presets
+from minidiff.runs import Run, metrics, presets
 from minidiff.runs import run as run_module
 from minidiff.training import Diverged, trainer
 
@@ -103,7 +103,7 @@ def logged(run):
 
 
 def test_each_line_of_metrics_is_json_with_the_mean_loss_since_the_last(run, monkeypatch):
-    monkeypatch.setattr(run_module, "LOG_EVERY", 4)
+    monkeypatch.setattr(metrics, "LOG_EVERY", 4)
     steps = train(run, 12)
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert rows == run.metrics()
@@ -127,7 +127,7 @@ def test_the_seconds_of_a_resumed_run_continue(run):
 
 
 def test_no_step_is_logged_twice_by_a_run_that_was_killed_after_its_checkpoint(run, monkeypatch):
-    monkeypatch.setattr(run_module, "LOG_EVERY", 2)
+    monkeypatch.setattr(metrics, "LOG_EVERY", 2)
     train(run, 5)
     run.save()
     for step in run.train_iter(100):
@@ -142,7 +142,7 @@ def test_no_step_is_logged_twice_by_a_run_that_was_killed_after_its_checkpoint(r
 
 
 def test_a_line_that_is_being_written_is_left_out(run, monkeypatch):
-    monkeypatch.setattr(run_module, "LOG_EVERY", 2)
+    monkeypatch.setattr(metrics, "LOG_EVERY", 2)
     train(run, 5)
     path = run.folder / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 6, "lo')
@@ -166,7 +166,7 @@ def test_checkpoints_are_written_while_training(run, monkeypatch):
 
 
 def test_metrics_are_on_disk_before_the_checkpoint_that_counts_them(run, monkeypatch):
-    monkeypatch.setattr(run_module, "LOG_EVERY", 1)
+    monkeypatch.setattr(metrics, "LOG_EVERY", 1)
     monkeypatch.setattr(run_module, "SAVE_EVERY", -1.0)
     for step in run.train_iter(3):
         assert len(run.metrics()) == step.step
