@@ -24,7 +24,7 @@ from minidiff.diffusion import generation
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.samplers import SAMPLERS
-from minidiff.evaluation import reports
+from minidiff.evaluation import reports, tables
 from minidiff.runs import Run
 
 
@@ -71,7 +71,7 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
     bits, rate, rmse = reports.compression(run.denoiser(), data, run.variance, seed, labels)
     report |= bits
     print(f"{count} samples{_of(conditioning)} of {run.folder} after {run.step} steps, beside held-out data:")
-    print(reports.table(report))
+    print(tables.table(report))
     path, picture = run.folder / "evaluation.json", run.folder / "rate_distortion.png"
     figures = {"step": run.step, "count": count, **vars(recipe), **_facts(conditioning), **report}
     files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
@@ -93,7 +93,7 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
         f"{found.distance} of {count} samples{_of(conditioning)} by each sampler, "
         "against evaluations of the network:"
     )
-    print(reports.comparison_table(found))
+    print(tables.comparison_table(found))
     path, picture = run.folder / "comparison.json", run.folder / "comparison.png"
     figures = {"step": run.step, "count": count, **found._asdict()}
     files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
