@@ -77,7 +77,7 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
     files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
     from minidiff.evaluation import plots
 
-    plots.rate_distortion(rate, rmse, picture)
+    plots.save(plots.rate_distortion(rate, rmse), picture)
     print(f"wrote {path}\nwrote {picture}")
     return 0
 
@@ -97,7 +97,7 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
     path, picture = run.folder / "comparison.json", run.folder / "comparison.png"
     figures = {"step": run.step, "count": count, **found._asdict()}
     files.replace(path, (json.dumps(figures, indent=2) + "\n").encode())
-    plots.distances(found.samplers, found.errors, found.floor, found.distance, picture)
+    plots.save(plots.distances(found.samplers, found.errors, found.floor, found.distance), picture)
     print(f"wrote {path}\nwrote {picture}")
     return 0
 

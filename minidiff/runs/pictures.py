@@ -10,7 +10,6 @@ import numpy as np
 from minidiff.diffusion import generation
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
-from minidiff.evaluation import plots
 
 if TYPE_CHECKING:
     from minidiff.runs.run import Run
@@ -21,10 +20,13 @@ CLASSES, PER_CLASS = 20, 10  # at most so many rows of so many images
 
 def draw(run: Run, seed: int = 0) -> list[Path]:
     """Write loss.png, samples.png, animation.gif, trajectory.png and, with classes, classes.png; returns the paths."""
+    from minidiff.evaluation import plots  # here, since matplotlib takes a while to import
+
     written = []
     if rows := run.metrics():
         written.append(run.folder / "loss.png")
-        plots.loss_curve([int(row["step"]) for row in rows], [row["loss"] for row in rows], written[-1])
+        curve = plots.loss_curve([int(row["step"]) for row in rows], [row["loss"] for row in rows])
+        plots.save(curve, written[-1])
     data = None if run.trainer is None else run.trainer.x
     images = len(run.shape) == 3
     rng = np.random.default_rng(seed)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minidiff.diffusion import generation
-from minidiff.evaluation import plots
 from minidiff.runs import report
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ class Previews:
 
     def draw(self) -> None:
         """Draw a preview now."""
+        from minidiff.evaluation import plots  # here, since matplotlib takes a while to import
+
         run = self.run
         x = generation.generate(run.denoiser(), run.shape, self.count, np.random.default_rng(0), self.recipe)
         folder = run.folder / report.PREVIEWS

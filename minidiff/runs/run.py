@@ -3,7 +3,9 @@
     settings.json    the settings, to be read by people
     metrics.jsonl    a line of JSON every few steps: step, loss, norm, lr, seconds
     checkpoint.npz   all that sampling and resuming need
-    loss.png  samples.png  animation.gif  trajectory.png
+    loss.png  samples.png  classes.png  animation.gif  trajectory.png
+    previews/        samples from the same noise in the course of training
+    report.html      all of it on one page
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made.
 """
@@ -28,8 +30,9 @@ from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.progress import Progress
-from minidiff.runs import checkpoints, presets
+from minidiff.runs import checkpoints, pictures, presets, report
 from minidiff.runs.interrupts import interruptible
+from minidiff.runs.previews import Previews
 from minidiff.runs.settings import Settings
 from minidiff.training.trainer import Diverged, Step, Trainer, fill
 
@@ -141,24 +144,31 @@ class Run:
     # ---- training
 
     def train(
-        self, steps: int | None = None, minutes: float | None = None, progress: TextIO | bool | None = True
+        self,
+        steps: int | None = None,
+        minutes: float | None = None,
+        progress: TextIO | bool | None = True,
+        preview: float | None = 1.0,
     ) -> None:
         """Train until `steps` were made in all, or for `minutes` from now, whichever is first; then save.
 
         By default it makes the steps of `presets.STEPS`. progress: where to show how it goes; True: on stderr; None:
-        nowhere. Ctrl-C finishes the step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint
-        kept.
+        nowhere. preview: minutes to the first preview (`runs.previews`); None: none is drawn. Ctrl-C finishes the
+        step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint kept.
         """
         if steps is None and minutes is None:
             steps = presets.steps_for(self.settings)
         seconds = 60 * minutes if minutes else None
         progress = sys.stderr if progress is True else progress
         bar = Progress("step", progress, steps, self.step, seconds) if progress else None
+        previews = Previews(self, preview) if preview else None
         with interruptible() as interrupted:
             try:
                 for step in self.train_iter(steps, minutes):
                     if bar:
                         bar.update(step.step, f"loss {step.loss:.4f}")
+                    if previews:
+                        previews.after_step()
                     if interrupted:
                         break
             finally:
@@ -261,28 +271,8 @@ class Run:
         return self.units.to_units(x)
 
     def draw(self, seed: int = 0) -> list[Path]:
-        """Write loss.png, samples.png, animation.gif and trajectory.png; returns their paths."""
-        from minidiff.evaluation import plots  # here, since matplotlib takes a while to import
-
-        written = []
-        if rows := self.metrics():
-            written.append(self.folder / "loss.png")
-            plots.loss_curve([int(row["step"]) for row in rows], [row["loss"] for row in rows], written[-1])
-        data = None if self.trainer is None else self.trainer.x
-        count = 64 if len(self.shape) == 3 else 4000
-        rng = np.random.default_rng(seed)
-        states = generation.trajectory(self.denoiser(), self.shape, count, rng, Recipe())
-        frames = [plots.picture(state.x, self.units, data) for state in states]
-        written += [self.folder / "samples.png", self.folder / "animation.gif"]
-        plots.save(frames[-1], written[-2])
-        plots.animate(frames, written[-1])
-        written.append(self.folder / "trajectory.png")
-        if len(self.shape) == 3:
-            few = [state._replace(x=state.x[:6], x0=state.x0[:6]) for state in states]
-            plots.save(plots.strip(few), written[-1])
-        else:
-            plots.save(plots.trajectories(states, self.units, data), written[-1])
-        return written
+        """Write the pictures of the run, and the report with them in it; returns their paths."""
+        return [*pictures.draw(self, seed), report.write(self)]
 
 
 def free_folder(name: str) -> Path:
