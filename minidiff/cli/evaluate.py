@@ -23,7 +23,7 @@ from minidiff.diffusion import generation
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.samplers import SAMPLERS
-from minidiff.evaluation import reports
+from minidiff.evaluation import reports, tables
 from minidiff.runs import Run
 
 
@@ -95,13 +95,13 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
     bits, rate, rmse = reports.compression(run.denoiser(), data, run.variance, seed, labels)
     report |= bits
     print(f"{count} samples{_of(conditioning)} of {run.folder} after {run.step} steps, beside held-out data:")
-    print(reports.table(report))
+    print(tables.table(report))
     write_json(file, {"step": run.step, "count": count, **vars(recipe), **_facts(conditioning), **report})
     print(f"wrote {file}")
     if len(rate):
         from minidiff.evaluation import plots
 
-        plots.rate_distortion(rate, rmse, picture)
+        plots.save(plots.rate_distortion(rate, rmse), picture)
         print(f"wrote {picture}")
     return 0
 
@@ -119,9 +119,9 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
         f"{found.distance} of {count} samples{_of(conditioning)} by each sampler, "
         "against evaluations of the network:"
     )
-    print(reports.comparison_table(found))
+    print(tables.comparison_table(found))
     write_json(file, {"step": run.step, "count": count, **found._asdict()})
-    plots.distances(found.samplers, found.errors, found.floor, found.distance, picture)
+    plots.save(plots.distances(found.samplers, found.errors, found.floor, found.distance), picture)
     print(f"wrote {file}\nwrote {picture}")
     return 0
 

@@ -1,7 +1,7 @@
 """Figures: losses, points, images, and the sampling trajectories to both. The only module that draws.
 
-Images are (N, H, W, C) in [−1, 1], C = 1 or 3. Points are (N, 1) or (N, 2) in the data's own units. Functions
-write a file, in the format of its suffix, or return a frame: (height, width, 3) bytes.
+Images are (N, H, W, C) in [−1, 1], C = 1 or 3. Points are (N, 1) or (N, 2) in the data's own units. Every function
+returns a frame, which a notebook shows; `save` and `animate` write frames to files.
 """
 
 from __future__ import annotations
@@ -34,6 +34,15 @@ DISTANCES = {
 }
 
 
+class Frame(np.ndarray):
+    """A picture, (height, width, 3) bytes, as which a notebook shows it."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        Image.fromarray(self).save(content, "PNG")
+        return content.getvalue()
+
+
 def figure(
     width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
@@ -58,7 +67,7 @@ def _log_ticks(axis: Axis, form: str = "{x:g}") -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> None:
+def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> Frame:
     """The loss against the training step, on logarithmic axes, with a running mean over the last tenth of the steps."""
     drawn, ax = figure(6, 3.5)
     ax.loglog(steps, losses, color=INK, alpha=0.25, linewidth=0.8, label="loss")
@@ -73,7 +82,7 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float], path: Path) -> Non
     _log_ticks(ax.yaxis)
     ax.set(xlabel="training step", ylabel="loss")
     ax.legend(frameon=False, fontsize=9)
-    save(frame_of(drawn), path)
+    return frame_of(drawn)
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -90,8 +99,7 @@ def distances(
     errors: Mapping[str, Mapping[int, float]],
     floor: float,
     name: str,
-    path: Path,
-) -> None:
+) -> Frame:
     """A distance against the NFE, on logarithmic axes: a line for each sampler, and the floor, that of real data.
 
     found, errors: distance and standard error by sampler and NFE; the bars are two errors to either side. name: of the
@@ -126,10 +134,10 @@ def distances(
     )
     style: dict[str, Any] = {"frameon": False, "fontsize": 9, "title_fontsize": 9, "alignment": "left"}
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), title="sampler (± 2 s.e.)", **style)
-    save(frame_of(drawn), path)
+    return frame_of(drawn)
 
 
-def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) -> np.ndarray:
+def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) -> Frame:
     """All images in rows on one frame, about `side` wide: each pixel becomes a square of whole pixels."""
     count, height, width, channels = images.shape
     columns = columns or int(np.ceil(np.sqrt(count)))
@@ -146,10 +154,10 @@ def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) 
         top = gap + i // columns * (height * scale + gap)
         left = gap + i % columns * (width * scale + gap)
         frame[top : top + height * scale, left : left + width * scale] = image
-    return frame
+    return frame.view(Frame)
 
 
-def points(samples: np.ndarray, data: np.ndarray | None = None, title: str = "") -> np.ndarray:
+def points(samples: np.ndarray, data: np.ndarray | None = None, title: str = "") -> Frame:
     """A frame of samples (N, 1) as a histogram or (N, 2) as dots, in red, over the data's, in grey."""
     drawn, ax = figure(5, 4)
     shown = samples if data is None else data
@@ -178,7 +186,7 @@ def points(samples: np.ndarray, data: np.ndarray | None = None, title: str = "")
     return frame_of(drawn)
 
 
-def strip(states: Sequence[State], columns: int = 12) -> np.ndarray:
+def strip(states: Sequence[State], columns: int = 12) -> Frame:
     """A frame of the trajectories of images: for each sample a row of x_t and below it one of x̂_0, from T to 0.
 
     states: of the sampler, the first at T, where there is no x̂_0 yet; `columns` of them are shown, evenly spaced.
@@ -192,7 +200,7 @@ def strip(states: Sequence[State], columns: int = 12) -> np.ndarray:
     return image_grid(np.stack(rows), len(shown), side=960)
 
 
-def trajectories(states: Sequence[State], units: Units, data: np.ndarray | None = None) -> np.ndarray:
+def trajectories(states: Sequence[State], units: Units, data: np.ndarray | None = None) -> Frame:
     """A frame of the density of points, in their own units, from noise to data.
 
     In one dimension it is drawn over (t, x), with 40 trajectories; in two (of more, the first two coordinates) at six
@@ -215,7 +223,7 @@ def trajectories(states: Sequence[State], units: Units, data: np.ndarray | None 
     return frame_of(drawn)
 
 
-def _density_over_time(states: Sequence[State], units: Units) -> np.ndarray:
+def _density_over_time(states: Sequence[State], units: Units) -> Frame:
     drawn, ax = figure(7, 4)
     x = [units.to_units(s.x)[:, 0] for s in states]
     times = np.array([s.t for s in states])
@@ -235,7 +243,7 @@ def _density_over_time(states: Sequence[State], units: Units) -> np.ndarray:
     return frame_of(drawn)
 
 
-def rate_distortion(rate: np.ndarray, rmse: np.ndarray, path: Path) -> None:
+def rate_distortion(rate: np.ndarray, rmse: np.ndarray) -> Frame:
     """The RMSE of x̂_0(x_t), in the data's units, against the rate: the bits/dim that encode x_t (EQUATIONS.md S8).
 
     On a linear axis, which shows where most bits go, and on a logarithmic one, which shows the first few.
@@ -247,7 +255,7 @@ def rate_distortion(rate: np.ndarray, rmse: np.ndarray, path: Path) -> None:
         ax.grid(color=INK, alpha=0.1, linewidth=0.8)
     _log_ticks(axes[1].xaxis)
     axes[0].set(ylabel="distortion: RMSE (data units)")
-    save(frame_of(drawn), path)
+    return frame_of(drawn)
 
 
 def _evenly(states: Sequence[State], count: int) -> list[State]:
@@ -264,18 +272,18 @@ def _shades() -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list("paper to accent", [PAPER, ACCENT])
 
 
-def picture(x: np.ndarray, units: Units, data: np.ndarray | None = None) -> np.ndarray:
+def picture(x: np.ndarray, units: Units, data: np.ndarray | None = None) -> Frame:
     """A frame of samples in the network's range: images in a grid, points (over the data's) in their own units."""
     if x.ndim == 4:
         return image_grid(x)
     return points(units.to_units(x), None if data is None else units.to_units(data[:20_000]))
 
 
-def frame_of(drawn: Figure) -> np.ndarray:
-    """A figure as (height, width, 3) bytes."""
+def frame_of(drawn: Figure) -> Frame:
+    """A figure as a frame."""
     canvas: Any = FigureCanvasAgg(drawn)  # its methods are not typed
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy().view(Frame)
 
 
 def save(frame: np.ndarray, path: Path) -> None:

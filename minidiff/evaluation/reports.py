@@ -256,34 +256,3 @@ def _main_distance(data: Dataset, seed: int) -> tuple[str, Callable[[np.ndarray]
         return "sliced_wasserstein", lambda images: images, _sliced
     net = classifier.fit(data.x, data.labels, data.classes, seed)
     return "frechet_distance", net.features, metrics.frechet_distance
-
-
-def comparison_table(comparison: Comparison) -> str:
-    """For each sampler a row of distances and one of standard errors, a column for each NFE; the floor comes last."""
-    nfes = list(next(iter(comparison.samplers.values())))
-    lines = [f"  {'NFE':13}" + "".join(f"{nfe:>9}" for nfe in nfes)]
-    for sampler, distances in comparison.samplers.items():
-        lines.append(f"  {sampler:13}" + "".join(f"{distance:9.4f}" for distance in distances.values()))
-        errors = comparison.errors[sampler].values()
-        lines.append(f"  {'±':>13}" + "".join(f"{error:9.4f}" for error in errors))
-    return "\n".join([*lines, f"  {'real data':13}{comparison.floor:9.4f}"])
-
-
-def table(report: Report) -> str:
-    """The report as text: a line for each metric, with its error, or its value for real data, beside it."""
-    lines = []
-    for name, value in report.items():
-        if name.endswith(("_floor", "_of_held_out", "_error")):
-            continue
-        line = f"  {name.replace('_', ' '):24}  "
-        real = report.get(f"{name}_floor", report.get(f"{name}_of_held_out"))
-        if isinstance(value, list):
-            line += " ".join(f"{100 * fraction:.1f}" for fraction in value) + "  %"
-        elif value is None:
-            line += "not measured"
-        elif (error := report.get(f"{name}_error")) is not None:
-            line += f"{value:<9.4f}  ± {error:.4f}"
-        else:
-            line += f"{value:<9.4f}" + ("" if real is None else f"  real data {real:.4f}")
-        lines.append(line)
-    return "\n".join(lines)

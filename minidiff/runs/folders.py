@@ -10,7 +10,8 @@ from minidiff import files
 from minidiff.runs import lock
 
 CHECKPOINT, SETTINGS, METRICS = "checkpoint.npz", "settings.json", "metrics.jsonl"
-PICTURES = ("loss.png", "samples.png", "animation.gif", "trajectory.png")
+PICTURES = ("loss.png", "samples.png", "classes.png", "animation.gif", "trajectory.png", "report.html")
+PREVIEWS = "previews"
 FIRST = CHECKPOINT, SETTINGS  # what a new run has
 
 
@@ -55,7 +56,10 @@ def free_folder(name: str) -> Path:
 
 def clear_temporaries(folder: Path) -> None:
     """Remove what a killed process left of files that it was writing. For the process that holds the lock."""
-    for path in files.temporaries(folder, (*FIRST, METRICS, *PICTURES)):
+    for path in [
+        *files.temporaries(folder, (*FIRST, METRICS, *PICTURES)),
+        *(folder / PREVIEWS).glob(".step_*"),
+    ]:
         path.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a run: its loss, samples, and how they come to be."""
+"""The pictures of a run: its loss, samples, and how they come out of noise."""
 
 from __future__ import annotations
 
@@ -9,39 +9,56 @@ import numpy as np
 
 from minidiff.diffusion import generation
 from minidiff.diffusion.generation import Recipe
-from minidiff.runs.folders import CHECKPOINT, PICTURES
+from minidiff.diffusion.guidance import Conditioning
+from minidiff.runs import report
+from minidiff.runs.folders import CHECKPOINT
 
 if TYPE_CHECKING:
     from minidiff.runs.run import Run
 
+IMAGES, POINTS = 64, 4000  # samples
+CLASSES, PER_CLASS = 20, 10  # at most so many rows of so many images
+
 
 def draw(run: Run, seed: int = 0) -> list[Path]:
-    """Write the pictures into the run's folder; returns their paths."""
+    """Write the pictures into the run's folder, and the report with them in it; returns their paths."""
     from minidiff.evaluation import plots  # here, since matplotlib takes a while to import
 
-    loss, samples, animation, trajectory = (run.folder / name for name in PICTURES)
-    written = [samples, animation, trajectory]
+    frames = {}
     if rows := run.metrics():
-        written.insert(0, loss)
-        plots.loss_curve([int(row["step"]) for row in rows], [row["loss"] for row in rows], loss)
+        frames["loss.png"] = plots.loss_curve(
+            [int(row["step"]) for row in rows], [row["loss"] for row in rows]
+        )
     data = None if run.trainer is None else run.trainer.x
-    count = 64 if len(run.shape) == 3 else 4000
-    rng = np.random.default_rng(seed)
-    states = generation.trajectory(run.denoiser(), run.shape, count, rng, Recipe())
-    frames = [plots.picture(state.x, run.units, data) for state in states]
-    plots.save(frames[-1], samples)
-    plots.animate(frames, animation)
-    if len(run.shape) == 3:
+    images = len(run.shape) == 3
+    count = IMAGES if images else POINTS
+    states = generation.trajectory(run.denoiser(), run.shape, count, np.random.default_rng(seed), Recipe())
+    animation = [plots.picture(state.x, run.units, data) for state in states]
+    frames["samples.png"] = animation[-1]
+    if images:
         few = [state._replace(x=state.x[:6], x0=state.x0[:6]) for state in states]
-        plots.save(plots.strip(few), trajectory)
+        frames["trajectory.png"] = plots.strip(few)
     else:
-        plots.save(plots.trajectories(states, run.units, data), trajectory)
-    return written
+        frames["trajectory.png"] = plots.trajectories(states, run.units, data)
+    if _shows_classes(run):
+        labels = np.repeat(np.arange(min(CLASSES, run.net.classes)), PER_CLASS)
+        denoiser = run.denoiser(Conditioning(labels))
+        x = generation.generate(denoiser, run.shape, len(labels), np.random.default_rng(seed), Recipe())
+        frames["classes.png"] = plots.image_grid(x, columns=PER_CLASS)
+    for name, frame in frames.items():
+        plots.save(frame, run.folder / name)
+    plots.animate(animation, run.folder / "animation.gif")
+    return [*(run.folder / name for name in (*frames, "animation.gif")), report.write(run)]
 
 
 def up_to_date(run: Run) -> bool:
     """Whether all pictures are there, and none is older than the checkpoint."""
-    names = PICTURES if run.metrics() else PICTURES[1:]
+    names = ["samples.png", "trajectory.png", "animation.gif", report.REPORT]
+    names += ["loss.png"] * bool(run.metrics()) + ["classes.png"] * _shows_classes(run)
     paths = [run.folder / name for name in names]
     saved = (run.folder / CHECKPOINT).stat().st_mtime_ns
     return all(path.exists() and path.stat().st_mtime_ns >= saved for path in paths)
+
+
+def _shows_classes(run: Run) -> bool:
+    return len(run.shape) == 3 and run.net.classes > 0

@@ -3,7 +3,9 @@
     settings.json    the settings, to be read by people
     metrics.jsonl    a line of JSON every few steps: step, loss, norm, lr, seconds
     checkpoint.npz   all that sampling and resuming need
-    loss.png  samples.png  animation.gif  trajectory.png
+    loss.png  samples.png  classes.png  animation.gif  trajectory.png
+    previews/        samples from the same noise in the course of training
+    report.html      all of it on one page
     lock             held by the process that trains
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made. It
@@ -35,6 +37,7 @@ from minidiff.runs import checkpoints, folders, lock, pictures, presets
 from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
 from minidiff.runs.metrics import Metrics
+from minidiff.runs.previews import Previews
 from minidiff.runs.settings import Settings
 from minidiff.training.trainer import Diverged, Step, Trainer, fill
 
@@ -148,13 +151,17 @@ class Run:
     # ---- training
 
     def train(
-        self, steps: int | None = None, minutes: float | None = None, progress: TextIO | bool | None = True
+        self,
+        steps: int | None = None,
+        minutes: float | None = None,
+        progress: TextIO | bool | None = True,
+        preview: float | None = 1.0,
     ) -> None:
         """Train until `steps` were made in all, or for `minutes` from now, whichever is first; then save.
 
         By default it makes the steps of `presets.STEPS`. progress: where to show how it goes; True: on stderr; None:
-        nowhere. Ctrl-C finishes the step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint
-        kept.
+        nowhere. preview: minutes to the first preview (`runs.previews`); None: none is drawn. Ctrl-C finishes the
+        step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint kept.
         """
         if steps is None and minutes is None:
             steps = presets.steps_for(self.settings)
@@ -162,11 +169,14 @@ class Run:
         stream = sys.stderr if progress is True else progress or None
         epoch = len(self._trainable().x) / self.settings.training.batch
         bar = Progress("step", stream, steps, self.step, seconds, epoch)
+        previews = Previews(self, preview) if preview else None
         with interruptible() as interrupted:
             try:
                 with closing(self.train_iter(steps, minutes)) as made:
                     for step in made:
                         bar.update(step.step, f"loss {step.loss:.4f}")
+                        if previews:
+                            previews.after_step()
                         if interrupted:
                             break
             finally:
@@ -256,7 +266,7 @@ class Run:
         return self.units.to_units(x)
 
     def draw(self, seed: int = 0) -> list[Path]:
-        """Write loss.png, samples.png, animation.gif and trajectory.png; returns their paths."""
+        """Write the pictures of the run, and the report with them in it; returns their paths."""
         return pictures.draw(self, seed)
 
 

@@ -1,5 +1,6 @@
 """Figures and images, read back pixel by pixel."""
 
+import io
 import subprocess
 import sys
 import warnings
@@ -116,21 +117,17 @@ def test_a_picture_shows_images_in_a_grid_and_points_in_their_own_units(monkeypa
 
 
 @pytest.mark.parametrize("count", [1, 2, 500])
-def test_a_loss_curve_has_a_line(tmp_path, count):
-    plots.loss_curve(range(10, 10 * count + 10, 10), 1 / np.arange(1, count + 1), tmp_path / "loss.png")
-    with Image.open(tmp_path / "loss.png") as picture:
-        frame = np.asarray(picture.convert("RGB"))
+def test_a_loss_curve_has_a_line(count):
+    frame = plots.loss_curve(range(10, 10 * count + 10, 10), 1 / np.arange(1, count + 1))
     assert frame.shape == (420, 720, 3)
     assert count == 1 or is_red(frame).sum() > 100
 
 
-def test_the_figure_of_distances_has_a_line_for_each_sampler(tmp_path):
+def test_the_figure_of_distances_has_a_line_for_each_sampler():
     def colours(found):
         errors = {sampler: dict.fromkeys(line, 0.001) for sampler, line in found.items()}
-        plots.distances(found, errors, 0.01, "wasserstein1", tmp_path / "d.png")
-        with Image.open(tmp_path / "d.png") as picture:
-            frame = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-        return {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.unique(frame, axis=0)}
+        frame = plots.distances(found, errors, 0.01, "wasserstein1")
+        return {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.unique(frame.reshape(-1, 3), axis=0)}
 
     line = {5: 0.5, 10: 0.2, 1000: 0.02}
     assert plots.COLOURS[1] in colours({"ddpm": line, "heun": line | {10: 0.3}})
@@ -233,6 +230,17 @@ def test_the_trajectory_of_a_single_point_is_drawn_without_warnings():
             plots.trajectories(states((1, dim), T=2), Units((0.0,) * dim, (1.0,) * dim))
 
 
-def test_the_rate_distortion_curve_is_a_red_line(tmp_path):
-    plots.rate_distortion(np.array([0.001, 0.1, 1.0]), np.array([3.0, 2.0, 0.1]), tmp_path / "r.png")
-    assert is_red(np.asarray(Image.open(tmp_path / "r.png").convert("RGB"))).sum() > 100
+def test_the_rate_distortion_curve_is_a_red_line():
+    frame = plots.rate_distortion(np.array([0.001, 0.1, 1.0]), np.array([3.0, 2.0, 0.1]))
+    assert is_red(frame).sum() > 100
+
+
+def test_a_notebook_shows_every_frame_as_it_is():
+    frames = (
+        plots.image_grid(RNG.uniform(-1, 1, (5, 4, 4, 3))),
+        plots.points(RNG.standard_normal((50, 2))),
+        plots.frame_of(plots.figure(2, 2)[0]),
+    )
+    for frame in frames:
+        with Image.open(io.BytesIO(frame._repr_png_())) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), frame)

@@ -29,9 +29,10 @@ def test_a_trained_run_has_the_documented_files(run):
     run.save()
     pictures = {"loss.png", "samples.png", "animation.gif", "trajectory.png"}
     written = run.draw()
-    assert names(run.folder) == {"settings.json", "metrics.jsonl", "checkpoint.npz", "lock"} | pictures
-    assert {path.name for path in written} == pictures
-    for path in written:
+    page = "report.html"
+    assert names(run.folder) == {"settings.json", "metrics.jsonl", "checkpoint.npz", "lock", page} | pictures
+    assert {path.name for path in written} == {page} | pictures
+    for path in written[:-1]:
         with Image.open(path) as picture:
             assert min(picture.size) > 100
             assert path.suffix != ".gif" or picture.n_frames == 5  # noise and T = 4 steps
