@@ -233,6 +233,11 @@ def positive(text: str) -> float:
     return value
 
 
+def positive_or_0(text: str) -> float:
+    """The same, or 0."""
+    return 0.0 if text == "0" else positive(text)
+
+
 def path(text: str) -> Path:
     """A path; ~ and ~user are the home directories."""
     home = os.path.expanduser(text)

@@ -25,6 +25,7 @@ from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.samplers import SAMPLERS
 from minidiff.evaluation import reports, tables
 from minidiff.runs import Run
+from minidiff.runs import report as report_page
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -103,6 +104,7 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
 
         plots.save(plots.rate_distortion(rate, rmse), picture)
         print(f"wrote {picture}")
+    print(f"wrote {report_page.write(run)}")
     return 0
 
 

@@ -15,6 +15,7 @@ from minidiff.cli.arguments import (
     given_settings,
     path,
     positive,
+    positive_or_0,
     source,
     whole,
 )
@@ -39,6 +40,13 @@ def add_commands(commands: Subparsers) -> None:
     add("data", nargs="?", metavar="DATA", type=source, help="a name that `minidiff data` lists, or a path")
     add("--steps", type=whole, help="number of steps in all, also when resumed")
     add("--minutes", type=positive, help="how long to train, from now; fractions are fine")
+    add(
+        "--preview",
+        type=positive_or_0,
+        default=1.0,
+        metavar="MINUTES",
+        help="time to the first preview (1); more follow at growing intervals; 0: none",
+    )
     add("--out", type=path, metavar="RUN", help="the folder to make (runs/DATA)")
     add("--resume", type=path, metavar="RUN", help="resume this run instead")
     add_settings(parser, *KINDS)
@@ -84,7 +92,7 @@ def train(options: argparse.Namespace) -> int:
             return _draw(run)
         print(f"nothing to do: {run.step} steps are made; --steps is the total")
         return 0
-    return _train(run, steps, options.minutes)
+    return _train(run, steps, options.minutes, options.preview)
 
 
 def _create(options: argparse.Namespace, given: dict[str, Any]) -> Run:
@@ -95,10 +103,10 @@ def _create(options: argparse.Namespace, given: dict[str, Any]) -> Run:
         raise UsageError(f"train: {error}") from error
 
 
-def _train(run: Run, steps: int | None, minutes: float | None) -> int:
+def _train(run: Run, steps: int | None, minutes: float | None, preview: float = 1.0) -> int:
     """Train, save, draw; on Ctrl-C finish the step, save, and print how to resume."""
     try:
-        run.train(steps, minutes)
+        run.train(steps, minutes, preview=preview)
     except Interrupted:
         more = f"--steps {steps}" if steps is not None else f"--minutes {minutes:g}"
         print(f"stopped after step {run.step}, saved; resume with: {_resume_command(run)} {more}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +42,12 @@ class Previews:
         if self.spent + self._expected(elapsed) > FRACTION * elapsed:
             self.due = elapsed * GROWTH
             return
-        self.draw()
+        try:
+            self.draw()
+        except (OSError, ValueError, ArithmeticError) as error:  # a full disk, weights that diverge
+            warnings.warn(f"no more previews are drawn: {error}", RuntimeWarning, stacklevel=2)
+            self.due = math.inf
+            return
         self.spent += time.monotonic() - self.begin - elapsed
         self.due = max(elapsed * GROWTH, self.spent / FRACTION)
 

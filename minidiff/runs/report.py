@@ -90,10 +90,15 @@ def _evaluation(path: Path) -> Iterator[str]:
     """A row for each figure that `minidiff evaluate` wrote, its value for real data, and what it means."""
     if not path.exists():
         return
-    figures: Mapping[str, Any] = json.loads(path.read_text())
     yield pages.heading("Evaluation beside held-out data")
-    yield pages.paragraph(f"{figures['count']} samples, after step {figures['step']:,}.")
-    rows = [(row.name, row.value, row.real, tables.MEANING.get(row.key, "")) for row in tables.rows(figures)]
+    try:
+        figures: Mapping[str, Any] = json.loads(path.read_text())
+        of = f"{figures['count']} samples, after step {figures['step']:,}."
+        rows = [(row.name, row.value, row.real, tables.MEANING[row.key]) for row in tables.rows(figures)]
+    except (ValueError, KeyError, TypeError) as error:
+        yield pages.paragraph(f"{path.name} is damaged: {error}")
+        return
+    yield pages.paragraph(of)
     yield pages.table(rows, ("", "samples", "real data", "meaning"))
 
 

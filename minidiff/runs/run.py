@@ -155,12 +155,12 @@ class Run:
         steps: int | None = None,
         minutes: float | None = None,
         progress: TextIO | bool | None = True,
-        preview: float | None = 1.0,
+        preview: float = 1.0,
     ) -> None:
         """Train until `steps` were made in all, or for `minutes` from now, whichever is first; then save.
 
         By default it makes the steps of `presets.STEPS`. progress: where to show how it goes; True: on stderr; None:
-        nowhere. preview: minutes to the first preview (`runs.previews`); None: none is drawn. Ctrl-C finishes the
+        nowhere. preview: minutes to the first preview (`runs.previews`); 0: none is drawn. Ctrl-C finishes the
         step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint kept.
         """
         if steps is None and minutes is None:

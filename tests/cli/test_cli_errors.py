@@ -33,7 +33,7 @@ INVALID = [
     (["train", "DATA", "--batch", "-3"], "--batch: expected an integer ≥ 1, got -3"),
     (["train", "DATA", "--seed", "-1"], "-1"),
     (["train", "DATA", "--net", "transformer"], "mlp, unet; got 'transformer'"),
-    (["train", "DATA", "--net", "unet"], "square images"),
+    (["train", "DATA", "--net", "unet"], "takes images"),
     (["train", "digits", "--net", "mlp"], "points"),
     (["train", "digits", "--width", "6"], "6"),
     (["train", "DATA", "--schedule", "sudden"], "linear.*cosine.*got 'sudden'"),

@@ -11,7 +11,7 @@ from minidiff import files
 from minidiff.runs import Run, folders, run
 
 CALLS = [(os, "open"), (os, "mkdir"), (os, "fdopen"), (os, "fsync"), (os, "replace"), (os, "rename")]
-CALLS += [(io, "open"), (run, "load"), (run.checkpoints, "write"), (run, "asdict")]
+CALLS += [(io, "open"), (run, "load"), (run.checkpoints, "write"), (run, "facts")]
 
 
 class Nth:
