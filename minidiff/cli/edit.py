@@ -101,7 +101,7 @@ def invert(options: argparse.Namespace) -> int:
 def interpolate(options: argparse.Namespace) -> int:
     """Draw images between two given ones."""
     first, second = options.between
-    run, denoiser, images, out, times = _begin(options, "interpolation.png", None)
+    run, denoiser, images, out, times = _begin(options, "interpolation.png", 1 + max(first, second))
     for index in options.between:
         if index >= len(images):
             raise UsageError(f"interpolate: expected an index in 0…{len(images) - 1}, got {index}")
@@ -161,5 +161,5 @@ def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edi
         held_out = run.data().held_out
         if held_out is None:
             raise ValueError(f"{run.settings.data} has no held-out images: give some with --from")
-        images = held_out
+        images = held_out[:count]
     return _Edit(run, denoiser, images[:count], out, samplers.spaced(run.schedule, "trailing", steps))

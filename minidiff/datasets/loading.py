@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from . import idx, image_files, numpy_files
-from .dataset import Dataset, Units, from_raw
+from .dataset import Dataset, from_raw
 from .distributions import DISTRIBUTIONS, draw
+from .units import Units
 
 NAMES = {
     "mixture1d": "a 1-D mixture of three narrow Gaussians (100 000 points)",

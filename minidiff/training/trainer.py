@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +12,7 @@ import numpy as np
 from minidiff import nn
 from minidiff.autograd import Tensor, mean
 from minidiff.datasets.batches import Batches
+from minidiff.datasets.samples import Samples, checksum, checksum_0_1
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.schedules import Schedule
@@ -42,8 +42,9 @@ class Trainer:
 
     net: (x, t, label, rng) → ε_θ, or whatever else it is to predict, an `nn.Network`. Its parameters move into one
         vector here, so a network has one trainer.
-    x (N, …): the data, float32 in the network's range. labels (N,): given to the network, if it has classes, and
-        dropped each time with probability `options.label_drop`; then it can be guided without a classifier.
+    x (N, …): the data, float32 in the network's range, an array or the `Samples` of a data set.
+    labels (N,): given to the network, if it has classes, and dropped each time with probability `options.label_drop`;
+        then it can be guided without a classifier.
     options: the settings (`TrainingOptions`).
     rng: draws order, times, noise and dropout, in a fixed order at each step.
 
@@ -57,7 +58,7 @@ class Trainer:
         self,
         net: nn.Network,
         schedule: Schedule,
-        x: np.ndarray,
+        x: np.ndarray | Samples,
         labels: np.ndarray | None = None,
         options: TrainingOptions = TrainingOptions(),
         *,
@@ -84,7 +85,7 @@ class Trainer:
         self.ema = optim.EMA(self.parameters.values, options.ema_decay)
         self.ema_net = nn.ema_copy(net, self.parameters, self.ema.values)
         self.batches = Batches(len(x), options.batch, rng)
-        self._checksum = zlib.crc32(np.ascontiguousarray(x).data)
+        self._checksum = checksum(x)
 
     @property
     def step(self) -> int:
@@ -179,14 +180,14 @@ class Trainer:
         """Go on from a `state`, bit for bit. Raises ValueError where it is not that of this network and data."""
         try:
             facts, arrays = state["batches"]
-            order, index, checksum = arrays["order"], facts["index"], facts["checksum"]
+            order, index, stored = arrays["order"], facts["index"], facts["checksum"]
             step, generator = state["adam"][0]["step"], state["random"][0]["generator"]
             history = state["loss-aware"][1]["history"] if isinstance(self.draw_times, LossAware) else None
         except KeyError as error:
             raise ValueError(f"checkpoint: {error} is missing, so training cannot go on from it") from error
         if order.shape != self.batches.order.shape:
             raise ValueError(f"the checkpoint was trained on {len(order)} items, these are {len(self.x)}")
-        if checksum != self._checksum:
+        if stored != (checksum_0_1(self.x) if isinstance(stored, int) else self._checksum):
             raise ValueError(
                 "the data is not what the checkpoint was trained on, though it has as many items"
             )
