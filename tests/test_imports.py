@@ -13,7 +13,7 @@ import minidiff
 PACKAGE = Path(minidiff.__file__).parent
 ROOT = PACKAGE.parent
 
-# What each package may import besides itself. `files`, `options` and `progress` are single modules.
+# What each package may import besides itself. `files`, `options`, `progress` and `unpickling` are single modules.
 BELOW = {
     "kernels": "",
     "autograd": "kernels",
@@ -22,7 +22,8 @@ BELOW = {
     "files": "",
     "options": "",
     "progress": "",
-    "datasets": "files options progress",
+    "unpickling": "",
+    "datasets": "files options progress unpickling",
     "training": "diffusion nn autograd kernels datasets options",
     "evaluation": "diffusion nn autograd kernels datasets files",
     "runs": "training evaluation diffusion nn autograd datasets files options progress",

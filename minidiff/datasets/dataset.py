@@ -137,7 +137,8 @@ def _checked_samples(name: str, raw: np.ndarray) -> np.ndarray:
     if raw.ndim not in (1, 2, 3, 4) or 0 in raw.shape[1:]:
         raise ValueError(f"{name}: expected points (N, D) or images (N, H, W, C), got an array {raw.shape}")
     if raw.ndim == 4 and raw.shape[-1] > MAX_CHANNELS:
-        hint = "; np.moveaxis(array, 1, -1) puts them last" if raw.shape[1] <= MAX_CHANNELS else ""
+        first = raw.shape[1] <= MAX_CHANNELS
+        hint = "; np.moveaxis(array, 1, -1) puts them last, as --channels-first does" if first else ""
         raise ValueError(
             f"{name}: expected images (N, H, W, C), the 1 to 4 channels last, got an array {raw.shape}{hint}"
         )
