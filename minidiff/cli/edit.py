@@ -15,6 +15,7 @@ from minidiff.cli.arguments import (
     UsageError,
     add_command,
     add_conditioning,
+    add_moved_data,
     conditioning_of,
     natural,
     whole,
@@ -70,7 +71,8 @@ def _add_shared(parser: Parser, what: str, count: int) -> None:
     )
     add("--count", type=whole, default=count, help=f"number of {what} ({count})")
     add("--steps", type=whole, help=f"number of steps ({STEPS}, or T if that is fewer)")
-    add_conditioning(parser, "the class of the images, counted from 0 (any)")
+    add_moved_data(parser)
+    add_conditioning(parser, "the class of the images")
     add("--out", type=Path, metavar="FILE", help="FILE.png or .npz (into the run's folder)")
 
 
@@ -158,7 +160,7 @@ def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edi
     if options.source is not None:
         images = datasets.read_images(options.source, run.units, run.shape)
     else:
-        held_out = run.data().held_out
+        held_out = run.data(options.moved_data).held_out
         if held_out is None:
             raise ValueError(f"{run.settings.data} has no held-out images: give some with --from")
         images = held_out[:count]

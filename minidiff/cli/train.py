@@ -12,12 +12,14 @@ from minidiff.cli.arguments import (
     Subparsers,
     UsageError,
     add_command,
+    add_moved_data,
     add_settings,
     given_settings,
     positive,
     whole,
 )
 from minidiff.cli.evaluate import evaluate_run
+from minidiff.datasets.loading_options import LoadingOptions
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import OptionError
@@ -25,7 +27,7 @@ from minidiff.runs import Interrupted, Run, Settings, presets
 from minidiff.runs.run import free_folder
 from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
 
-KINDS = NetworkOptions, ScheduleOptions, TrainingOptions, Settings
+KINDS = NetworkOptions, ScheduleOptions, TrainingOptions, Settings, LoadingOptions
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -39,6 +41,7 @@ def add_commands(commands: Subparsers) -> None:
     add("--minutes", type=positive, help="how long to train, from now; fractions are fine")
     add("--out", type=Path, metavar="RUN", help="the folder to make (runs/DATA)")
     add("--resume", type=Path, metavar="RUN", help="resume this run instead")
+    add_moved_data(parser)
     add_settings(parser, *KINDS)
 
 
@@ -61,12 +64,18 @@ def train(options: argparse.Namespace) -> int:
                 f"train --resume keeps the run's own settings; leave out {', '.join(given)} "
                 "(--steps and --minutes may be given)"
             )
-        run = Run.resume(options.resume)
+        run = Run.resume(options.resume, options.moved_data)
     else:
         if options.data is None:
             raise UsageError("train: give the data to train on (`minidiff data` lists it), or --resume RUN")
+        if options.moved_data is not None:
+            raise UsageError(
+                "train: --data is where the data of a resumed run is now; a new run takes DATA alone"
+            )
         run = _create(options, given)
     print(f"{run.settings.data}: {run.net.count_parameters():,} parameters → {run.folder}")
+    if left_out := run.data().left_out:
+        print(f"left out: {left_out}")
     remaining = run.schedule.alpha_bar[-1]
     if remaining > 0.01:
         print(
