@@ -7,6 +7,7 @@ import numpy as np
 from . import idx, image_files, numpy_files
 from .dataset import Dataset, Units, from_raw
 from .distributions import DISTRIBUTIONS, draw
+from .image_files import ImageOptions
 
 NAMES = {
     "mixture1d": "a 1-D mixture of three narrow Gaussians (100 000 points)",
@@ -58,7 +59,15 @@ def load(source: str | Path, seed: int = 0) -> Dataset:
 def _load_folder(name: str, folder: Path) -> Dataset:
     train, held_out = idx.find_images(folder)
     if train is None:
-        return from_raw(name, *image_files.read_folder(folder), limits=(0, 255))
+        found = image_files.read_folder(folder, ImageOptions(), lambda done, total: None)
+        return from_raw(
+            name,
+            found.images,
+            found.labels,
+            held_out=found.held_images,
+            held_out_labels=found.held_labels,
+            limits=(0, 255),
+        )
     images, labels = idx.read_images_and_labels(train)
     if held_out is None:
         return from_raw(name, images, labels, limits=(0, 255))
@@ -95,7 +104,7 @@ def read_images(source: str | Path, units: Units, shape: tuple[int, ...]) -> np.
         )
     in_bytes = path.is_dir() or path.suffix.lower() in image_files.ENDINGS
     if path.is_dir():
-        raw = image_files.read_folder(path)[0]
+        raw = image_files.read_folder(path, ImageOptions(), lambda done, total: None).images
     elif in_bytes:
         raw = image_files.read_image(path)[None]
     else:
