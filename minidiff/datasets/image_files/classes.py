@@ -56,7 +56,8 @@ def labels_of(files: Sequence[ImageFile], index: int, class_names: Sequence[str]
     for file in files:
         known = file.parts[index] in numbers if class_names else len(file.parts) == index + 1
         if not known:
+            expected = "one of the classes of" if class_names else "no classes, as in"
             raise ValueError(
-                f"{printable(file.path)}: expected one of the classes of {TRAIN}/, got an image of another"
+                f"{printable(file.path)}: expected {expected} {TRAIN}/, got an image of another class"
             )
     return np.array([numbers[file.parts[index]] for file in files], np.int64) if class_names else None

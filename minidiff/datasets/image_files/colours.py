@@ -22,7 +22,9 @@ BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
 def is_grey(image: ImageFile) -> bool:
     """Whether the pixels of an image that was opened, but not loaded yet, have no colour."""
-    return image.mode in GREY or _raw_mode(image) == "LA;16B"
+    palette = _palette(image)
+    grey_palette = len(palette) > 0 and bool((palette == palette[:, :1]).all())
+    return image.mode in GREY or grey_palette or _raw_mode(image) == "LA;16B"
 
 
 def as_shown(image: ImageFile) -> Image.Image:
@@ -60,7 +62,7 @@ def _check_numbers(image: Image.Image) -> None:
 
 def _without_alpha(opened: ImageFile, grey: bool) -> tuple[Image.Image, Image.Image | None]:
     """The pixels as L, RGB, CMYK or LAB, and their opacity as L where the image has transparency."""
-    raw_mode, colours = _raw_mode(opened), _colours_of_palette(opened)
+    raw_mode, colours = _raw_mode(opened), len(_palette(opened))
     opened.load()
     image: Image.Image = opened
     key = image.info.get("transparency")
@@ -87,12 +89,14 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _colours_of_palette(image: Image.Image) -> int:
-    """How many the file has; only before the image is loaded, which fills them up."""
-    if image.palette is None:
-        return 0
-    mode = (image.palette.rawmode or image.palette.mode).partition(";")[0]
-    return len(image.palette.palette) // len(mode)
+def _palette(image: ImageFile) -> np.ndarray:
+    """Its colours in the file, (N, 3) in any order of the three; only before the image is loaded, which adds some."""
+    if image.mode != "P" or image.palette is None:
+        return np.empty((0, 3), np.uint8)
+    mode, _, planes = (image.palette.rawmode or image.palette.mode).partition(";")
+    values = np.frombuffer(bytes(image.palette.palette), np.uint8)
+    values = values[: len(values) // len(mode) * len(mode)]
+    return (values.reshape(len(mode), -1).T if planes else values.reshape(-1, len(mode)))[:, :3]
 
 
 def _from_16_bits(image: Image.Image, key: int | None) -> tuple[Image.Image, Image.Image | None]:

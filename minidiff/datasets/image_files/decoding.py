@@ -15,8 +15,10 @@ from .colours import as_shown, is_grey
 from .png import check_png
 
 MAX_PIXELS = 64_000_000
+TOO_LARGE = f"it claims more than {MAX_PIXELS // 10**6} million pixels"
 MAX_BYTES = 8 * MAX_PIXELS + (1 << 20)  # four channels of 16 bits, and what is said of them
-MAX_SCANS = 100  # of a progressive JPEG: each scan may take as long as all pixels, in a few bytes
+MAX_SCANS = 100
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of JPEG, but those that may lie in the pixels of a scan
 LARGE, ONE_AT_A_TIME = 16_000_000, threading.Lock()  # pixels; several such would take gigabytes side by side
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF, GIF or PPM"
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # their lengths, one for each version
@@ -64,8 +66,8 @@ def decode(content: bytes) -> Image.Image:
     image = _opened(io.BytesIO(content), kind)
     if kind == "PNG":
         check_png(content)
-    if kind == "JPEG" and content.count(b"\xff\xda") > MAX_SCANS:
-        raise ValueError(f"it has more than {MAX_SCANS} scans")
+    if kind == "JPEG":
+        _check_scans(content)
     with ONE_AT_A_TIME if image.width * image.height > LARGE else nullcontext():
         shown = as_shown(image)
         # Only now: EXIF may follow the pixels of a PNG, and Pillow has turned a TIFF already.
@@ -92,14 +94,24 @@ def _format(head: bytes) -> str | None:
     return None
 
 
+def _check_scans(content: bytes) -> None:
+    """Refuses a JPEG of very many scans. Each may take as long as all pixels do, and no more than a few bytes."""
+    index, scans = 2, 0
+    while (marker := MARKER.search(content, index)) and marker[0] != b"\xff\xd9":
+        index = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+        scans += marker[0] == b"\xff\xda"
+        if scans > MAX_SCANS:
+            raise ValueError(f"it has more than {MAX_SCANS} scans")
+
+
 def _opened(stream: BinaryIO, kind: str) -> ImageFile:
     stream.seek(0)
     try:
         image = Image.open(stream, formats=(kind,))
     except UnidentifiedImageError:
         raise ValueError(f"its header is not that of {kind}") from None
+    except Image.DecompressionBombError:  # at twice Pillow's own limit, which is higher than ours
+        raise ValueError(TOO_LARGE) from None
     if image.width * image.height > MAX_PIXELS:
-        raise ValueError(
-            f"it claims {image.width}×{image.height} pixels; at most {MAX_PIXELS // 10**6} million are read"
-        )
+        raise ValueError(TOO_LARGE)
     return image
