@@ -164,9 +164,7 @@ def test_what_does_not_say_how_it_looks_is_refused(tmp_path, content, message):
     assert str(path) in str(caught.value) and str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    "ending", ["ico", "tga", "pcx", "sgi", "dds", "jp2", "eps", "xbm", "msp", "qoi"]
-)
+@pytest.mark.parametrize("ending", ["ico", "tga", "pcx", "sgi", "dds", "jp2", "eps", "xbm", "msp", "qoi"])
 def test_formats_that_pillow_could_open_besides_are_not_images_here(tmp_path, ending):
     modes = {"eps": "L", "xbm": "1", "msp": "1", "dds": "RGB", "qoi": "RGB"}
     names = {"jp2": "JPEG2000", "ico": "ICO"}

@@ -38,7 +38,9 @@ def fuzz(path: Path, count: int, seed: int) -> None:
         except DamagedImage as error:
             assert str(error).isprintable() and len(str(error)) <= 300, repr(error)
         slowest = max(slowest, time.perf_counter() - begin)
-        assert slowest < MAX_SECONDS and peak_in_mb() < MAX_MEGABYTES, f"{slowest:.1f} s, {peak_in_mb():.0f} MB"
+        assert slowest < MAX_SECONDS and peak_in_mb() < MAX_MEGABYTES, (
+            f"{slowest:.1f} s, {peak_in_mb():.0f} MB"
+        )
     path.unlink()
     refused = count - decoded
     print(f"{ending:6} {refused:8} {decoded:8} {slowest:8.2f} {before:9.0f} {peak_in_mb():7.0f}", flush=True)
@@ -50,7 +52,9 @@ def peak_in_mb() -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("endings", nargs="*", metavar="ENDING", default=[*FORMATS], help=", ".join(FORMATS))
     parser.add_argument("--count", type=int, default=50_000, help="mutants of each format")
     parser.add_argument("--seed", type=int, default=0)
@@ -62,7 +66,9 @@ def main() -> int:
     for ending in options.endings:
         # A process of its own: a decoder in C may end it, and its peak is its own.
         path = folder / f"mutant.{ending}"
-        process = multiprocessing.get_context("spawn").Process(target=fuzz, args=(path, options.count, options.seed))
+        process = multiprocessing.get_context("spawn").Process(
+            target=fuzz, args=(path, options.count, options.seed)
+        )
         process.start()
         process.join()
         if process.exitcode:
