@@ -52,8 +52,8 @@ def check(name: str, value: object, about: Field[Any]) -> None:
         if value not in tuple(choices):
             raise OptionError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
         return
-    simple = kind in (bool, str)
-    right = isinstance(value, kind) if simple else _is_number(value, kind, about.metadata["infinite"])
+    number = kind in (int, float)
+    right = _is_number(value, kind, about.metadata["infinite"]) if number else isinstance(value, kind)
     if not right or not all(_INSIDE[sign](value, limit) for sign, limit in limits.items()):
         words = {bool: "True or False", str: "a text", int: "an integer", float: "a number"}[kind]
         range_ = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items())

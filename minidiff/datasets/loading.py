@@ -1,11 +1,14 @@
 """Data sets by name or by path, and images and masks to be edited by a trained network."""
 
+import sys
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from minidiff.options import OptionError
+from minidiff.progress import Progress
 
 from . import cifar, idx, image_files, numpy_files
 from .dataset import Dataset, from_raw
@@ -23,6 +26,7 @@ NAMES = {
     "digits": "handwritten digits, 8 × 8 pixels, ten classes (1797 images, included)",
 }
 POINTS, HELD_OUT_POINTS = 100_000, 10_000
+PATIENCE = 2.0  # seconds of decoding without a bar
 DIGITS = Path(__file__).with_name("digits.npz")
 
 
@@ -76,8 +80,7 @@ def _read(source: str, options: LoadingOptions) -> Stored:
         if stored is not None:
             _check_options(source, options, "held_out")
             return stored
-        images, labels = image_files.read_folder(path)
-        return Stored(images, labels, limits=BYTES)
+        return _read_images(source, path, options)
     if path.is_file():
         return _read_file(source, path, options)
     if any(mark in source for mark in "/\\.~"):
@@ -92,6 +95,8 @@ def _read(source: str, options: LoadingOptions) -> Stored:
 def _read_file(name: str, path: Path, options: LoadingOptions) -> Stored:
     with path.open("rb") as file:
         head = file.read(6)
+    if head.startswith(numpy_files.ZIP_MAGIC) and not numpy_files.may_be_npz(path):
+        return _read_images(name, path, options)
     is_npy = head == numpy_files.NPY_MAGIC
     if is_npy or head.startswith(numpy_files.ZIP_MAGIC):
         _check_options(name, options, "held_out", "channels_first")
@@ -105,6 +110,28 @@ def _read_file(name: str, path: Path, options: LoadingOptions) -> Stored:
     found = f"a file that begins with {head!r}" if head else "an empty file"
     raise ValueError(
         f"{name}: expected IDX (gz or not), CIFAR, .npy or .npz, or a folder of PNG or JPEG images, got {found}"
+    )
+
+
+def _read_images(name: str, path: Path, options: LoadingOptions) -> Stored:
+    """The images in a folder or zip, decoded; a bar shows how far it is where that takes a while."""
+    _check_options(name, options, "held_out", *(about.name for about in fields(image_files.ImageOptions)))
+    bar = Progress("image", sys.stderr)
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        if time.monotonic() - bar.begin > PATIENCE:
+            bar.update(done) if done < total else bar.finish()
+
+    found = image_files.read_folder(path, options, report)
+    return Stored(
+        found.images,
+        found.labels,
+        found.held_images,
+        found.held_labels,
+        BYTES,
+        found.class_names,
+        found.left_out,
     )
 
 
@@ -163,7 +190,7 @@ def read_images(source: str | Path, units: Units, shape: tuple[int, ...]) -> np.
         )
     in_bytes = path.is_dir() or path.suffix.lower() in image_files.ENDINGS
     if path.is_dir():
-        raw = image_files.read_folder(path)[0]
+        raw = image_files.read_folder(path, image_files.ImageOptions(), lambda done, total: None).images
     elif in_bytes:
         raw = image_files.read_image(path)[None]
     else:

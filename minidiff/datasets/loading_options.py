@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-from minidiff.options import Options, setting
+from minidiff.options import setting
+
+from .image_files import ImageOptions
 
 
 @dataclass(frozen=True)
-class LoadingOptions(Options):
-    """The settings of data from files. held_out: a path."""
+class LoadingOptions(ImageOptions):
+    """The settings of data from files: those of images, and more. held_out: a path."""
 
     held_out: str | None = setting(None, "path of data to hold out: measured with, not trained on", type=str)
     channels_first: bool = setting(False, "arrays are (N, C, H, W) instead of (N, H, W, C)")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .stored import BYTES, Stored
-from .strict import Readable, damage_as_value_error, read_exactly
+from .strict import DAMAGE, Readable, damage_as_value_error, read_exactly
 
 NPY_MAGIC = np.lib.format.MAGIC_PREFIX
 ZIP_MAGIC = b"PK"
@@ -94,6 +94,16 @@ def read_npz(path: Path) -> Stored:
         )
 
 
+def may_be_npz(path: Path) -> bool:
+    """Whether a zip file has arrays in it, or none that can be said to be something else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except DAMAGE:
+        return True
+    return not names or any(name.endswith(".npy") for name in names)
+
+
 def _names_of(members: list[str], path: Path) -> Names:
     for names in NAMES:
         if names.samples in members:
@@ -124,7 +134,7 @@ def _read_header(stream: Readable, path: Path) -> Header:
     # A bool is an int to NumPy's parser.
     if not 1 <= len(header.shape) <= 4 or any(type(size) is not int or size < 1 for size in header.shape):
         raise ValueError(
-            f"{path}: expected points (N, D) or images (N, H, W, C), got the shape {str(header.shape)[:80]}"
+            f"{path}: expected an array (N, …) with samples in it, got one of the shape {str(header.shape)[:80]}"
         )
     return header
 

@@ -85,14 +85,8 @@ class Run:
         Raises FileExistsError where the folder holds anything, TypeError or ValueError for options that do not fit,
         and what `datasets.load` raises.
         """
-        loading = _loading(
-            data,
-            {
-                about.name: options.pop(about.name)
-                for about in fields(LoadingOptions)
-                if about.name in options
-            },
-        )
+        names = {about.name for about in fields(LoadingOptions)} & options.keys()
+        loading = _loading(data, {name: options.pop(name) for name in names})
         dataset = data if isinstance(data, Dataset) else load(data, seed, loading)
         by_path = not isinstance(data, Dataset) and str(data) not in NAMES
         source = _absolute(str(data)) if by_path else dataset.name
