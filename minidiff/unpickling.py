@@ -95,6 +95,10 @@ class _Machine:
         self.below.append(self.stack)
         self.stack = []
 
+    def tuple_above_mark(self) -> None:
+        items = self.above_mark()
+        self.stack.append(tuple(items))
+
     def tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
             raise IndexError("it takes more from the stack than there is")
@@ -167,7 +171,7 @@ INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {
     pickle.TUPLE1: lambda machine: machine.tuple_of(1),
     pickle.TUPLE2: lambda machine: machine.tuple_of(2),
     pickle.TUPLE3: lambda machine: machine.tuple_of(3),
-    pickle.TUPLE: lambda machine: machine.stack.append(tuple(machine.above_mark())),
+    pickle.TUPLE: _Machine.tuple_above_mark,
     pickle.APPEND: lambda machine: machine.append([machine.stack.pop()]),
     pickle.APPENDS: lambda machine: machine.append(machine.above_mark()),
     pickle.SETITEM: lambda machine: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
