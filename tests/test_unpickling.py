@@ -59,7 +59,7 @@ class Touch:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_nothing_is_called_that_is_not_allowed(function, protocol, tmp_path):
     content = pickle.dumps({"a": Touch(function, str(tmp_path / "made"))}, protocol)
-    with pytest.raises(Refused, match="the pickle has the name .*, which is not allowed"):
+    with pytest.raises(Refused, match=r"the pickle has the name .*, which is not allowed"):
         loads(content, {"collections.OrderedDict": dict})
     assert not any(tmp_path.iterdir())
 

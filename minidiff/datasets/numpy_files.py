@@ -6,6 +6,7 @@ names of Keras and MedMNIST it also holds others to measure with.
 
 import math
 import os
+import warnings
 import zipfile
 from pathlib import Path
 from tokenize import TokenError
@@ -124,7 +125,9 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) ->
 
 def _read_header(stream: Readable, path: Path) -> Header:
     try:
-        header = Header(*READERS[np.lib.format.read_magic(stream)](stream))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them, which take longer to read
+            header = Header(*READERS[np.lib.format.read_magic(stream)](stream))
     except BAD_HEADER as error:
         raise ValueError(
             f"{path}: expected an array as NumPy writes it, got a damaged or unknown header"
