@@ -101,9 +101,10 @@ def _palette(image: ImageFile) -> np.ndarray:
 
 def _from_16_bits(image: Image.Image, key: int | None) -> tuple[Image.Image, Image.Image | None]:
     """The high byte, which is what Pillow takes of 16-bit colour too."""
-    values, tags = np.asarray(image).astype(np.int32), getattr(image, "tag_v2", {})
-    alpha = None if key is None else Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-    levels = np.clip(values >> (int(np.ravel(tags.get(BITS_PER_SAMPLE, 16))[0]) - 8), 0, 255).astype(np.uint8)
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    alpha = None if key is None else Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255)))
+    bits = int(np.ravel(tags.get(BITS_PER_SAMPLE, 16))[0])
+    levels = (values >> (bits - 8)).astype(np.uint8)
     white_is_zero = tags.get(PHOTOMETRIC, 1) == 0
     return Image.fromarray(255 - levels if white_is_zero else levels), alpha
 
