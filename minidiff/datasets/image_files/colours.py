@@ -72,9 +72,8 @@ def _without_alpha(opened: ImageFile, grey: bool) -> tuple[Image.Image, Image.Im
         raise ValueError("its palette lacks colours of the pixels")
     if isinstance(key, tuple) and "16" in raw_mode:
         raise ValueError("its transparent colour has 16 bits a channel")
-    if (
-        image.mode == "L" and key is not None
-    ):  # Pillow spreads levels of 2 and 4 bits over 0…255, but not this one
+    if image.mode == "L" and key is not None:
+        # Pillow spreads levels of 2 and 4 bits over 0…255, but not this one.
         image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
     if key is not None or image.mode in ("La", "PA", "RGBa"):
         image = image.convert("LA" if image.mode in GREY else "RGBA")
