@@ -84,7 +84,7 @@ KINDS = [
     *(("webp", mode, {"quality": 80}) for mode in ("RGB", "RGBA")),
     ("webp", "RGB", {"lossless": True, "exif": turned_by_exif(8)}),
     *(("bmp", mode, {}) for mode in ("1", "L", "P", "RGB")),
-    *(("tif", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "YCbCr", "I;16")),
+    *(("tif", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16")),
     *(
         ("tif", "RGB", {"compression": packing})
         for packing in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")
@@ -102,7 +102,7 @@ def plain(content: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(content))
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
     if profile:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -124,6 +124,11 @@ def with_scans(count):
     return content[:start] + content[start:-2] * count + content[-2:]
 
 
+def bmp_with_profile():
+    header = struct.pack("<IiiHHIIiiII", 124, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0) + bytes(16) + b"DEBM"
+    return b"BM" + struct.pack("<IHHI", 142, 0, 0, 138) + header.ljust(124, b"\0") + bytes(4)
+
+
 GREY = Image.new("L", (4, 4), 7)
 COLOUR = GREY.convert("RGB")
 
@@ -135,6 +140,7 @@ COLOUR = GREY.convert("RGB")
         (i32_tiff(), "signed, 32-bit"),
         (encoded(GREY, "tif", tiffinfo={339: 2}), "signed"),
         (b"Pf 1 1 -1.0\n\0\0\0\0", "not PNG"),
+        (bmp_with_profile(), "profile, which is not read from BMP"),
         (png(1, 1, 16, 2, b"\0" * 7, chunk(b"tRNS", b"\0" * 6)), "transparent colour has 16 bits"),
         (png(2, 1, 8, 3, b"\0\0\1"), "no palette"),
         (png(2, 1, 8, 3, b"\0\0\2", chunk(b"PLTE", b"\0" * 6)), "palette lacks colours"),

@@ -72,9 +72,8 @@ def _without_alpha(opened: ImageFile, grey: bool) -> tuple[Image.Image, Image.Im
         raise ValueError("its palette lacks colours of the pixels")
     if isinstance(key, tuple) and "16" in raw_mode:
         raise ValueError("its transparent colour has 16 bits a channel")
-    if (
-        image.mode == "L" and key is not None
-    ):  # Pillow spreads levels of 2 and 4 bits over 0…255, but not this one
+    if image.mode == "L" and key is not None:
+        # Pillow spreads levels of 2 and 4 bits over 0…255, but not this one.
         image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
     if key is not None or image.mode in ("La", "PA", "RGBa"):
         image = image.convert("LA" if image.mode in GREY else "RGBA")
@@ -101,9 +100,10 @@ def _palette(image: ImageFile) -> np.ndarray:
 
 def _from_16_bits(image: Image.Image, key: int | None) -> tuple[Image.Image, Image.Image | None]:
     """The high byte, which is what Pillow takes of 16-bit colour too."""
-    values, tags = np.asarray(image).astype(np.int32), getattr(image, "tag_v2", {})
-    alpha = None if key is None else Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-    levels = np.clip(values >> (int(np.ravel(tags.get(BITS_PER_SAMPLE, 16))[0]) - 8), 0, 255).astype(np.uint8)
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    alpha = None if key is None else Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255)))
+    bits = int(np.ravel(tags.get(BITS_PER_SAMPLE, 16))[0])
+    levels = (values >> (bits - 8)).astype(np.uint8)
     white_is_zero = tags.get(PHOTOMETRIC, 1) == 0
     return Image.fromarray(255 - levels if white_is_zero else levels), alpha
 

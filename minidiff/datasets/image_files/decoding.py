@@ -22,6 +22,10 @@ MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of JPEG, but those that may
 LARGE, ONE_AT_A_TIME = 16_000_000, threading.Lock()  # pixels; several such would take gigabytes side by side
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF, GIF or PPM"
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # their lengths, one for each version
+BMP_PROFILES = (
+    b"DEBM",
+    b"KNIL",
+)  # in the last of them, a colour space that is a profile: embedded, or in a file
 ORIENTATION = 274  # the tag of EXIF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,6 +72,8 @@ def decode(content: bytes) -> Image.Image:
         check_png(content)
     if kind == "JPEG":
         _check_scans(content)
+    if kind == "BMP" and content[70:74] in BMP_PROFILES and content[14] == BMP_HEADERS[-1]:
+        raise ValueError("it has a colour profile, which is not read from BMP")
     with ONE_AT_A_TIME if image.width * image.height > LARGE else nullcontext():
         shown = as_shown(image)
         # Only now: EXIF may follow the pixels of a PNG, and Pillow has turned a TIFF already.

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import BinaryIO, TypeVar
@@ -69,23 +68,23 @@ def read_folder(
     without `options.size`; DamagedImage for one that cannot be read, without `options.skip_damaged`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow's, on files that are then refused or left out in words of our own
+        warnings.simplefilter("ignore")  # Pillow's: those files are refused or left out in words of our own
         listing = list_folder(path) if path.is_dir() else list_zip(path)
         headers = _headers(path, listing, options)
         train, held_out, index = train_and_held_out([*headers])
-        labels_of(
-            held_out, index, class_names_of(train, index)
-        )  # what does not fit is refused before the work
-        parts, done, shape = [], 0, _shape(headers, options)
-        for files in (train, held_out):
+        # What does not fit is refused before the work.
+        labels_of(held_out, index, class_names_of(train, index))
+        shape = _shape(headers, options)
+
+        def read(files: list[ImageFile], before: int) -> tuple[np.ndarray | None, list[ImageFile]]:
+            if not files:
+                return None, []
             images = allocate((len(files), *shape))
-            decoded = decode_into(images, files, options, partial(_report_more, report, done, len(headers)))
-            parts.append(_without_damaged(images, files, decoded, listing))
-            done += len(files)
-    (images, train), (held_images, held_out) = parts
-    if not train:
+            decoded = decode_into(images, files, options, lambda done, _: report(before + done, len(headers)))
+            return _without_damaged(images, files, decoded, listing)
+
+        (images, train), (held_images, held_out) = read(train, 0), read(held_out, len(train))
+    if images is None or not train:
         raise ValueError(f"{printable(str(path))}: expected images, found only {in_words(listing.left_out)}")
     class_names = class_names_of(train, index)
     for folder in empty_classes(listing.folders, train, index) if class_names else ():
@@ -190,13 +189,9 @@ def _opened(file: ImageFile) -> Iterator[BinaryIO]:
 
 def _shape(headers: dict[ImageFile, Header], options: ImageOptions) -> tuple[int, int, int]:
     """(H, W, C) of all images; ValueError where they are to be taken as they are, and are not of one size."""
-    channels = (
-        1 if options.grey or (all(header.grey for header in headers.values()) and not options.colour) else 3
-    )
-    size = options.width_and_height()
-    if size is None:
-        size = _common_size(headers, options)
-    return size[1], size[0], channels
+    grey = options.grey or (not options.colour and all(header.grey for header in headers.values()))
+    width, height = options.width_and_height() or _common_size(headers, options)
+    return height, width, 1 if grey else 3
 
 
 def _common_size(headers: dict[ImageFile, Header], options: ImageOptions) -> tuple[int, int]:
@@ -247,13 +242,9 @@ def _without_damaged(
     return images[: len(kept)], [files[index] for index in kept]
 
 
-def _report_more(report: Report, before: int, total: int, done: int, _: int) -> None:
-    report(before + done, total)
-
-
 def _in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """function(item) for each, in order; Pillow lets go of the interpreter while it decodes."""
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(8, getattr(os, "process_cpu_count", os.cpu_count)() or 1))
     try:
         for start in range(0, len(items), BLOCK):
             yield from pool.map(function, items[start : start + BLOCK])
