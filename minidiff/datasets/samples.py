@@ -13,6 +13,8 @@ from .units import Units
 
 BLOCK_ENTRIES = 1 << 23  # of what is converted or summed at a time: 64 MB in float64
 
+SMALL = 1 << 24  # bytes
+
 
 class Samples:
     """An array-like of samples (N, …) in the network's range, float32, which takes the memory of what is stored.
@@ -66,6 +68,11 @@ def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Slices of the first axis of an array, whose parts have about `BLOCK_ENTRIES` entries."""
     step = max(1, BLOCK_ENTRIES // math.prod(shape[1:]))
     return (slice(start, start + step) for start in range(0, shape[0], step))
+
+
+def small_as_array(x: np.ndarray | Samples) -> np.ndarray | Samples:
+    """All samples converted, where they take at most 16 MB: they are read faster then."""
+    return np.asarray(x) if 4 * math.prod(x.shape) <= SMALL else x
 
 
 def checksum(x: np.ndarray | Samples) -> str:

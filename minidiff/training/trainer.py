@@ -12,7 +12,7 @@ import numpy as np
 from minidiff import nn
 from minidiff.autograd import Tensor, mean
 from minidiff.datasets.batches import Batches
-from minidiff.datasets.samples import Samples, checksum, checksum_0_1
+from minidiff.datasets.samples import Samples, checksum, checksum_0_1, small_as_array
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.schedules import Schedule
@@ -72,7 +72,8 @@ class Trainer:
             raise ValueError("labels were given to a network that was built without classes")
         if labels is not None and len(labels) != len(x):
             raise ValueError(f"expected a label for each of {len(x)} items, got {len(labels)}")
-        self.net, self.schedule, self.x, self.labels, self.rng = net, schedule, x, labels, rng
+        self.net, self.schedule, self.labels, self.rng = net, schedule, labels, rng
+        self.x = small_as_array(x)
         self.options = options
         self.draw_times = TIMES[options.times](schedule.T)
         self.objective = Objective(schedule, options.prediction, options.weighting)

@@ -39,7 +39,7 @@ def _saved(save, **arrays) -> bytes:
 
 def _file_of(write, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), IMAGES[:2], LABELS[:2], HELD_OUT, HELD_OUT_LABELS)
+        write(Path(folder), IMAGES[:4], LABELS[:4], HELD_OUT, HELD_OUT_LABELS)
         return (Path(folder) / name).read_bytes()
 
 
