@@ -39,10 +39,13 @@ class DataFacts:
     @classmethod
     def from_json(cls, facts: Mapping[str, Any], checksum_of_samples: str | int) -> DataFacts:
         """What `to_json` made, or version 0.1, which has no checksum here. Raises KeyError, TypeError or ValueError."""
+        shape = tuple(facts["shape"])
+        if len(shape) not in (1, 3) or not all(type(size) is int and size > 0 for size in shape):
+            raise ValueError(f"expected the shape of a sample, (D,) or (H, W, C), got {str(shape)[:80]}")
         return cls(
             Units.from_dict(facts["units"]),
-            tuple(facts["shape"]),
-            tuple(facts.get("class_names", ())),
+            shape,
+            tuple(map(str, facts.get("class_names", ()))),
             facts.get("checksum", checksum_of_samples),
         )
 

@@ -365,5 +365,5 @@ def _checkpoint(folder: Path) -> Iterator[tuple[Settings, DataFacts, checkpoints
         settings = Settings.from_facts(sections["settings"][0])
         facts = DataFacts.from_json(sections["data"][0], sections["batches"][0].get("checksum", ""))
         yield settings, facts, sections
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"{path}, written by {writer}, is not the checkpoint of a run: {error}") from error

@@ -188,6 +188,13 @@ class Trainer:
             raise ValueError(f"checkpoint: {error} is missing, so training cannot go on from it") from error
         if order.shape != self.batches.order.shape:
             raise ValueError(f"the checkpoint was trained on {len(order)} items, these are {len(self.x)}")
+        counts = all(type(count) is int and count >= 0 for count in (step, index))
+        if (
+            not counts
+            or order.dtype.kind not in "ui"
+            or not np.array_equal(np.sort(order), np.arange(len(order)))
+        ):
+            raise ValueError("checkpoint: expected the numbers of steps and items, and an order of the items")
         if stored != (checksum_0_1(self.x) if isinstance(stored, int) else self._checksum):
             raise ValueError(
                 "the data is not what the checkpoint was trained on, though it has as many items"
