@@ -1,12 +1,14 @@
 """What the command line says of the data: how it is read, where it is now, and its classes by name."""
 
 import shutil
+from dataclasses import fields
 
 import numpy as np
 import pytest
-from command_line import QUICK, call, contents, refusal, samples_of
+from command_line import QUICK, call, contents, help_of, refusal, samples_of
 from PIL import Image
 
+from minidiff.datasets.loading_options import LoadingOptions
 from minidiff.runs import Run
 
 NAMES = ["ant", "bee", "10"]
@@ -113,6 +115,12 @@ def test_a_part_to_hold_out_and_channels_first_are_options(tmp_path, without_pic
     assert call("train", tmp_path / "a.npy", *arguments, "--out", tmp_path / "run") == 0
     data = Run.open(tmp_path / "run").data()
     assert data.x.shape == (20, 8, 8, 3) and data.held_out.shape == (5, 8, 8, 3)
+
+
+def test_every_setting_of_loading_is_in_the_help(capsys, monkeypatch):
+    lines = help_of(capsys, monkeypatch, "train")
+    for about in fields(LoadingOptions):
+        assert about.metadata["help"] in lines[f"--{about.name.replace('_', '-')}"]
 
 
 def test_options_that_do_not_apply_are_refused_and_leave_no_folder(tmp_path, capsys):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import datasets, metrics
-from minidiff.datasets import samples
+from minidiff.datasets import samples as samples_module
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 40)
@@ -166,7 +166,7 @@ def test_nearest_distances_convert_a_block_of_a_data_set_at_a_time(monkeypatch):
     a = x[::400] + np.float32(0.01)
     whole = metrics.nearest_distances(a, x)
     np.testing.assert_array_equal(whole, metrics.nearest_distances(a, np.asarray(x)))
-    monkeypatch.setattr(samples, "BLOCK_ENTRIES", 30_000)
+    monkeypatch.setattr(samples_module, "BLOCK_ENTRIES", 30_000)
     tracemalloc.start()
     in_blocks = metrics.nearest_distances(a, x)
     peak = tracemalloc.get_traced_memory()[1]
