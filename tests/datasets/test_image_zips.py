@@ -20,6 +20,10 @@ def test_one_folder_around_all_is_no_class_in_a_zip(tmp_path):
     )
 
 
+def test_a_zip_of_one_image_is_read(tmp_path):
+    assert levels(read(write_zip(tmp_path / "a.zip", {"1.png": 7})).images) == [7]
+
+
 def test_names_in_a_zip_lead_nowhere_and_links_are_left_out(tmp_path):
     link = zipfile.ZipInfo("a/link.png")
     link.external_attr = 0o120777 << 16
@@ -39,7 +43,7 @@ def test_zips_that_cannot_be_read_are_refused(tmp_path):
         path.write_bytes(content)
         assert_refused(path, "the zip cannot be read")
     path.write_bytes(whole.replace(b"\x14\x00\x00\x00\x00\x00", b"\x14\x00\x01\x00\x00\x00"))
-    assert_refused(path, "encrypted")
+    assert_refused(path, "the zip cannot be read .it is encrypted")
     path.write_bytes(whole.replace(b"2.png", b"1.png"))
     assert_refused(path, "expected one file of this name in the zip")
     path.write_bytes(whole.replace(png(1)[-30:], png(1)[-30:-1] + b"x"))
