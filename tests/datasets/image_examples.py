@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,17 @@ def turned_by_exif(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[274] = orientation
     return exif.tobytes()
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width, height, bits, colour, rows, *chunks, interlaced=False):
+    """A PNG with these bytes as rows (each begins with the number of its filter)."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced)
+    chunks = (chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 # (ending, mode, options of `save`), for all that is read

@@ -42,10 +42,16 @@ def mutants(ending: str, count: int, seed: int = 0) -> Iterator[bytes]:
     images = originals(ending)
     for number in range(count):
         rng = np.random.default_rng((seed, number))
-        content = bytearray(images[rng.integers(len(images))])
-        for _ in range(rng.integers(1, 5)):
-            _change(content, rng)
-        yield _with_checksums(bytes(content)) if ending == "png" and rng.random() < 0.8 else bytes(content)
+        content = damaged(images[rng.integers(len(images))], rng)
+        yield _with_checksums(content) if ending == "png" and rng.random() < 0.8 else content
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """`content` with up to four changes of any kind."""
+    changed = bytearray(content)
+    for _ in range(rng.integers(1, 5)):
+        _change(changed, rng)
+    return bytes(changed)
 
 
 def _change(content: bytearray, rng: np.random.Generator) -> None:

@@ -52,6 +52,10 @@ def test_train_beside_another_folder_is_a_class(stored):
     assert found.class_names == ("bus", "test", "train") and found.held_images is None
 
 
+def test_test_and_val_without_train_are_classes(stored):
+    assert read(stored({"test/1.png": 1, "val/1.png": 3})).class_names == ("test", "val")
+
+
 def test_parts_without_classes_have_no_labels(stored):
     found = read(stored({"train/2.png": 1, "train/1.png": 2, "val/1.png": 3}))
     assert levels(found.images) == [2, 1] and found.labels is None and found.held_labels is None
@@ -144,13 +148,15 @@ def test_links_are_followed_and_loops_end(tmp_path):
         (folder / "cat" / "2.png").symlink_to(tmp_path / "lone.png")
         (folder / "cat" / "loop").symlink_to(folder)
         (folder / "again").symlink_to(folder / "dog")
+        (folder / "zoo").symlink_to(folder / "dog")
         (folder / "dog" / "broken.png").symlink_to(tmp_path / "nowhere")
     except OSError:
         pytest.skip("symbolic links cannot be made here")
     found = read(folder)
     assert found.class_names == ("ape", "cat", "dog") and levels(found.images) == [3, 1, 4, 2]
     assert found.left_out == (
-        "1 neither files nor folders (dog/broken.png), 2 linked folders that were read already (again, cat/loop)"
+        "1 neither files nor folders (dog/broken.png), "
+        "3 linked folders that were read already (again, cat/loop, zoo)"
     )
 
 

@@ -15,6 +15,8 @@ from .errors import damage_of, printable
 from .listing import ImageFile, Listing, is_hidden
 
 MAX_DIRECTORY = 64 << 20  # bytes of the zip's directory, which is held in memory: some 500 000 images
+DEPTH = 3  # to which folders matter: one around all, a part, a class
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MAX_RATIO, ALLOWANCE = 100, 100 << 20  # unpacked, at most 100 times the zip's own size and 100 MB
 
 
@@ -29,24 +31,22 @@ def list_zip(path: Path) -> Listing:
     for member in archive.infolist():
         parts = tuple(part for part in member.filename.split("/") if part not in ("", ".", ".."))
         shown = next((i for i, part in enumerate(parts) if is_hidden(part)), len(parts))
-        listing.folders.update(
-            parts[:i] for i in range(1, min(shown, len(parts) - (not member.is_dir())) + 1)
-        )
+        is_folder = member.filename.endswith("/")
+        folder = parts[:shown] if is_folder else parts[: min(shown, len(parts) - 1)]
+        listing.folders.update(folder[:depth] for depth in range(1, min(len(folder), DEPTH) + 1))
         if shown < len(parts):
             hidden.add(parts[: shown + 1])
-        elif stat.S_ISLNK(member.external_attr >> 16):
-            listing.leave_out("links", "/".join(parts))
-        elif not member.is_dir():
+        elif stat.S_ISLNK(member.external_attr >> 16) or not (parts or is_folder):
+            listing.leave_out("links or without a name", "/".join(parts))
+        elif not is_folder:
             opened = partial(_unpacked, archive, member, path.joinpath(*parts))
             listing.files.append(ImageFile(path, parts, member.file_size, opened))
     for parts in hidden:
         listing.leave_out("hidden", "/".join(parts))
     listing.sort()
     for file, after in zip(listing.files, listing.files[1:], strict=False):
-        if file == after:
-            raise ValueError(
-                f"{printable(file.path)}: expected one file of this name in the zip, got several"
-            )
+        if file.parts == after.parts:
+            raise ValueError(f"{printable(file.path)}: expected one file of a name in the zip, got several")
     return _without_folder_around_all(listing)
 
 
@@ -63,8 +63,8 @@ def _without_folder_around_all(listing: Listing) -> Listing:
 
 def _open(path: Path) -> zipfile.ZipFile:
     """The zip, after a look at what it claims to hold."""
-    with _damage_of_zip(path):
-        if _directory_bytes(path) > MAX_DIRECTORY:
+    with path.open("rb") as file, _damage_of_zip(path):
+        if _directory_bytes(file) > MAX_DIRECTORY:
             raise ValueError(f"its directory is longer than {MAX_DIRECTORY >> 20} MB")
         archive = zipfile.ZipFile(path)
         unpacked = sum(member.file_size for member in archive.infolist())
@@ -72,6 +72,8 @@ def _open(path: Path) -> zipfile.ZipFile:
             raise ValueError(f"it claims {unpacked >> 20} MB unpacked")
         if any(member.flag_bits & 1 for member in archive.infolist()):
             raise ValueError("it is encrypted")
+        if any(member.compress_type not in METHODS for member in archive.infolist()):
+            raise ValueError("it is compressed by another method than deflate")
     return archive
 
 
@@ -79,8 +81,6 @@ def _open(path: Path) -> zipfile.ZipFile:
 def _damage_of_zip(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError:
-        raise
     except Exception as error:  # of damaged ones zipfile raises many kinds
         reason = printable(str(error), 100)
         raise ValueError(
@@ -88,12 +88,11 @@ def _damage_of_zip(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _directory_bytes(path: Path) -> int:
+def _directory_bytes(file: BinaryIO) -> int:
     """The length of the zip's directory, from the record at its end (or that of zip64 before it)."""
-    with path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - (1 << 16) - 98))  # a comment of 64 kB, and both records
-        tail = file.read()
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - (1 << 16) - 98))  # a comment of 64 kB, and both records
+    tail = file.read()
     end = tail.rfind(b"PK\5\6")
     if end < 0:
         raise ValueError("its end is missing")
@@ -105,6 +104,6 @@ def _directory_bytes(path: Path) -> int:
 
 @contextmanager
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[BinaryIO]:
-    with damage_of(str(path)):
-        content = archive.read(member)
+    with damage_of(str(path)), archive.open(member) as stream:
+        content = stream.read(member.file_size + 1)  # without a number it may unpack more than it returns
     yield io.BytesIO(content)
