@@ -40,8 +40,8 @@ def data(options: argparse.Namespace) -> int:
     for name, what in datasets.NAMES.items():
         print(f"{name:14} {what}")
     print(
-        "or a path: IDX files as MNIST's (gz or not) or their folder, CIFAR-10 or -100, .npy, .npz, "
-        "a folder of PNG or JPEG images"
+        "or a path: a folder or zip of images, IDX files as MNIST's (gz or not) or their folder, CIFAR-10 or -100, "
+        ".npy, .npz"
     )
     return 0
 

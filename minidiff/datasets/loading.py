@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -37,8 +38,8 @@ class UnknownDataset(ValueError):
 def load(source: str | Path, seed: int = 0, options: LoadingOptions = LoadingOptions()) -> Dataset:
     """The data set with the name `source` (see `NAMES`), or else that in the file or folder of this path.
 
-    A path leads to IDX images (as of MNIST; labels are found beside them) or a folder of such, to CIFAR-10 or -100, a
-    `.npy` or `.npz` file, or a folder of PNG or JPEG images. `seed` determines the points drawn from a distribution,
+    A path leads to a folder or zip of images, to IDX images (as of MNIST; labels are found beside them) or a folder of
+    such, to CIFAR-10 or -100, or to a `.npy` or `.npz` file: docs/data.md has the forms. `seed` determines the points drawn from a distribution,
     and the 10 000 held out. Of any other data that has no part to hold out, nor `options.held_out`, a fixed fraction
     is, balanced over the classes: 20 % of the digits, else 10 %.
 
@@ -80,7 +81,7 @@ def _read(source: str, options: LoadingOptions) -> Stored:
         if stored is not None:
             _check_options(source, options, "held_out")
             return stored
-        return _read_images(source, path, options)
+        return _read_image_folder(source, path, options)
     if path.is_file():
         return _read_file(source, path, options)
     if any(mark in source for mark in "/\\.~"):
@@ -96,7 +97,7 @@ def _read_file(name: str, path: Path, options: LoadingOptions) -> Stored:
     with path.open("rb") as file:
         head = file.read(6)
     if head.startswith(numpy_files.ZIP_MAGIC) and not numpy_files.may_be_npz(path):
-        return _read_images(name, path, options)
+        return _read_image_folder(name, path, options)
     is_npy = head == numpy_files.NPY_MAGIC
     if is_npy or head.startswith(numpy_files.ZIP_MAGIC):
         _check_options(name, options, "held_out", "channels_first")
@@ -109,21 +110,14 @@ def _read_file(name: str, path: Path, options: LoadingOptions) -> Stored:
         return idx.read_file(path)
     found = f"a file that begins with {head!r}" if head else "an empty file"
     raise ValueError(
-        f"{name}: expected IDX (gz or not), CIFAR, .npy or .npz, or a folder of PNG or JPEG images, got {found}"
+        f"{name}: expected a folder or zip of images, IDX (gz or not), CIFAR, .npy or .npz, got {found}"
     )
 
 
-def _read_images(name: str, path: Path, options: LoadingOptions) -> Stored:
+def _read_image_folder(name: str, path: Path, options: LoadingOptions) -> Stored:
     """The images in a folder or zip, decoded; a bar shows how far it is where that takes a while."""
     _check_options(name, options, "held_out", *(about.name for about in fields(image_files.ImageOptions)))
-    bar = Progress("image", sys.stderr)
-
-    def report(done: int, total: int) -> None:
-        bar.total = total
-        if time.monotonic() - bar.begin > PATIENCE:
-            bar.update(done) if done < total else bar.finish()
-
-    found = image_files.read_folder(path, options, report)
+    found = image_files.read_folder(path, options, _patient_bar())
     return Stored(
         found.images,
         found.labels,
@@ -133,6 +127,20 @@ def _read_images(name: str, path: Path, options: LoadingOptions) -> Stored:
         found.class_names,
         found.left_out,
     )
+
+
+def _patient_bar() -> Callable[[int, int], None]:
+    """A report(done, total) that shows a bar on stderr, once `PATIENCE` is over."""
+    bar = Progress("image", sys.stderr)
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        if time.monotonic() - bar.begin > PATIENCE:
+            bar.update(done)
+            if done == total:
+                bar.finish()
+
+    return report
 
 
 def _check_options(name: str, options: LoadingOptions, *applicable: str) -> None:
@@ -165,7 +173,7 @@ def _with_held_out(stored: Stored, other: Stored, source: str) -> Stored:
         if unknown := [name for name in other.class_names if name not in stored.class_names]:
             raise ValueError(f"{source}: the class {unknown[0]} is none of those to train on")
         index = [stored.class_names.index(name) for name in other.class_names]
-        labels = np.array(index)[labels] if index else labels
+        labels = np.array(index)[labels] if labels.max() < len(index) else labels
     left_out = [stored.left_out, other.left_out]
     if stored.held_out is not None:
         left_out.append(f"{len(stored.held_out)} samples of its own to hold out")

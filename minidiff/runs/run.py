@@ -88,8 +88,7 @@ class Run:
         names = {about.name for about in fields(LoadingOptions)} & options.keys()
         loading = _loading(data, {name: options.pop(name) for name in names})
         dataset = data if isinstance(data, Dataset) else load(data, seed, loading)
-        by_path = not isinstance(data, Dataset) and str(data) not in NAMES
-        source = _absolute(str(data)) if by_path else dataset.name
+        source = _source(data)
         settings = replace(presets.settings(dataset, source, seed, **options), loading=loading)
         folder = Path(folder) if folder else free_folder(Path(source).stem)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -127,8 +126,8 @@ class Run:
         folder = Path(folder)
         with _checkpoint(folder) as (settings, facts, sections):
             dataset = _load(settings, facts, folder, data)
-            if isinstance(data, str | Path):
-                settings = replace(settings, data=_absolute(data))
+            if data is not None:
+                settings = replace(settings, data=_source(data))
             trainer = _trainer_of(settings, dataset)
             trainer.restore(sections)
         run = cls(folder, settings, DataFacts.of(dataset), trainer.ema_net, trainer.step, trainer, dataset)
@@ -313,6 +312,13 @@ def _loading(data: str | Path | Dataset, options: Mapping[str, Any]) -> LoadingO
     return loading if loading.held_out is None else replace(loading, held_out=_absolute(loading.held_out))
 
 
+def _source(data: str | Path | Dataset) -> str:
+    """The name of a data set, or the path of data, by which settings have it."""
+    if isinstance(data, Dataset):
+        return data.name
+    return str(data) if str(data) in NAMES else _absolute(data)
+
+
 def _absolute(path: str | Path) -> str:
     return str(Path(path).expanduser().resolve())
 
@@ -363,7 +369,9 @@ def _checkpoint(folder: Path) -> Iterator[tuple[Settings, DataFacts, checkpoints
     sections, writer = checkpoints.read(path, SECTIONS)
     try:
         settings = Settings.from_facts(sections["settings"][0])
-        facts = DataFacts.from_json(sections["data"][0], sections["batches"][0].get("checksum", ""))
+        facts = DataFacts.from_json(
+            sections["data"][0], sections.get("batches", ({}, {}))[0].get("checksum", "")
+        )
         yield settings, facts, sections
     except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"{path}, written by {writer}, is not the checkpoint of a run: {error}") from error

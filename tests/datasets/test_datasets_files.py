@@ -154,7 +154,7 @@ def test_empty_and_foreign_files_are_refused(tmp_path):
     assert_refused(write(tmp_path / "images", b""), "got an empty file")
     assert_refused(write(tmp_path / "notes.txt", b"hello, world"), "begins with b'hello,'")
     Image.fromarray(IMAGES[0]).save(tmp_path / "lone.png")
-    assert_refused(tmp_path / "lone.png", "a folder of PNG or JPEG images")
+    assert_refused(tmp_path / "lone.png", "a folder or zip of images")
 
 
 @pytest.fixture(scope="session")
