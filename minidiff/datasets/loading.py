@@ -39,9 +39,9 @@ def load(source: str | Path, seed: int = 0, options: LoadingOptions = LoadingOpt
     """The data set with the name `source` (see `NAMES`), or else that in the file or folder of this path.
 
     A path leads to a folder or zip of images, to IDX images (as of MNIST; labels are found beside them) or a folder of
-    such, to CIFAR-10 or -100, or to a `.npy` or `.npz` file: docs/data.md has the forms. `seed` determines the points drawn from a distribution,
-    and the 10 000 held out. Of any other data that has no part to hold out, nor `options.held_out`, a fixed fraction
-    is, balanced over the classes: 20 % of the digits, else 10 %.
+    such, to CIFAR-10 or -100, or to a `.npy` or `.npz` file: docs/data.md has the forms. `seed` determines the points
+    drawn from a distribution, and the 10 000 held out. Of any other data that has no part to hold out, nor
+    `options.held_out`, a fixed fraction is, balanced over the classes: 20 % of the digits, else 10 %.
 
     Raises UnknownDataset for what is neither a name nor looks like a path, FileNotFoundError for a path where there is
     nothing, OptionError for options that do not apply to the data, and other ValueErrors for data that cannot be used;

@@ -22,7 +22,7 @@ class ImageOptions(Options):
     )
     grey: bool = setting(False, "convert images to grey")
     colour: bool = setting(False, "convert images to colour")
-    skip_damaged: bool = setting(False, "leave out damaged images, and say which")
+    skip_damaged: bool = setting(False, "leave out damaged images, and list them")
 
     def __post_init__(self) -> None:
         super().__post_init__()
