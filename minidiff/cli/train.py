@@ -19,7 +19,7 @@ from minidiff.cli.arguments import (
     whole,
 )
 from minidiff.cli.evaluate import evaluate_run
-from minidiff.datasets.loading_options import LoadingOptions
+from minidiff.datasets import LoadingOptions
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import OptionError

@@ -11,6 +11,7 @@ points of a distribution, in its own units.
 from .dataset import Dataset, from_raw
 from .distributions import DISTRIBUTIONS, draw
 from .loading import NAMES, UnknownDataset, load, read_images, read_mask
+from .loading_options import LoadingOptions
 from .samples import Samples
 from .units import Units
 
@@ -18,6 +19,7 @@ __all__ = [
     "DISTRIBUTIONS",
     "NAMES",
     "Dataset",
+    "LoadingOptions",
     "Samples",
     "Units",
     "UnknownDataset",

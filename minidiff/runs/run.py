@@ -22,8 +22,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from minidiff import files, nn
-from minidiff.datasets import NAMES, Dataset, UnknownDataset, load
-from minidiff.datasets.loading_options import LoadingOptions
+from minidiff.datasets import NAMES, Dataset, LoadingOptions, UnknownDataset, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.generation import Recipe

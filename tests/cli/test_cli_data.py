@@ -8,7 +8,7 @@ import pytest
 from command_line import QUICK, call, contents, help_of, refusal, samples_of
 from PIL import Image
 
-from minidiff.datasets.loading_options import LoadingOptions
+from minidiff.datasets import LoadingOptions
 from minidiff.runs import Run
 
 NAMES = ["ant", "bee", "10"]

@@ -9,7 +9,7 @@ import pytest
 from published_sets import COLOURED, GREY, HELD_OUT, HELD_OUT_LABELS, IMAGES, LABELS, NAMES, rows_of
 
 from minidiff import datasets
-from minidiff.datasets.loading_options import LoadingOptions
+from minidiff.datasets import LoadingOptions
 from minidiff.options import OptionError
 
 

@@ -51,6 +51,7 @@ def test_every_dtype_has_the_bits_of_version_0_1(dtype, shape, seed, order, entr
             np.testing.assert_array_equal(x[some], expected[some])
             assert x[some].dtype == np.float32 and x[some].flags.c_contiguous
         assert (len(x), x.shape, x.ndim, x.dtype) == (len(expected), expected.shape, raw.ndim, np.float32)
+    assert data.checksum == from_raw("mine", np.ascontiguousarray(raw)).checksum
     assert checksum_0_1(data.x) == zlib.crc32(np.ascontiguousarray(converted_at_once(raw, data.units, keep)))
 
 
