@@ -69,7 +69,7 @@ class _Machine:
         return self.stack.pop()
 
     def read(self, count: int) -> bytes:
-        found = self.stream.read(max(0, count))
+        found = self.stream.read(count)
         if len(found) != count:
             raise ValueError("it ends early")
         return found

@@ -290,6 +290,7 @@ def npy_bytes(header):
         "{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000000000, 3)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 100000000000000000000)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -12)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (12, True)}",
         "{'descr': [('x', '<f4')], 'fortran_order': False, 'shape': (12,)}",
         "{'descr': '<nonsense', 'fortran_order': False, 'shape': (12,)}",
         "{'descr': '<f4'}",
