@@ -76,12 +76,12 @@ def mutants(name: str, count: int, seed: int = 0) -> Iterator[bytes]:
         rng = np.random.default_rng((seed, number))
         content = originals[rng.integers(len(originals))]
         if name.endswith((".npz", ".gz")) and rng.random() < 0.6:
-            yield _damaged_within(name, content, rng)
+            yield _damaged_inside(name, content, rng)
         else:
             yield _damaged(content, rng)
 
 
-def _damaged_within(name: str, content: bytes, rng: np.random.Generator) -> bytes:
+def _damaged_inside(name: str, content: bytes, rng: np.random.Generator) -> bytes:
     """The same archive with right checksums around what is damaged."""
     if name.endswith(".gz"):
         return gzip.compress(_damaged(gzip.decompress(content), rng), mtime=0)
