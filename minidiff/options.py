@@ -55,7 +55,7 @@ def check(name: str, value: object, about: Field[Any]) -> None:
     number = kind in (int, float)
     right = _is_number(value, kind, about.metadata["infinite"]) if number else isinstance(value, kind)
     if not right or not all(_INSIDE[sign](value, limit) for sign, limit in limits.items()):
-        words = {bool: "True or False", str: "a text", int: "an integer", float: "a number"}[kind]
+        words = {bool: "True or False", str: "text", int: "an integer", float: "a number"}[kind]
         range_ = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items())
         raise OptionError(f"{name}: expected {words} {range_}".rstrip() + f", got {value!r}")
 

@@ -77,6 +77,11 @@ def test_a_size_is_one_side_or_width_and_height(size, sides):
     assert ImageOptions(size=size).width_and_height() == sides
 
 
+def test_a_size_is_text():
+    with pytest.raises(OptionError, match="size: expected text, got 32"):
+        ImageOptions(size=32)
+
+
 def test_grey_and_in_colour_at_once_is_refused():
     with pytest.raises(OptionError, match="expected one of them at most"):
         ImageOptions(grey=True, colour=True)

@@ -3,11 +3,13 @@
     python tests/stress/fuzz_images.py [--count 50000] [--seed 0] [--folder FOLDER] [ENDING …]
 
 Prints a line for each format: how many mutants were refused and decoded, the slowest, and the memory of the process
-before and at its peak. A mutant that raises anything else, or ends the process, stays in FOLDER, and the status is 1.
+before and at its peak. A mutant that raises anything else, or ends the process, stays in FOLDER with a log, and the
+status is 1.
 """
 
 import argparse
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
@@ -27,6 +29,8 @@ MAX_SECONDS, MAX_MEGABYTES = 20, 2000
 def fuzz(path: Path, count: int, seed: int) -> None:
     """Reads `count` mutants from the file `path`, as a command would, and prints the figures."""
     warnings.simplefilter("ignore")
+    with path.with_suffix(".log").open("wb") as log:
+        os.dup2(log.fileno(), 2)  # libtiff writes there what is wrong with a file, besides failing
     ending = path.suffix[1:]
     before, decoded, slowest = peak_in_mb(), 0, 0.0
     for content in mutants(ending, count, seed):
@@ -42,6 +46,7 @@ def fuzz(path: Path, count: int, seed: int) -> None:
             f"{slowest:.1f} s, {peak_in_mb():.0f} MB"
         )
     path.unlink()
+    path.with_suffix(".log").unlink()
     refused = count - decoded
     print(f"{ending:6} {refused:8} {decoded:8} {slowest:8.2f} {before:9.0f} {peak_in_mb():7.0f}", flush=True)
 
@@ -73,7 +78,7 @@ def main() -> int:
         process.join()
         if process.exitcode:
             failed.append(path)
-            print(f"{ending:6} ended with {process.exitcode}: see {path}", flush=True)
+            print(f"{ending:6} ended with {process.exitcode}: see {path} and its log", flush=True)
     return bool(failed)
 
 
