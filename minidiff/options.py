@@ -55,9 +55,10 @@ def check(name: str, value: object, about: Field[Any]) -> None:
         if value not in tuple(choices):
             raise OptionError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
         return
-    right = isinstance(value, bool) if kind is bool else _is_number(value, kind, about.metadata["infinite"])
+    number = kind in (int, float)
+    right = _is_number(value, kind, about.metadata["infinite"]) if number else isinstance(value, kind)
     if not right or not all(_INSIDE[sign](value, limit) for sign, limit in limits.items()):
-        words = {bool: "True or False", int: "an integer", float: "a number"}[kind]
+        words = {bool: "True or False", str: "text", int: "an integer", float: "a number"}[kind]
         range_ = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items())
         raise OptionError(f"{name}: expected {words} {range_}".rstrip() + f", got {value!r}")
 

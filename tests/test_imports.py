@@ -13,7 +13,8 @@ import minidiff
 PACKAGE = Path(minidiff.__file__).parent
 ROOT = PACKAGE.parent
 
-# What each package may import besides itself. `files`, `memory`, `options` and `progress` are single modules.
+# What each package may import besides itself. Those of one file are `files`, `memory`, `options`, `progress` and
+# `unpickling`.
 BELOW = {
     "kernels": "",
     "autograd": "kernels",
@@ -23,7 +24,8 @@ BELOW = {
     "memory": "",
     "options": "",
     "progress": "",
-    "datasets": "files options progress",
+    "unpickling": "",
+    "datasets": "files memory options progress unpickling",
     "training": "diffusion nn autograd kernels datasets memory options",
     "evaluation": "diffusion nn autograd kernels datasets files memory",
     "runs": "training evaluation diffusion nn autograd datasets files memory options progress",

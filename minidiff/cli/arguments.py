@@ -179,7 +179,9 @@ def recipe_of(options: argparse.Namespace, run: Run) -> Recipe:
 
 def add_conditioning(parser: Parser, what: str) -> None:
     """--class and --guidance."""
-    parser.add_argument("--class", dest="label", type=natural, metavar="N", help=what)
+    parser.add_argument(
+        "--class", dest="label", metavar="CLASS", help=f"{what}, by name or counted from 0 (any)"
+    )
     parser.add_argument(
         "--guidance",
         type=float,
@@ -192,7 +194,17 @@ def conditioning_of(options: argparse.Namespace, run: Run) -> Conditioning:
     """What to sample. Raises UsageError where it does not fit the run."""
     if options.label is None and options.guidance not in (None, 0):
         raise UsageError("--guidance needs a class to guide towards: give one with --class")
-    return checked_conditioning(options.label, options.guidance, run)
+    return checked_conditioning(label_of(options, run), options.guidance, run)
+
+
+def label_of(options: argparse.Namespace, run: Run) -> int | None:
+    """The number of the class that was given by its name or number, or None."""
+    if options.label is None or options.label in run.class_names:
+        return None if options.label is None else run.class_names.index(options.label)
+    if not options.label.isdecimal():
+        known = f"one of {', '.join(run.class_names)}, or " if run.class_names else ""
+        raise UsageError(f"--class: expected {known}a number counted from 0, got {options.label!r}")
+    return int(options.label)
 
 
 def checked_conditioning(label: Any, guidance: float | None, run: Run) -> Conditioning:
@@ -203,6 +215,17 @@ def checked_conditioning(label: Any, guidance: float | None, run: Run) -> Condit
     except ValueError as error:
         raise UsageError(str(error)) from error
     return conditioning
+
+
+def add_moved_data(parser: Parser) -> None:
+    """--data."""
+    parser.add_argument(
+        "--data",
+        dest="moved_data",
+        type=Path,
+        metavar="PATH",
+        help="where the run's data is now (where it was)",
+    )
 
 
 # ---- kinds of values

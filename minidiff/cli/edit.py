@@ -16,6 +16,7 @@ from minidiff.cli.arguments import (
     UsageError,
     add_command,
     add_conditioning,
+    add_moved_data,
     conditioning_of,
     natural,
     path,
@@ -72,7 +73,8 @@ def _add_shared(parser: Parser, what: str, count: int) -> None:
     )
     add("--count", type=whole, default=count, help=f"number of {what} ({count})")
     add("--steps", type=whole, help=f"number of steps ({STEPS}, or T if that is fewer)")
-    add_conditioning(parser, "the class of the images, counted from 0 (any)")
+    add_moved_data(parser)
+    add_conditioning(parser, "the class of the images")
     add("--out", type=path, metavar="FILE", help="FILE.png or .npz (into the run's folder)")
 
 
@@ -103,7 +105,7 @@ def invert(options: argparse.Namespace) -> int:
 def interpolate(options: argparse.Namespace) -> int:
     """Draw images between two given ones."""
     first, second = options.between
-    run, denoiser, images, out, times = _begin(options, "interpolation.png", None)
+    run, denoiser, images, out, times = _begin(options, "interpolation.png", 1 + max(first, second))
     for index in options.between:
         if index >= len(images):
             raise UsageError(f"interpolate: expected an index in 0…{len(images) - 1}, got {index}")
@@ -173,9 +175,9 @@ def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edi
     if options.source is not None:
         images = datasets.read_images(options.source, run.units, run.shape)
     else:
-        held_out = run.data().held_out
+        held_out = run.data(options.moved_data).held_out
         if held_out is None:
             raise ValueError(f"{run.settings.data} has no held-out images: give some with --from")
-        images = held_out
+        images = held_out[:count]
     _require_memory(run, len(images[:count]))
     return _Edit(run, denoiser, images[:count], out, samplers.spaced(run.schedule, "trailing", steps))

@@ -11,8 +11,10 @@ from minidiff.cli.arguments import (
     UsageError,
     add_command,
     add_conditioning,
+    add_moved_data,
     add_recipe,
     checked_conditioning,
+    label_of,
     natural,
     path,
     recipe_of,
@@ -31,7 +33,8 @@ from minidiff.runs import report as report_page
 def add_commands(commands: Subparsers) -> None:
     """Add it to the parser."""
     parser = add_command(commands, evaluate, run=True)
-    add_conditioning(parser, "measure this class alone, counted from 0 (all, as often as in the data)")
+    add_conditioning(parser, "measure this class alone")
+    add_moved_data(parser)
     parser.add_argument("--count", type=whole, default=1000, help="number of samples (1000)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of everything random (0)")
     parser.add_argument(
@@ -70,6 +73,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure a run's samples beside real data; with --compare, samplers beside each other."""
     run = Run.open(options.run)
     recipe = recipe_of(options, run)
+    run.data(options.moved_data)
     conditioning = _conditioning(options, run)
     if options.compare is None:
         return evaluate_run(run, recipe, conditioning, options.count, options.seed)
@@ -130,7 +134,7 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
 
 def _conditioning(options: argparse.Namespace, run: Run) -> Conditioning:
     """The class that was given; else, of a run with classes, those of the data; with guidance 0, any."""
-    label: int | np.ndarray | None = options.label
+    label: int | np.ndarray | None = label_of(options, run)
     if label is None and run.net.classes and options.guidance != 0:
         label = reports.labels_like(run.data(), options.count, options.seed)
     if label is None and options.guidance not in (None, 0):

@@ -27,6 +27,8 @@ def info(options: argparse.Namespace) -> int:
     print(f"network   {run.net.count_parameters():,} parameters  {_line(settings.net)}")
     print(f"schedule  {_line(asdict(settings.schedule))}")
     print(f"training  {_line(asdict(settings.training))}  seed {settings.seed}")
+    if run.class_names:
+        print(f"classes   {', '.join(run.class_names)}")
     if rows:
         losses = [row["loss"] for row in rows[-10:]]
         print(f"loss      {np.mean(losses):.4f}, mean of the last {len(losses)} lines of metrics")
@@ -38,7 +40,8 @@ def data(options: argparse.Namespace) -> int:
     for name, what in datasets.NAMES.items():
         print(f"{name:14} {what}")
     print(
-        "or a path: IDX files as MNIST's (gz or not) or their folder, .npy, .npz, a folder of PNG or JPEG images"
+        "or a path: a folder or zip of images, IDX files as MNIST's (gz or not) or their folder, CIFAR-10 or -100, "
+        ".npy, .npz"
     )
     return 0
 

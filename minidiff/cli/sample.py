@@ -25,7 +25,7 @@ from minidiff.runs import Run
 def add_commands(commands: Subparsers) -> None:
     """Add it to the parser."""
     parser = add_command(commands, sample, run=True)
-    add_conditioning(parser, "the class to sample, counted from 0 (any)")
+    add_conditioning(parser, "the class to sample")
     parser.add_argument("--count", type=whole, default=64, help="number of samples (64)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of everything random (0)")
     parser.add_argument("--out", type=path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")

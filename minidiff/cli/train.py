@@ -11,6 +11,7 @@ from minidiff.cli.arguments import (
     Subparsers,
     UsageError,
     add_command,
+    add_moved_data,
     add_settings,
     given_settings,
     path,
@@ -20,6 +21,7 @@ from minidiff.cli.arguments import (
     whole,
 )
 from minidiff.cli.evaluate import evaluate_run
+from minidiff.datasets import LoadingOptions
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import OptionError
@@ -28,7 +30,7 @@ from minidiff.runs.folders import free_folder
 from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
 from minidiff.training.step_memory import in_words, step_memory
 
-KINDS = NetworkOptions, ScheduleOptions, TrainingOptions, Settings
+KINDS = NetworkOptions, ScheduleOptions, TrainingOptions, Settings, LoadingOptions
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -49,6 +51,7 @@ def add_commands(commands: Subparsers) -> None:
     )
     add("--out", type=path, metavar="RUN", help="the folder to make (runs/DATA)")
     add("--resume", type=path, metavar="RUN", help="resume this run instead")
+    add_moved_data(parser)
     add_settings(parser, *KINDS)
 
 
@@ -71,12 +74,18 @@ def train(options: argparse.Namespace) -> int:
                 f"train --resume keeps the run's own settings; leave out {', '.join(given)} "
                 "(--steps and --minutes may be given)"
             )
-        run = Run.resume(options.resume)
+        run = Run.resume(options.resume, options.moved_data)
     else:
         if options.data is None:
             raise UsageError("train: give the data to train on (`minidiff data` lists it), or --resume RUN")
+        if options.moved_data is not None:
+            raise UsageError(
+                "train: --data is where the data of a resumed run is now; a new run takes DATA alone"
+            )
         run = _create(options, given)
     print(f"{run.settings.data}: {run.net.count_parameters():,} parameters → {run.folder}")
+    if left_out := run.data().left_out:
+        print(f"left out: {left_out}")
     needed = step_memory(run.net, run.settings.training)
     print(f"a step with batch {run.settings.training.batch} takes about {in_words(needed)} of memory")
     remaining = run.schedule.alpha_bar[-1]

@@ -1,13 +1,17 @@
-"""What a data set is: samples in the network's range, some held out, and the map to and from its own units.
+"""What a data set is: samples to train on, samples held out, their classes and their units; made of your own arrays.
 
-Images are mapped linearly from their lowest and highest level to [−1, 1] (EQUATIONS.md V11: {0…255} and back without
-loss), points coordinate by coordinate to mean 0 and standard deviation 1.
+An array is kept as it is given. Nothing here copies or converts more of it at a time than a block.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from .samples import Samples, blocks
+from .units import Units
 
 # The ranges in which images are usually stored: fractions, signed fractions, bytes.
 USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
@@ -15,85 +19,35 @@ MAX_CLASSES = 1 << 16
 MAX_CHANNELS = 4
 
 
-@dataclass(frozen=True)
-class Units:
-    """The affine map `units = offset + scale · x` between the network's range (x) and the data's own units.
-
-    offset, scale (> 0): numbers, or tuples with one number for each entry of the last axis; JSON keeps them exactly.
-    Raises ValueError when they are not finite, when a scale is not positive, or when their shapes differ.
-    """
-
-    offset: float | tuple[float, ...]
-    scale: float | tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("offset", "scale"):
-            value = np.asarray(getattr(self, name), np.float64)
-            if value.ndim > 1 or not np.isfinite(value).all() or (name == "scale" and not (value > 0).all()):
-                kind = "finite" if name == "offset" else "finite and positive"
-                raise ValueError(
-                    f"{name} should be a {kind} number, or one per coordinate; got {value.tolist()}"
-                )
-            object.__setattr__(self, name, tuple(value.tolist()) if value.ndim else float(value))
-        if np.shape(self.offset) != np.shape(self.scale):
-            raise ValueError(
-                f"offset and scale should match; got shapes {np.shape(self.offset)}, {np.shape(self.scale)}"
-            )
-
-    def to_units(self, x: np.ndarray) -> np.ndarray:
-        """`x` (…) in the network's range, as float32 in the data's own units.
-
-        A float32 in [−1, 1] carries about 24 bits. The values are rounded to 21, which restores integer levels exactly.
-        """
-        x = self._checked(x)
-        grid = np.exp2(np.ceil(np.log2(self.scale)) - 21)
-        values: np.ndarray = np.round((x * np.asarray(self.scale) + self.offset) / grid) * grid
-        return values.astype(np.float32)
-
-    def from_units(self, raw: np.ndarray) -> np.ndarray:
-        """`raw` (…) in the data's own units, as float32 in the network's range."""
-        raw = self._checked(raw)
-        # Two bytes are exact in float32; float64 would take eight times the memory of a large set of images.
-        work = np.float32 if raw.dtype.itemsize <= 2 else np.float64
-        x: np.ndarray = np.subtract(raw, self.offset, dtype=work)
-        x /= np.asarray(self.scale, work)
-        return x.astype(np.float32, copy=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary for JSON, which `from_dict` reads."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Units":
-        """The `Units` that `to_dict` wrote; ValueError when `fields` is anything else."""
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise ValueError(f"expected units as {{'offset': …, 'scale': …}}, got {fields!r}") from error
-
-    def _checked(self, values: np.ndarray) -> np.ndarray:
-        values = np.asarray(values)
-        if isinstance(self.scale, tuple) and values.shape[-1:] != (len(self.scale),):
-            raise ValueError(f"expected an array (…, {len(self.scale)}), got the shape {values.shape}")
-        return values
-
-
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Samples to train on and samples held out; made by `from_raw` or `datasets.load`.
 
-    `x` is (N, …) and `held_out` (M, …) or None, both float32 in the network's range: points (N, D), images
-    (N, H, W, C) in [−1, 1]. `labels` (N,) and `held_out_labels` (M,) are int64 in 0…classes − 1, or None; without
-    labels `classes` is 0. `units` is the map to and from the data's own units.
+    `x` is (N, …) and `held_out` (M, …) or None: array-likes (`Samples`) of float32 in the network's range, which are
+    stored as they were given and converted when they are read. Points are (N, D), images (N, H, W, C) in [−1, 1].
+    `labels` (N,) and `held_out_labels` (M,) are int64 in 0…classes − 1, or None; without labels `classes` is 0.
+    `units` is the map to and from the data's own units. `class_names` are as many as there are classes, or none.
+    `left_out`: in words, what the source has beside this; "" where it is nothing.
     """
 
     name: str
-    x: np.ndarray
+    x: Samples
     labels: np.ndarray | None
-    held_out: np.ndarray | None
+    held_out: Samples | None
     held_out_labels: np.ndarray | None
     classes: int
     units: Units
+    class_names: tuple[str, ...] = ()
+    left_out: str = ""
+
+    @cached_property
+    def checksum(self) -> str:
+        """The SHA-256 of all that a run depends on: samples as they are stored, labels, what is held out, classes."""
+        held_out = None if self.held_out is None else self.held_out.checksum
+        digest = hashlib.sha256(f"{self.x.checksum} {held_out} {self.classes} {self.class_names}".encode())
+        for labels in (self.labels, self.held_out_labels):
+            digest.update(b"None" if labels is None else labels.astype("<i8").tobytes())
+        return digest.hexdigest()
 
 
 def from_raw(
@@ -105,24 +59,28 @@ def from_raw(
     held_out_labels: np.ndarray | None = None,
     held_out_fraction: float = 0.1,
     limits: tuple[float, float] | None = None,
+    class_names: Sequence[str] = (),
 ) -> Dataset:
     """A `Dataset` of your own arrays: `from_raw("mine", array, labels)`.
 
     name: what errors and reports call it.
     raw: points (N,) or (N, D), or images (N, H, W) or (N, H, W, C), C at most 4; N at least 2. Any real dtype, in the
-        data's own units; it is not changed. (N,) becomes (N, 1), and (N, H, W) becomes (N, H, W, 1).
-    labels: (N,) integers, the class of each sample, counted from 0.
+        data's own units. It is neither changed nor copied, so it must stay as it is. (N,) becomes (N, 1), and
+        (N, H, W) becomes (N, H, W, 1).
+    labels: (N,) or (N, 1) integers, the class of each sample, counted from 0.
     held_out, held_out_labels: samples to measure with, like `raw` and `labels`, and never trained on.
     held_out_fraction: in [0, 1); without `held_out`, that fraction of `raw` is held out, balanced over the classes.
     limits: the levels of images that become −1 and 1. None: the first of 0…1, −1…1 and 0…255 that holds all values
         and of which they span more than half, else their minimum and maximum. Points are standardised instead.
+    class_names: the names of the classes 0, 1, …
 
-    Raises ValueError, with `name`, for other shapes, dtypes and ranges than these, for NaN or infinity, and where all
-    samples are the same.
+    Raises ValueError, with `name`, for other shapes, dtypes and ranges than these, for NaN or infinity, for a label
+    without a name, and where all samples are the same.
     """
     raw = _checked_samples(name, raw)
     labels = _checked_labels(name, labels, len(raw))
     units = _units(name, raw, limits)
+    rows = held_out_rows = None
     if held_out is None:
         if held_out_labels is not None:
             raise ValueError(f"{name}: expected held_out with held_out_labels, got None; give both")
@@ -130,10 +88,10 @@ def from_raw(
             raise ValueError(
                 f"{name}: expected held_out_fraction in [0, 1), with samples left to train on, got {held_out_fraction}"
             )
-        keep, hold = split(len(raw), labels, held_out_fraction)
-        raw, held_out = raw[keep], raw[hold]
+        rows, held_out_rows = split(len(raw), labels, held_out_fraction)
+        held_out = raw
         if labels is not None:
-            labels, held_out_labels = labels[keep], labels[hold]
+            labels, held_out_labels = labels[rows], labels[held_out_rows]
     else:
         held_out = _checked_samples(f"{name}, held out", held_out)
         held_out_labels = _checked_labels(f"{name}, held out", held_out_labels, len(held_out))
@@ -141,15 +99,16 @@ def from_raw(
             raise ValueError(
                 f"{name}: expected held-out samples of shape {raw.shape[1:]} as the others, got {held_out.shape[1:]}"
             )
-    known = [given for given in (labels, held_out_labels) if given is not None and len(given)]
+    held = Samples(held_out, units, held_out_rows)
     return Dataset(
         name=name,
-        x=units.from_units(raw),
+        x=Samples(raw, units, rows),
         labels=labels,
-        held_out=units.from_units(held_out) if len(held_out) else None,
-        held_out_labels=held_out_labels if len(held_out) else None,
-        classes=1 + int(max(given.max() for given in known)) if known else 0,
+        held_out=held if len(held) else None,
+        held_out_labels=held_out_labels if len(held) else None,
+        classes=_count_classes(name, class_names, labels, held_out_labels),
         units=units,
+        class_names=tuple(class_names),
     )
 
 
@@ -178,7 +137,8 @@ def _checked_samples(name: str, raw: np.ndarray) -> np.ndarray:
     if raw.ndim not in (1, 2, 3, 4) or 0 in raw.shape[1:]:
         raise ValueError(f"{name}: expected points (N, D) or images (N, H, W, C), got an array {raw.shape}")
     if raw.ndim == 4 and raw.shape[-1] > MAX_CHANNELS:
-        hint = "; np.moveaxis(array, 1, -1) puts them last" if raw.shape[1] <= MAX_CHANNELS else ""
+        first = raw.shape[1] <= MAX_CHANNELS
+        hint = "; np.moveaxis(array, 1, -1) puts them last, as --channels-first does" if first else ""
         raise ValueError(
             f"{name}: expected images (N, H, W, C), the 1 to 4 channels last, got an array {raw.shape}{hint}"
         )
@@ -186,20 +146,27 @@ def _checked_samples(name: str, raw: np.ndarray) -> np.ndarray:
         raise ValueError(f"{name}: expected at least 2 samples, got {len(raw)}")
     raw = raw[..., None] if raw.ndim in (1, 3) else raw
     if raw.dtype.kind == "f":
-        # NaN fails the comparison too. What float32 cannot hold, the network cannot take.
-        usable = np.abs(raw) <= np.finfo(np.float32).max
-        if not usable.all():
-            first = tuple(np.argwhere(~usable)[0].tolist())
-            raise ValueError(
-                f"{name}: expected finite numbers, got {raw[first]} in sample {first[0]} (counted from 0)"
-            )
-    return raw.astype(np.uint8) if raw.dtype.kind == "b" else raw
+        for block in blocks(raw.shape):
+            _check_finite(name, raw[block], block.start)
+    return raw.view(np.uint8) if raw.dtype.kind == "b" else raw
+
+
+def _check_finite(name: str, samples: np.ndarray, first: int) -> None:
+    """Raises ValueError unless float32 can hold all of the samples, which are counted from `first`."""
+    # NaN fails the comparison too. What float32 cannot hold, the network cannot take.
+    usable = np.abs(samples) <= np.finfo(np.float32).max
+    if not usable.all():
+        index = tuple(np.argwhere(~usable)[0].tolist())
+        raise ValueError(
+            f"{name}: expected finite numbers, got {samples[index]} in sample {first + index[0]} (counted from 0)"
+        )
 
 
 def _checked_labels(name: str, labels: np.ndarray | None, count: int) -> np.ndarray | None:
     if labels is None:
         return None
     labels = np.asarray(labels)
+    labels = labels[:, 0] if labels.shape == (count, 1) else labels
     if labels.shape != (count,) or labels.dtype.kind not in "ui":
         raise ValueError(
             f"{name}: expected {count} integer labels, one for each sample, "
@@ -214,17 +181,28 @@ def _checked_labels(name: str, labels: np.ndarray | None, count: int) -> np.ndar
     return labels.astype(np.int64)
 
 
+def _count_classes(name: str, names: Sequence[str], *labels: np.ndarray | None) -> int:
+    count = max((1 + int(given.max()) for given in labels if given is not None and len(given)), default=0)
+    if names and count > len(names):
+        raise ValueError(
+            f"{name}: expected labels below {len(names)}, the number of class names, got {count - 1}"
+        )
+    return len(names) if count and names else count
+
+
 def _units(name: str, raw: np.ndarray, limits: tuple[float, float] | None) -> Units:
     low, high = raw.min(axis=0), raw.max(axis=0)
     varies = high.astype(np.float64) - low.astype(np.float64) > np.finfo(np.float32).tiny
     if not varies.any():
         raise ValueError(f"{name}: expected data that varies, got {len(raw)} samples that are all the same")
     if raw.ndim == 2:
-        std = raw.std(axis=0, dtype=np.float64)
+        parts = [raw[block] for block in blocks(raw.shape)]
+        mean = sum(part.sum(axis=0, dtype=np.float64) for part in parts) / len(raw)
+        variance = sum(np.square(part - mean).sum(axis=0) for part in parts) / len(raw)
         # A coordinate that does not vary is only centred.
-        scale = np.where(varies, std, 1.0)
+        std = np.sqrt(variance)
         _check_resolution(name, low, high, np.where(varies, std, np.inf))
-        return Units(tuple(raw.mean(axis=0, dtype=np.float64).tolist()), tuple(scale.tolist()))
+        return Units(tuple(mean.tolist()), tuple(np.where(varies, std, 1.0).tolist()))
     lowest, highest = float(low.min()), float(high.max())
     bottom, top = _usual_range(lowest, highest) if limits is None else limits
     slack = 1e-5 * (top - bottom)  # 0.1 as float32 is more than 0.1

@@ -9,15 +9,18 @@ import gzip
 import math
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from .stored import BYTES, Stored
 from .strict import Readable, damage_as_value_error, read_exactly
 
 GZIP_MAGIC = b"\x1f\x8b"
 UBYTE_MAGIC = b"\x00\x00\x08"
 IMAGES_NAME = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
+FOLDERS = ("", "raw", "MNIST/raw")  # torchvision's are the latter two
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
@@ -53,18 +56,57 @@ def _read_shape(stream: Readable, ndim: int, path: Path) -> tuple[int, ...]:
     return shape
 
 
-def read_images_and_labels(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images (N, H, W, 1) of the IDX file `path`; labels (N,) of the one beside it, or None."""
+def read_folder(folder: Path) -> Stored | None:
+    """What the IDX files of images in `folder` hold, or None where there are none.
+
+    `train-…` is trained on and `t10k-…` held out; a file that is the only one is trained on. Raises ValueError when
+    the names are ambiguous, and as `read_file`.
+    """
+    found = next(filter(None, (_images_in(folder / name) for name in FOLDERS)), {})
+    train = [path for name, path in found.items() if "train" in name]
+    rest = [path for name, path in found.items() if "train" not in name]
+    if len(train) > 1 or len(rest) > 1:
+        names = ", ".join(path.name for path in found.values())
+        raise ValueError(f"{folder}: holds several sets of images ({names}); name the file of one")
+    paths = [*train, *rest]
+    if not paths:
+        return None
+    stored, *held_out = (read_file(path) for path in paths)
+    return (
+        replace(stored, held_out=held_out[0].samples, held_out_labels=held_out[0].labels)
+        if held_out
+        else stored
+    )
+
+
+def read_file(path: Path) -> Stored:
+    """Images (N, H, W, 1) of the IDX file `path`, with labels (N,) where a file of them lies beside it.
+
+    Raises ValueError as `read_idx`, and when there are more or fewer labels than images.
+    """
     images = read_idx(path, ndim=3)[..., None]
     labels_path = _labels_beside(path)
     if labels_path is None:
-        return images, None
+        return Stored(images, limits=BYTES)
     labels = read_idx(labels_path, ndim=1)
     if len(labels) != len(images):
         raise ValueError(
             f"{labels_path}: expected {len(images)} labels, one for each image beside it, got {len(labels)}"
         )
-    return images, labels
+    return Stored(images, labels, limits=BYTES)
+
+
+def _images_in(folder: Path) -> dict[str, Path]:
+    """The files of images in `folder`, one for each name; `.gz` and two spellings of a name are the same.
+
+    Some programs unpack a file into a folder of its own name. Hidden files are none: macOS leaves `._train-…` in zips.
+    """
+    found = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        path = path / path.name if path.is_dir() else path
+        if IMAGES_NAME.search(path.name) and path.is_file() and not path.name.startswith("."):
+            found[path.name.removesuffix(".gz").replace(".idx", "-idx")] = path
+    return found
 
 
 def _labels_beside(images: Path) -> Path | None:
@@ -72,27 +114,9 @@ def _labels_beside(images: Path) -> Path | None:
     if not IMAGES_NAME.search(images.name):
         return None
     head, _, tail = images.name.removesuffix(".gz").rpartition("images")
-    plain = images.with_name(f"{head}labels{tail.replace('idx3', 'idx1')}")
-    packed = plain.with_name(f"{plain.name}.gz")
-    candidates = [packed, plain] if images.name.endswith(".gz") else [plain, packed]
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def find_images(folder: Path) -> tuple[Path | None, Path | None]:
-    """The IDX files of images in `folder`: to train on, and held out (None where there is no such file).
-
-    `train-…` is trained on and `t10k-…` held out; a file that is the only one is trained on. Raises ValueError when
-    the names are ambiguous.
-    """
-    found = {
-        path.name.removesuffix(".gz"): path
-        for path in sorted(folder.iterdir())
-        if IMAGES_NAME.search(path.name)
-    }
-    train = [path for name, path in found.items() if "train" in name]
-    rest = [path for name, path in found.items() if "train" not in name]
-    if len(train) > 1 or len(rest) > 1:
-        names = ", ".join(path.name for path in found.values())
-        raise ValueError(f"{folder}: holds several sets of images ({names}); name the file of one")
-    train_path, held_out_path, *_ = [*train, *rest, None, None]
-    return train_path, held_out_path
+    plain = f"{head}labels{tail.replace('idx3', 'idx1')}"
+    packed = f"{plain}.gz"
+    names = [packed, plain] if images.name.endswith(".gz") else [plain, packed]
+    # Beside it, or each in a folder of its own name.
+    paths = [path for name in names for path in (images.with_name(name), images.parent.parent / name / name)]
+    return next((path for path in paths if path.is_file()), None)

@@ -1,12 +1,22 @@
 """Data sets by name or by path, and images and masks to be edited by a trained network."""
 
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from . import idx, image_files, numpy_files
-from .dataset import Dataset, Units, from_raw
+from minidiff.options import OptionError
+from minidiff.progress import Progress
+
+from . import cifar, idx, image_files, numpy_files
+from .dataset import Dataset, from_raw
 from .distributions import DISTRIBUTIONS, draw
+from .loading_options import LoadingOptions
+from .stored import BYTES, Stored
+from .units import Units
 
 NAMES = {
     "mixture1d": "a 1-D mixture of three narrow Gaussians (100 000 points)",
@@ -17,6 +27,7 @@ NAMES = {
     "digits": "handwritten digits, 8 × 8 pixels, ten classes (1797 images, included)",
 }
 POINTS, HELD_OUT_POINTS = 100_000, 10_000
+PATIENCE = 2.0  # seconds of decoding without a bar
 DIGITS = Path(__file__).with_name("digits.npz")
 
 
@@ -24,60 +35,152 @@ class UnknownDataset(ValueError):
     """`load` was given what is neither a name in `NAMES` nor a path."""
 
 
-def load(source: str | Path, seed: int = 0) -> Dataset:
+def load(source: str | Path, seed: int = 0, options: LoadingOptions = LoadingOptions()) -> Dataset:
     """The data set with the name `source` (see `NAMES`), or else that in the file or folder of this path.
 
-    A path leads to IDX images (as of MNIST; labels are found beside them) or a folder of such, a `.npy` or `.npz`
-    file, or a folder of PNG or JPEG images. `seed` determines the points drawn from a distribution, and the 10 000
-    held out. Of any other data a fixed fraction is held out, balanced over the classes: 20 % of the digits, the t10k
-    file where a folder has train and t10k, else 10 %.
+    A path leads to a folder or zip of images, to IDX images (as of MNIST; labels are found beside them) or a folder of
+    such, to CIFAR-10 or -100, or to a `.npy` or `.npz` file: docs/data.md has the forms. `seed` determines the points
+    drawn from a distribution, and the 10 000 held out. Of any other data that has no part to hold out, nor
+    `options.held_out`, a fixed fraction is, balanced over the classes: 20 % of the digits, else 10 %.
 
     Raises UnknownDataset for what is neither a name nor looks like a path, FileNotFoundError for a path where there is
-    nothing, and ValueError for data that cannot be used; each message is one line.
+    nothing, OptionError for options that do not apply to the data, and other ValueErrors for data that cannot be used;
+    each message is one line.
     """
     name = str(source)
+    if name in NAMES:
+        _check_options(name, options)
     if name in DISTRIBUTIONS:
         rng, held_out_rng = np.random.default_rng(seed).spawn(2)
         return from_raw(name, draw(name, POINTS, rng), held_out=draw(name, HELD_OUT_POINTS, held_out_rng))
     if name == "digits":
-        return from_raw(name, *numpy_files.read_npz(DIGITS), held_out_fraction=0.2, limits=(0, 16))
-    path = Path(source).expanduser()
-    if path.is_dir() and name:
-        return _load_folder(name, path)
-    if path.is_file():
-        return _load_file(name, path)
-    if any(mark in name for mark in "/\\.~"):
-        raise FileNotFoundError(
-            f"{name}: no such file or folder; expected the path of data, or one of {', '.join(NAMES)}"
-        )
-    raise UnknownDataset(
-        f"no data set is called {name!r}; expected one of {', '.join(NAMES)}, or the path of a file or folder"
+        digits = numpy_files.read_npz(DIGITS)
+        return from_raw(name, digits.samples, digits.labels, held_out_fraction=0.2, limits=(0, 16))
+    stored = _read(name, options)
+    if options.held_out is not None:
+        stored = _with_held_out(stored, _read(options.held_out, options), options.held_out)
+    return replace(
+        from_raw(
+            name,
+            stored.samples,
+            stored.labels,
+            held_out=stored.held_out,
+            held_out_labels=stored.held_out_labels,
+            limits=stored.limits,
+            class_names=stored.class_names,
+        ),
+        left_out=stored.left_out,
     )
 
 
-def _load_folder(name: str, folder: Path) -> Dataset:
-    train, held_out = idx.find_images(folder)
-    if train is None:
-        return from_raw(name, *image_files.read_folder(folder), limits=(0, 255))
-    images, labels = idx.read_images_and_labels(train)
-    if held_out is None:
-        return from_raw(name, images, labels, limits=(0, 255))
-    held_images, held_labels = idx.read_images_and_labels(held_out)
-    return from_raw(name, images, labels, held_out=held_images, held_out_labels=held_labels, limits=(0, 255))
+def _read(source: str, options: LoadingOptions) -> Stored:
+    """What the file or folder has. Raises as `load`."""
+    path = Path(source).expanduser()
+    if path.is_dir() and source:
+        stored = idx.read_folder(path) or cifar.read_folder(path)
+        if stored is not None:
+            _check_options(source, options, "held_out")
+            return stored
+        return _read_image_folder(source, path, options)
+    if path.is_file():
+        return _read_file(source, path, options)
+    if any(mark in source for mark in "/\\.~"):
+        raise FileNotFoundError(
+            f"{source}: no such file or folder; expected the path of data, or one of {', '.join(NAMES)}"
+        )
+    raise UnknownDataset(
+        f"no data set is called {source!r}; expected one of {', '.join(NAMES)}, or the path of a file or folder"
+    )
 
 
-def _load_file(name: str, path: Path) -> Dataset:
+def _read_file(name: str, path: Path, options: LoadingOptions) -> Stored:
     with path.open("rb") as file:
         head = file.read(6)
-    if head == numpy_files.NPY_MAGIC:
-        return from_raw(name, numpy_files.read_npy(path))
-    if head.startswith(numpy_files.ZIP_MAGIC):
-        return from_raw(name, *numpy_files.read_npz(path))
+    if head.startswith(numpy_files.ZIP_MAGIC) and not numpy_files.may_be_npz(path):
+        return _read_image_folder(name, path, options)
+    is_npy = head == numpy_files.NPY_MAGIC
+    if is_npy or head.startswith(numpy_files.ZIP_MAGIC):
+        _check_options(name, options, "held_out", "channels_first")
+        stored = Stored(numpy_files.read_npy(path)) if is_npy else numpy_files.read_npz(path)
+        return _channels_last(name, stored) if options.channels_first else stored
+    _check_options(name, options, "held_out")
+    if (stored_cifar := cifar.read_file(path)) is not None:
+        return stored_cifar
     if head.startswith((idx.GZIP_MAGIC, b"\0\0")):
-        return from_raw(name, *idx.read_images_and_labels(path), limits=(0, 255))
+        return idx.read_file(path)
     found = f"a file that begins with {head!r}" if head else "an empty file"
     raise ValueError(
-        f"{name}: expected IDX (gz or not), .npy or .npz, or a folder of PNG or JPEG images, got {found}"
+        f"{name}: expected a folder or zip of images, IDX (gz or not), CIFAR, .npy or .npz, got {found}"
+    )
+
+
+def _read_image_folder(name: str, path: Path, options: LoadingOptions) -> Stored:
+    """The images in a folder or zip, decoded; a bar shows how far it is where that takes a while."""
+    _check_options(name, options, "held_out", *(about.name for about in fields(image_files.ImageOptions)))
+    found = image_files.read_folder(path, options, _patient_bar())
+    return Stored(
+        found.images,
+        found.labels,
+        found.held_images,
+        found.held_labels,
+        BYTES,
+        found.class_names,
+        found.left_out,
+    )
+
+
+def _patient_bar() -> Callable[[int, int], None]:
+    """A report(done, total) that shows a bar on stderr, once `PATIENCE` is over."""
+    bar = Progress("image", sys.stderr)
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        if time.monotonic() - bar.begin > PATIENCE:
+            bar.update(done)
+            if done == total:
+                bar.finish()
+
+    return report
+
+
+def _check_options(name: str, options: LoadingOptions, *applicable: str) -> None:
+    """Raises OptionError for options that were given and do not apply to this kind of data."""
+    given = [about.name for about in fields(options) if getattr(options, about.name) != about.default]
+    if others := [option.replace("_", "-") for option in given if option not in applicable]:
+        raise OptionError(
+            f"{name}: --{', --'.join(others)} does not apply to this kind of data; leave it out"
+        )
+
+
+def _channels_last(name: str, stored: Stored) -> Stored:
+    """The same images (N, C, H, W), seen as (N, H, W, C)."""
+    if stored.samples.ndim != 4:
+        raise OptionError(
+            f"{name}: --channels-first takes images (N, C, H, W), got an array {stored.samples.shape}"
+        )
+    held_out = stored.held_out
+    return replace(
+        stored,
+        samples=np.moveaxis(stored.samples, 1, -1),
+        held_out=None if held_out is None or held_out.ndim != 4 else np.moveaxis(held_out, 1, -1),
+    )
+
+
+def _with_held_out(stored: Stored, other: Stored, source: str) -> Stored:
+    """`stored` with the samples of `other` held out, in place of those that it has itself."""
+    labels = other.labels
+    if labels is not None and other.class_names != stored.class_names:
+        if unknown := [name for name in other.class_names if name not in stored.class_names]:
+            raise ValueError(f"{source}: the class {unknown[0]} is none of those to train on")
+        index = [stored.class_names.index(name) for name in other.class_names]
+        labels = np.array(index)[labels] if labels.max() < len(index) else labels
+    left_out = [stored.left_out, other.left_out]
+    if stored.held_out is not None:
+        left_out.append(f"{len(stored.held_out)} samples of its own to hold out")
+    if other.held_out is not None:
+        left_out.append(f"{len(other.held_out)} samples that {source} has to hold out")
+    return replace(
+        stored, held_out=other.samples, held_out_labels=labels, left_out=", ".join(filter(None, left_out))
     )
 
 
@@ -95,11 +198,11 @@ def read_images(source: str | Path, units: Units, shape: tuple[int, ...]) -> np.
         )
     in_bytes = path.is_dir() or path.suffix.lower() in image_files.ENDINGS
     if path.is_dir():
-        raw = image_files.read_folder(path)[0]
+        raw = image_files.read_folder(path, image_files.ImageOptions(), lambda done, total: None).images
     elif in_bytes:
         raw = image_files.read_image(path)[None]
     else:
-        raw = numpy_files.read_npz(path)[0] if path.suffix == ".npz" else numpy_files.read_npy(path)
+        raw = numpy_files.read_npz(path).samples if path.suffix == ".npz" else numpy_files.read_npy(path)
     raw = raw[..., None] if raw.ndim == 3 else raw
     if raw.shape[1:] != shape:
         raise ValueError(f"{source}: expected images of shape {shape}, got {raw.shape[1:]}")

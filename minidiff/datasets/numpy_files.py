@@ -1,66 +1,147 @@
 """`.npy` and `.npz` files, read without unpickling anything and without trusting the headers.
 
-An `.npz` holds samples as `images` or `samples`, or as its only array; it may also hold `labels`.
+An `.npz` holds samples, and perhaps labels, under one of the pairs of `NAMES`, or samples as its only array. With the
+names of Keras and MedMNIST it also holds others to measure with.
 """
 
 import math
+import os
+import warnings
 import zipfile
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .strict import Readable, damage_as_value_error, read_exactly
+from .stored import BYTES, Stored
+from .strict import DAMAGE, Readable, damage_as_value_error, read_exactly
 
 NPY_MAGIC = np.lib.format.MAGIC_PREFIX
 ZIP_MAGIC = b"PK"
 # What parsing a header raises; NumPy limits it to 10 kB, so that a MemoryError can only be the parser's own.
-BAD_HEADER = (KeyError, MemoryError, RecursionError, SyntaxError, TokenError, ValueError)
+BAD_HEADER = (KeyError, MemoryError, RecursionError, SyntaxError, TokenError, TypeError, ValueError)
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+MAPPED_FROM = 1 << 26  # bytes; what is smaller is read, so that it stays if the file is written again
+
+
+class Names(NamedTuple):
+    """The names of arrays in an `.npz`."""
+
+    samples: str
+    labels: str
+    held_out: str = ""
+    held_out_labels: str = ""
+
+
+NAMES = (
+    Names("images", "labels"),
+    Names("samples", "labels"),
+    Names("x_train", "y_train", "x_test", "y_test"),  # Keras
+    Names("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
+)
+
+
+class Header(NamedTuple):
+    """What precedes the bytes of an array."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes should follow."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def arrange(self, entries: np.ndarray) -> np.ndarray:
+        """The array of these entries."""
+        return entries.reshape(self.shape, order="F" if self.fortran_order else "C")
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of real numbers in the file `path`; ValueError when it is damaged or holds anything else."""
+    """The array of real numbers in the file `path`; a large one is mapped into memory, so the file must stay as it is.
+
+    Raises ValueError when the file is damaged or holds anything else.
+    """
     with damage_as_value_error(path), path.open("rb") as stream:
-        return _read_array(stream, path)
+        header = _read_header(stream, path)
+        if header.nbytes < MAPPED_FROM:
+            return _read_body(stream, header, path)
+        start, size = stream.tell(), os.fstat(stream.fileno()).st_size
+        if start + header.nbytes != size:
+            raise ValueError(
+                f"{path}: the header declares {header.nbytes} bytes of data, but {size - start} follow; "
+                "the file is damaged"
+            )
+        body = np.memmap(path, header.dtype, "r", start).view(np.ndarray)
+        return header.arrange(body)
 
 
-def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Samples, and labels or None, of the file `path`; ValueError when it is damaged or ambiguous."""
+def read_npz(path: Path) -> Stored:
+    """What the file `path` holds; ValueError when it is damaged or ambiguous."""
     with damage_as_value_error(path), zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        others = [key for key in members if key != "labels"]
-        key = next(
-            (standard for standard in ("images", "samples") if standard in members),
-            others[0] if len(others) == 1 else None,
+        names = _names_of(list(members), path)
+        arrays = {name: _read_member(archive, members[name], path) for name in names if name in members}
+        samples = arrays[names.samples]
+        return Stored(
+            samples,
+            arrays.get(names.labels),
+            arrays.get(names.held_out),
+            arrays.get(names.held_out_labels),
+            limits=BYTES if names.held_out and samples.dtype == np.uint8 else None,
+            left_out=", ".join(name for name in members if name not in names),
         )
-        if key is None:
-            found = ", ".join(members) or "nothing"
-            raise ValueError(
-                f"{path}: expected an array called images or samples, or only one array; it holds {found}"
-            )
-        samples = _read_member(archive, members[key], path)
-        labels = _read_member(archive, members["labels"], path) if "labels" in members else None
-        return samples, labels
+
+
+def may_be_npz(path: Path) -> bool:
+    """Whether a zip file has arrays in it, or none that can be said to be something else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except DAMAGE:
+        return True
+    return not names or any(name.endswith(".npy") for name in names)
+
+
+def _names_of(members: list[str], path: Path) -> Names:
+    for names in NAMES:
+        if names.samples in members:
+            return names
+    others = [name for name in members if name != "labels"]
+    if len(others) == 1:
+        return Names(others[0], "labels")
+    known, found = ", ".join(names.samples for names in NAMES), ", ".join(members) or "nothing"
+    raise ValueError(f"{path}: expected an array called {known}, or only one array; it holds {found}")
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{path}: {info.filename} has a compression that NumPy does not write")
     with archive.open(info) as stream:
-        return _read_array(stream, path)
+        return _read_body(stream, _read_header(stream, path), path)
 
 
-def _read_array(stream: Readable, path: Path) -> np.ndarray:
+def _read_header(stream: Readable, path: Path) -> Header:
     try:
-        shape, fortran_order, dtype = READERS[np.lib.format.read_magic(stream)](stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them, which take longer to read
+            header = Header(*READERS[np.lib.format.read_magic(stream)](stream))
     except BAD_HEADER as error:
         raise ValueError(
             f"{path}: expected an array as NumPy writes it, got a damaged or unknown header"
         ) from error
-    if dtype.kind not in "buif":
-        raise ValueError(f"{path}: expected real numbers, got entries of type {dtype}")
-    if any(size < 1 for size in shape):
-        raise ValueError(f"{path}: expected an array with samples in it, got one of the shape {shape}")
-    body = read_exactly(stream, math.prod(shape) * dtype.itemsize, path)
-    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran_order else "C")
+    if header.dtype.kind not in "buif":
+        raise ValueError(f"{path}: expected real numbers, got entries of type {str(header.dtype)[:80]}")
+    # A bool is an int to NumPy's parser.
+    if not 1 <= len(header.shape) <= 4 or any(type(size) is not int or size < 1 for size in header.shape):
+        raise ValueError(
+            f"{path}: expected an array (N, …) with samples in it, got one of the shape {str(header.shape)[:80]}"
+        )
+    return header
+
+
+def _read_body(stream: Readable, header: Header, path: Path) -> np.ndarray:
+    body = read_exactly(stream, header.nbytes, path)
+    return header.arrange(np.frombuffer(body, header.dtype))

@@ -1,5 +1,6 @@
 """Reading untrusted files: exact lengths, and one clear ValueError for any damage."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -7,9 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-# What the decoders of gz and zip raise on damaged input, apart from ValueError. OSError: a bad gz, or a seek to
-# where a damaged zip points; RuntimeError: a zip that claims to be encrypted.
-DAMAGE = (EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# What the decoders of gz and zip raise on damaged input, apart from ValueErrors of ours. OSError: a bad gz, or a seek
+# to where a damaged zip points; RuntimeError: a zip that claims to be encrypted, or of a kind that is not implemented;
+# UnicodeError: names in a zip; ArithmeticError, LookupError, struct.error: its extra fields.
+DAMAGE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    UnicodeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 BLOCK = 1 << 20
 

@@ -13,6 +13,7 @@ import numpy as np
 from minidiff import autograd as ag
 from minidiff import nn
 from minidiff.autograd import Tensor, no_grad
+from minidiff.datasets import Samples
 from minidiff.datasets.batches import Batches
 from minidiff.diffusion import noising
 from minidiff.diffusion.schedules import Schedule
@@ -44,15 +45,15 @@ class Classifier(nn.Module):
             x = norm(convolution(x))
         return ag.silu(self.hidden(x.reshape(len(x), -1)))
 
-    def features(self, images: np.ndarray) -> np.ndarray:
+    def features(self, images: np.ndarray | Samples) -> np.ndarray:
         """images (N, H, W, C) → the features (N, 64), for the Fréchet distance."""
         return self._in_batches(images, self.features_of)
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
+    def probabilities(self, images: np.ndarray | Samples) -> np.ndarray:
         """images (N, H, W, C) → the probability of each class (N, classes)."""
         return self._in_batches(images, lambda x: ag.softmax(self.logits(self.features_of(x))))
 
-    def _in_batches(self, images: np.ndarray, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+    def _in_batches(self, images: np.ndarray | Samples, function: Callable[[Tensor], Tensor]) -> np.ndarray:
         starts = range(0, len(images), _INFERENCE_BATCH)
         with no_grad():
             batches = [function(Tensor(images[i : i + _INFERENCE_BATCH])).data for i in starts]
@@ -60,7 +61,7 @@ class Classifier(nn.Module):
 
 
 def fit(
-    images: np.ndarray,
+    images: np.ndarray | Samples,
     labels: np.ndarray,
     classes: int,
     seed: int = 0,
@@ -72,7 +73,8 @@ def fit(
     schedule: add noise to each image, at a time drawn for it from 0…T: for a classifier that is to guide a sampler.
     """
     rng = np.random.default_rng(seed)
-    net = Classifier(rng, images.shape[1:], classes)
+    height, width, channels = images.shape[1:]
+    net = Classifier(rng, (height, width, channels), classes)
     parameters = nn.ParameterVector(net)
     adam, batches = optim.Adam(parameters.values), Batches(len(images), 64, rng)
     for step in range(steps):

@@ -8,6 +8,10 @@ functions of the two sets.
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
+
+from minidiff.datasets import Samples
+from minidiff.datasets.samples import blocks
 
 # Entries of a block of pairwise distances: 32 MB in float64, where all of 10 000 × 10 000 points would take 800 MB.
 BLOCK_ENTRIES = 1 << 22
@@ -66,15 +70,22 @@ def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(total / (len(a) * len(b)))
 
 
-def nearest_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def nearest_distances(a: np.ndarray, b: np.ndarray | Samples) -> np.ndarray:
     """For each row of `a` (n, …) the Euclidean distance to the nearest row of `b` (m, …): (n,) float64.
 
     A test for memorisation: generated samples should lie no nearer to the training data than held-out ones do.
     """
-    a, b = _rows(a, b)
-    nearest = np.concatenate([squares.argmin(axis=1) for squares in _squared_distances(a, b)])
+    a, _ = _rows(a, b[:1] if b.ndim else b)  # refuses what cannot be compared
+    nearest, least = np.zeros(len(a), int), np.full(len(a), np.inf)
+    for block in blocks(b.shape):
+        squares = [
+            (part.argmin(axis=1), part.min(axis=1)) for part in _squared_distances(*_rows(a, b[block]))
+        ]
+        index, square = (np.concatenate(found) for found in zip(*squares, strict=True))
+        nearer = square < least
+        nearest[nearer], least[nearer] = block.start + index[nearer], square[nearer]
     # From the difference itself, so that a copy is at distance 0 and not at the root of a rounding error.
-    distances: np.ndarray = np.linalg.norm(a - b[nearest], axis=1)
+    distances: np.ndarray = np.linalg.norm(np.subtract(*_rows(a, b[nearest])), axis=1)
     return distances
 
 
@@ -136,8 +147,8 @@ def _symmetric_root(cov: np.ndarray) -> np.ndarray:
     return root
 
 
-def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = (np.asarray(samples, np.float64) for samples in (a, b))
+def _rows(*both: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    a, b = (np.asarray(samples, np.float64) for samples in both)
     for samples in (a, b):
         if samples.ndim == 0 or samples.size == 0:
             raise ValueError(f"expected samples (n, …) with n ≥ 1, got an array {samples.shape}")

@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from minidiff import files
-from minidiff.datasets import Units
+from minidiff.datasets import Samples, Units
 from minidiff.diffusion.samplers import State
 
 INK, ACCENT, PAPER = "#1f2933", "#d1495b", "#fbfaf7"
@@ -200,7 +200,7 @@ def strip(states: Sequence[State], columns: int = 12) -> Frame:
     return image_grid(np.stack(rows), len(shown), side=960)
 
 
-def trajectories(states: Sequence[State], units: Units, data: np.ndarray | None = None) -> Frame:
+def trajectories(states: Sequence[State], units: Units, data: np.ndarray | Samples | None = None) -> Frame:
     """A frame of the density of points, in their own units, from noise to data.
 
     In one dimension it is drawn over (t, x), with 40 trajectories; in two (of more, the first two coordinates) at six
@@ -272,7 +272,7 @@ def _shades() -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list("paper to accent", [PAPER, ACCENT])
 
 
-def picture(x: np.ndarray, units: Units, data: np.ndarray | None = None) -> Frame:
+def picture(x: np.ndarray, units: Units, data: np.ndarray | Samples | None = None) -> Frame:
     """A frame of samples in the network's range: images in a grid, points (over the data's) in their own units."""
     if x.ndim == 4:
         return image_grid(x)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minidiff import memory
-from minidiff.datasets import Dataset
+from minidiff.datasets import Dataset, Samples
+from minidiff.datasets.samples import blocks
 from minidiff.diffusion import generation, likelihood, noising
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.samplers.timesteps import quadratic
@@ -53,7 +54,7 @@ def evaluate(samples: np.ndarray, data: Dataset, seed: int = 0, labels: np.ndarr
     return report | _class_metrics(net, samples, labels, real, held_out, held_out_labels)
 
 
-def reference(data: Dataset, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def reference(data: Dataset, labels: np.ndarray | None) -> tuple[Samples, Samples, np.ndarray | None]:
     """Training samples, held-out samples and the labels of the latter: of the classes in `labels`, or of all.
 
     Raises ValueError where nothing is held out: before any sample is drawn, if it is called then.
@@ -62,10 +63,10 @@ def reference(data: Dataset, labels: np.ndarray | None) -> tuple[np.ndarray, np.
         raise ValueError(f"{data.name} is too small: nothing of it is held out to compare with")
     if labels is None or data.labels is None or data.held_out_labels is None:
         return data.x, data.held_out, data.held_out_labels
-    x, chosen = data.x[np.isin(data.labels, labels)], np.isin(data.held_out_labels, labels)
+    x, chosen = data.x.take(np.isin(data.labels, labels)), np.isin(data.held_out_labels, labels)
     if not (len(x) and chosen.any()):
         raise ValueError(f"{data.name} has nothing of class {np.unique(labels)} held out to compare with")
-    return x, data.held_out[chosen], data.held_out_labels[chosen]
+    return x, data.held_out.take(chosen), data.held_out_labels[chosen]
 
 
 def compression(
@@ -124,24 +125,23 @@ def levels(data: Dataset) -> int | None:
     scale = data.units.scale
     if data.held_out is None or data.held_out.ndim != 4 or isinstance(scale, tuple) or (2 * scale) % 1:
         return None
-    pixels = data.units.to_units(data.held_out)
-    return int(2 * scale) + 1 if np.array_equal(pixels, np.round(pixels)) else None
+    images = data.held_out
+    pixels = (data.units.to_units(images[block]) for block in blocks(images.shape))
+    return int(2 * scale) + 1 if all(np.array_equal(some, np.round(some)) for some in pixels) else None
 
 
-def _point_metrics(samples: np.ndarray, real: np.ndarray, held_out: np.ndarray, data: Dataset) -> Report:
-    samples, real, held_out = (data.units.to_units(x) for x in (samples, real, held_out))
+def _point_metrics(samples: np.ndarray, real: np.ndarray, held_out: Samples, data: Dataset) -> Report:
+    samples, real, of_held_out = (data.units.to_units(x) for x in (samples, real, held_out))
     name, wasserstein = _wasserstein(samples)
     distances = {name: wasserstein, "energy_distance": metrics.energy_distance}
-    return _with_floors(distances, samples, real, held_out)
+    return _with_floors(distances, samples, real, of_held_out)
 
 
-def _image_metrics(
-    samples: np.ndarray, real: np.ndarray, held_out: np.ndarray, training: np.ndarray
-) -> Report:
+def _image_metrics(samples: np.ndarray, real: np.ndarray, held_out: Samples, training: Samples) -> Report:
     nearest = metrics.nearest_distances(samples, training)
     nearest_of_held_out = metrics.nearest_distances(held_out[: len(samples)], training)
     return {
-        **_with_floors({"sliced_wasserstein": _sliced}, samples, real, held_out),
+        **_with_floors({"sliced_wasserstein": _sliced}, samples, real, np.asarray(held_out)),
         "nearest_training_image": float(np.median(nearest)),
         "nearest_training_image_of_held_out": float(np.median(nearest_of_held_out)),
     }
@@ -152,7 +152,7 @@ def _class_metrics(
     samples: np.ndarray,
     labels: np.ndarray | None,
     real: np.ndarray,
-    held_out: np.ndarray,
+    held_out: Samples,
     held_out_labels: np.ndarray,
 ) -> Report:
     probabilities, of_held_out = net.probabilities(samples), net.probabilities(held_out)
@@ -170,7 +170,7 @@ def _class_metrics(
     }
 
 
-def _wasserstein(points: np.ndarray) -> tuple[str, Distance]:
+def _wasserstein(points: np.ndarray | Samples) -> tuple[str, Distance]:
     """The name and the function of the Wasserstein distance between points (N, D)."""
     return ("wasserstein1", metrics.wasserstein1) if points.shape[1] == 1 else ("sliced_wasserstein", _sliced)
 
@@ -225,10 +225,10 @@ def compare(
     report(done, total) is called after each measurement. Raises ValueError where nothing is held out, and
     metrics.TooFew, both before anything is sampled.
     """
-    x, held_out, _ = reference(data, labels)
+    training, held_out, _ = reference(data, labels)
     name, features, distance = _main_distance(data, seed)
-    held_out, rng = features(held_out), np.random.default_rng(seed)
-    floor = distance(features(x[rng.permutation(len(x))[:count]]), held_out)
+    real, rng = features(held_out), np.random.default_rng(seed)
+    floor = distance(features(training[rng.permutation(len(training))[:count]]), real)
     T = denoiser.schedule.T
     nfes = [*(nfe for nfe in NFES if nfe < T), T]
     distances: dict[str, dict[int, float]] = {sampler: {} for sampler in names}
@@ -238,21 +238,23 @@ def compare(
             recipe = generation.for_nfe(nfe, denoiser.schedule, sampler)
             x = generation.generate(denoiser, data.x.shape[1:], count, np.random.default_rng(seed), recipe)
             x = features(x)
-            distances[sampler][nfe] = distance(x, held_out)
+            distances[sampler][nfe] = distance(x, real)
             resampled = [
-                distance(x[rng.integers(0, count, count)], held_out) for _ in range(BOOTSTRAP_RESAMPLES)
+                distance(x[rng.integers(0, count, count)], real) for _ in range(BOOTSTRAP_RESAMPLES)
             ]
             errors[sampler][nfe] = float(np.std(resampled, ddof=1))
             report(i * len(nfes) + j, len(names) * len(nfes))
     return Comparison(name, distances, errors, floor)
 
 
-def _main_distance(data: Dataset, seed: int) -> tuple[str, Callable[[np.ndarray], np.ndarray], Distance]:
+def _main_distance(
+    data: Dataset, seed: int
+) -> tuple[str, Callable[[np.ndarray | Samples], np.ndarray], Distance]:
     """The most informative distance for a kind of data: its name, the map from samples to its arguments, and itself."""
     if data.x.ndim == 2:
         name, wasserstein = _wasserstein(data.x)
         return name, data.units.to_units, wasserstein
     if data.labels is None or data.held_out_labels is None:
-        return "sliced_wasserstein", lambda images: images, _sliced
+        return "sliced_wasserstein", np.asarray, _sliced
     net = classifier.fit(data.x, data.labels, data.classes, seed)
     return "frechet_distance", net.features, metrics.frechet_distance

@@ -51,12 +51,17 @@ def read(path: Path, known: set[str]) -> tuple[Sections, str]:
     digest = hashlib.sha256(content[:-_DIGEST]).hexdigest().encode()
     if digest != content[-_DIGEST:]:
         raise ValueError(f"{path} is damaged or not a checkpoint: its content does not match its checksum")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        arrays = dict(archive)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except Exception as error:  # whatever a forged archive makes of NumPy's reader
+        raise ValueError(f"{path} is not a checkpoint: {str(error)[:80]}") from error
     try:
         sections, writer = _sections(path, arrays)
     except KeyError as error:
-        raise ValueError(f"{path} is not a checkpoint: {error} is missing in it") from error
+        raise ValueError(f"{path} is not a checkpoint: {str(error)[:80]} is missing in it") from error
+    except (AttributeError, RecursionError, TypeError, UnicodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a checkpoint: its facts are damaged ({str(error)[:80]})") from error
     if unknown := sections.keys() - known:
         raise ValueError(
             f"{path} was written by {writer} and has parts that this version does not know: "

@@ -20,20 +20,22 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from minidiff import files, nn
-from minidiff.datasets import NAMES, Dataset, Units, UnknownDataset, load
+from minidiff.datasets import NAMES, Dataset, LoadingOptions, UnknownDataset, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
-from minidiff.options import facts
+from minidiff.options import OptionError, facts
 from minidiff.progress import Progress
 from minidiff.runs import checkpoints, folders, lock, pictures, presets
+from minidiff.runs.data_facts import DataFacts
 from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
 from minidiff.runs.metrics import Metrics
@@ -56,23 +58,25 @@ class Run:
         run.train(steps=2000)
         x = run.sample(64)
 
-    settings: see `Settings`. units: the map to the data's own units. shape: of a sample. net: the network with the
-    EMA weights. trainer and held: None for a run that was opened only to be sampled. pending: as of `Metrics`.
+    settings: see `Settings`. facts: of the data, whose units, shape (of a sample) and class_names are the run's too.
+    net: the network with the EMA weights. trainer, data and held: None for a run that was opened only to be sampled.
+    pending: as of `Metrics`.
     """
 
     def __init__(
         self,
         folder: Path,
         settings: Settings,
-        units: Units,
-        shape: tuple[int, ...],
+        facts: DataFacts,
         net: nn.Network,
         step: int,
         trainer: Trainer | None = None,
+        data: Dataset | None = None,
         held: lock.Lock | None = None,
         pending: Sequence[float] = (),
     ) -> None:
-        self.folder, self.settings, self.units, self.shape = folder, settings, units, shape
+        self.folder, self.settings, self.facts, self._data = folder, settings, facts, data
+        self.units, self.shape, self.class_names = facts.units, facts.shape, facts.class_names
         self.net, self.trainer, self._step, self._lock = net, trainer, step, held
         self.schedule = settings.schedule.build()
         self._metrics = Metrics(folder / METRICS, pending)
@@ -85,57 +89,57 @@ class Run:
 
         folder: new or empty; by default runs/NAME of the data, or runs/NAME-2 and so on. data: a name that
         `datasets.NAMES` has, a path, or a `Dataset`. options: as of `presets.settings`, such as schedule="cosine",
-        classes=True, lr=0.002.
+        classes=True, lr=0.002, or of `LoadingOptions` for the data at a path.
 
         Raises FileExistsError where the folder holds anything, BlockingIOError where another process makes a run there,
         TypeError or ValueError for options that do not fit, and what `datasets.load` raises. Then nothing is left.
         """
-        by_path = not isinstance(data, Dataset) and str(data) not in NAMES
-        name = data.name if isinstance(data, Dataset) else str(data)
-        source = str(Path(name).expanduser().resolve()) if by_path else name
+        names = {about.name for about in fields(LoadingOptions)} & options.keys()
+        loading = _loading(data, {name: options.pop(name) for name in names})
+        source = _source(data)
         folder = Path(folder) if folder else folders.free_folder(Path(source).stem)
         with folders.new(folder) as (hidden, held):
-            dataset = data if isinstance(data, Dataset) else load(data, seed)
-            settings = presets.settings(dataset, source, seed, **options)
+            dataset = data if isinstance(data, Dataset) else load(data, seed, loading)
+            settings = replace(presets.settings(dataset, source, seed, **options), loading=loading)
             trainer = _trainer_of(settings, dataset)
             if isinstance(options.get("net"), Mapping):
                 _check_network(trainer.net, dataset.x[:1])
-            shape = dataset.x.shape[1:]
-            cls(hidden, settings, dataset.units, shape, trainer.ema_net, 0, trainer).save()
+            of_data = DataFacts.of(dataset)
+            cls(hidden, settings, of_data, trainer.ema_net, 0, trainer).save()
             _write_settings(hidden, settings)
         held = lock.take(folder)  # the same; but on Windows it did not outlive the renaming
-        return cls(folder, settings, dataset.units, shape, trainer.ema_net, 0, trainer, held)
+        return cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
-        with _checkpoint(Path(folder)) as (settings, units, shape, sections):
+        with _checkpoint(Path(folder)) as (settings, facts, sections):
             net = nn.build(settings.net, np.random.default_rng(settings.seed))
             fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
-            return cls(Path(folder), settings, units, shape, net, sections["adam"][0]["step"])
+            return cls(Path(folder), settings, facts, net, sections["adam"][0]["step"])
 
     @classmethod
-    def resume(cls, folder: str | Path, data: Dataset | None = None) -> Run:
-        """A run to train further, on the data of its settings, or on `data` if it was made from a `Dataset`.
+    def resume(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> Run:
+        """A run to train further, on the data of its settings.
 
-        Raises as `open`, BlockingIOError where another process trains it, and ValueError where the data has changed.
+        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. Raises as
+        `open`, BlockingIOError where another process trains it, and ValueError where the data has changed.
         """
         folder = Path(folder)
         _check_run(folder)
         held = lock.take(folder)
         folders.clear_temporaries(folder)
-        with _checkpoint(folder) as (settings, units, shape, sections):
-            data = _load(settings) if data is None else data
-            if data.units != units or data.x.shape[1:] != shape:
-                raise ValueError(
-                    f"{settings.data} is not the data that {folder} was trained on: other shape or range"
-                )
-            trainer = _trainer_of(settings, data)
+        with _checkpoint(folder) as (settings, of_data, sections):
+            dataset = _load(settings, of_data, folder, data)
+            if data is not None:
+                settings = replace(settings, data=_source(data))
+            trainer = _trainer_of(settings, dataset)
             trainer.restore(sections)
             pending = _pending_losses(sections)
-        run = cls(folder, settings, units, shape, trainer.ema_net, trainer.step, trainer, held, pending)
+        of_data, step = DataFacts.of(dataset), trainer.step
+        run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending)
         run._metrics.cut(run.step)  # a run that was killed makes those steps again
-        if not (folder / SETTINGS).exists():
+        if data is not None or not (folder / SETTINGS).exists():
             _write_settings(folder, settings)
         return run
 
@@ -144,9 +148,14 @@ class Run:
         """How many steps were made."""
         return self.trainer.step if self.trainer else self._step
 
-    def data(self) -> Dataset:
-        """The data that the run was trained on, loaded again. Raises what `datasets.load` raises."""
-        return _load(self.settings)
+    def data(self, data: str | Path | Dataset | None = None) -> Dataset:
+        """The data that the run was trained on, loaded when it is first needed.
+
+        data: as of `resume`. Raises what `datasets.load` raises, and ValueError where the data has changed.
+        """
+        if self._data is None:
+            self._data = _load(self.settings, self.facts, self.folder, data)
+        return self._data
 
     # ---- training
 
@@ -212,7 +221,7 @@ class Run:
         """Write the checkpoint of training as it stands. Raises ValueError for a run opened to be sampled."""
         sections: checkpoints.Sections = {
             "settings": (facts(self.settings), {}),
-            "data": ({"units": self.units.to_dict(), "shape": list(self.shape)}, {}),
+            "data": (self.facts.to_json(), {}),
             "metrics": ({"pending": self._metrics.pending}, {}),
             **self._trainable().state(),
         }
@@ -270,13 +279,38 @@ class Run:
         return pictures.draw(self, seed)
 
 
-def _load(settings: Settings) -> Dataset:
+def _loading(data: str | Path | Dataset, options: Mapping[str, Any]) -> LoadingOptions:
+    """The options of loading, with paths that stay right in another folder."""
+    loading = LoadingOptions(**options)
+    if isinstance(data, Dataset) and loading != LoadingOptions():
+        raise OptionError(f"{', '.join(options)}: expected a path of data with these options, got a Dataset")
+    return loading if loading.held_out is None else replace(loading, held_out=_absolute(loading.held_out))
+
+
+def _source(data: str | Path | Dataset) -> str:
+    """The name of a data set, or the path of data, by which settings have it."""
+    if isinstance(data, Dataset):
+        return data.name
+    return str(data) if str(data) in NAMES else _absolute(data)
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def _load(
+    settings: Settings, facts: DataFacts, folder: Path, data: str | Path | Dataset | None = None
+) -> Dataset:
+    """The data of a run, or `data` in its place, if it is the same; else ValueError."""
     try:
-        return load(settings.data, settings.seed)
+        source = settings.data if data is None else data
+        dataset = source if isinstance(source, Dataset) else load(source, settings.seed, settings.loading)
     except UnknownDataset as error:
         raise ValueError(
             f"{settings.data} was made in Python and cannot be loaded again: give it to Run.resume(folder, data=…)"
         ) from error
+    facts.check(dataset, folder)
+    return dataset
 
 
 def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
@@ -299,8 +333,8 @@ def _check_network(net: nn.Network, x: np.ndarray) -> None:
 
 
 @contextmanager
-def _checkpoint(folder: Path) -> Iterator[tuple[Settings, Units, tuple[int, ...], checkpoints.Sections]]:
-    """The checkpoint of a run: settings, units, shape of a sample, all sections.
+def _checkpoint(folder: Path) -> Iterator[tuple[Settings, DataFacts, checkpoints.Sections]]:
+    """The checkpoint of a run: settings, facts of the data, all sections.
 
     What turns out to be missing or unknown in it within the block is a ValueError.
     """
@@ -308,10 +342,12 @@ def _checkpoint(folder: Path) -> Iterator[tuple[Settings, Units, tuple[int, ...]
     path = folder / CHECKPOINT
     sections, writer = checkpoints.read(path, SECTIONS)
     try:
-        about = sections["data"][0]
-        settings, units = Settings.from_facts(sections["settings"][0]), Units.from_dict(about["units"])
-        yield settings, units, tuple(about["shape"]), sections
-    except (KeyError, TypeError) as error:
+        settings = Settings.from_facts(sections["settings"][0])
+        facts = DataFacts.from_json(
+            sections["data"][0], sections.get("batches", ({}, {}))[0].get("checksum", "")
+        )
+        yield settings, facts, sections
+    except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"{path}, written by {writer}, is not the checkpoint of a run: {error}") from error
 
 

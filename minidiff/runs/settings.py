@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from minidiff.datasets.loading_options import LoadingOptions
 from minidiff.options import Options, from_facts, setting
 from minidiff.training import ScheduleOptions, TrainingOptions
 
@@ -15,7 +16,7 @@ class Settings(Options):
     """The settings of a run, whose initial weights, order of the data, times and noise all follow from `seed`.
 
     data: a name of `datasets.NAMES`, a path, or the name of a `Dataset` made in Python. net: a description as
-    `nn.build` takes it. A network with classes is conditioned on the labels of the data.
+    `nn.build` takes it. A network with classes is conditioned on the labels of the data. loading: how the data is read.
     """
 
     data: str
@@ -23,6 +24,7 @@ class Settings(Options):
     schedule: ScheduleOptions
     training: TrainingOptions
     seed: int = setting(0, "seed of everything random", at_least=0)
+    loading: LoadingOptions = LoadingOptions()
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Settings:
@@ -30,5 +32,6 @@ class Settings(Options):
         nested = {
             "schedule": from_facts(ScheduleOptions, facts["schedule"]),
             "training": from_facts(TrainingOptions, facts["training"]),
+            "loading": from_facts(LoadingOptions, facts.get("loading", {})),
         }
         return cls(**{**facts, **nested})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -15,6 +14,7 @@ import numpy as np
 from minidiff import memory, nn
 from minidiff.autograd import Tensor, mean
 from minidiff.datasets.batches import Batches
+from minidiff.datasets.samples import Samples, checksum, checksum_0_1, small_as_array
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.schedules import Schedule
@@ -46,8 +46,9 @@ class Trainer:
 
     net: (x, t, label, rng) → ε_θ, or whatever else it is to predict, an `nn.Network`. Its parameters move into one
         vector here, so a network has one trainer.
-    x (N, …): the data, float32 in the network's range. labels (N,): given to the network, if it has classes, and
-        dropped each time with probability `options.label_drop`; then it can be guided without a classifier.
+    x (N, …): the data, float32 in the network's range, an array or the `Samples` of a data set.
+    labels (N,): given to the network, if it has classes, and dropped each time with probability `options.label_drop`;
+        then it can be guided without a classifier.
     options: the settings (`TrainingOptions`).
     rng: draws order, mirroring, times, noise, dropped labels and dropout, in this order at each step.
 
@@ -61,7 +62,7 @@ class Trainer:
         self,
         net: nn.Network,
         schedule: Schedule,
-        x: np.ndarray,
+        x: np.ndarray | Samples,
         labels: np.ndarray | None = None,
         options: TrainingOptions = TrainingOptions(),
         *,
@@ -80,7 +81,8 @@ class Trainer:
         require_memory(net, options)
         # The batch itself, its noise and x_t; what the network makes of them is more.
         memory.require(options.batch, 4 * x[:1].nbytes + 64, "samples in a batch")
-        self.net, self.schedule, self.x, self.labels, self.rng = net, schedule, x, labels, rng
+        self.net, self.schedule, self.labels, self.rng = net, schedule, labels, rng
+        self.x = small_as_array(x)
         self.options = options
         self.draw_times = TIMES[options.times](schedule.T)
         self.objective = Objective(schedule, options.prediction, options.weighting)
@@ -93,7 +95,7 @@ class Trainer:
         self.ema = optim.EMA(self.parameters.values, options.ema_decay)
         self.ema_net = nn.ema_copy(net, self.parameters, self.ema.values)
         self.batches = Batches(len(x), options.batch, rng)
-        self._checksum = zlib.crc32(np.ascontiguousarray(x).data)
+        self._checksum = checksum(x)
 
     @property
     def step(self) -> int:
@@ -216,14 +218,21 @@ class Trainer:
         """Go on from a `state`, bit for bit. Raises ValueError where it is not that of this network and data."""
         try:
             facts, arrays = state["batches"]
-            order, index, checksum = arrays["order"], facts["index"], facts["checksum"]
+            order, index, stored = arrays["order"], facts["index"], facts["checksum"]
             step, generator = state["adam"][0]["step"], state["random"][0]["generator"]
             history = state["loss-aware"][1]["history"] if isinstance(self.draw_times, LossAware) else None
         except KeyError as error:
             raise ValueError(f"checkpoint: {error} is missing, so training cannot go on from it") from error
         if order.shape != self.batches.order.shape:
             raise ValueError(f"the checkpoint was trained on {len(order)} items, these are {len(self.x)}")
-        if checksum != self._checksum:
+        counts = all(type(count) is int and count >= 0 for count in (step, index))
+        if (
+            not counts
+            or order.dtype.kind not in "ui"
+            or not np.array_equal(np.sort(order), np.arange(len(order)))
+        ):
+            raise ValueError("checkpoint: expected the numbers of steps and items, and an order of the items")
+        if stored != (checksum_0_1(self.x) if isinstance(stored, int) else self._checksum):
             raise ValueError(
                 "the data is not what the checkpoint was trained on, though it has as many items"
             )

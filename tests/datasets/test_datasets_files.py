@@ -154,7 +154,7 @@ def test_empty_and_foreign_files_are_refused(tmp_path):
     assert_refused(write(tmp_path / "images", b""), "got an empty file")
     assert_refused(write(tmp_path / "notes.txt", b"hello, world"), "begins with b'hello,'")
     Image.fromarray(IMAGES[0]).save(tmp_path / "lone.png")
-    assert_refused(tmp_path / "lone.png", "a folder of PNG or JPEG images")
+    assert_refused(tmp_path / "lone.png", "a folder or zip of images")
 
 
 @pytest.fixture(scope="session")
@@ -249,7 +249,7 @@ def test_samples_and_labels_of_an_npz_are_found_by_name(tmp_path, key):
 def test_an_ambiguous_npz_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, this=IMAGES, that=IMAGES)
-    assert_refused(path, "images or samples, or only one array; it holds this, that")
+    assert_refused(path, "called images, samples, .*, or only one array; it holds this, that")
     np.savez(path, labels=LABELS)
     assert_refused(path, "it holds labels")
     zipfile.ZipFile(path, "w").close()
@@ -290,6 +290,7 @@ def npy_bytes(header):
         "{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000000000, 3)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 100000000000000000000)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -12)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (12, True)}",
         "{'descr': [('x', '<f4')], 'fortran_order': False, 'shape': (12,)}",
         "{'descr': '<nonsense', 'fortran_order': False, 'shape': (12,)}",
         "{'descr': '<f4'}",
@@ -354,38 +355,3 @@ def test_sub_folders_are_classes(tmp_path):
         assert label == 2 - LABELS[index]
     write_image(tmp_path / "here.png", IMAGES[0])
     assert_refused(tmp_path, "got both")
-
-
-def test_one_image_in_colour_converts_all_to_colour(tmp_path):
-    colour = RNG.integers(0, 256, (4, 5, 4), dtype=np.uint8)
-    write_image(tmp_path / "a.png", colour[..., :3])
-    write_image(tmp_path / "b.png", colour)
-    write_image(tmp_path / "c.png", IMAGES[0])
-    write_image(tmp_path / "d.png", IMAGES[0] > 128)
-    data = datasets.load(tmp_path)
-    grey = np.stack([IMAGES[0], 255 * (IMAGES[0] > 128)])[..., None].repeat(3, -1)
-    written = np.concatenate([colour[None, ..., :3].repeat(2, 0), grey])
-    np.testing.assert_array_equal(data.units.to_units(data.x), written)
-
-
-def test_jpeg_images_are_read(tmp_path):
-    for i, level in enumerate((0, 128, 255)):
-        write_image(tmp_path / f"{i}.jpg", np.full((8, 8), level, np.uint8), quality=95)
-        write_image(tmp_path / f"{i}.jpeg", np.full((8, 8, 3), level, np.uint8), quality=95)
-    data = datasets.load(tmp_path)
-    assert data.x.shape == (5, 8, 8, 3)
-    np.testing.assert_allclose(all_in_units(data)[:, 0], [0, 0, 128, 128, 255, 255], atol=2)
-
-
-def test_image_folders_that_cannot_be_used_are_refused(tmp_path):
-    assert_refused(tmp_path, "found none")
-    for i in range(3):
-        write_image(tmp_path / f"{i}.png", IMAGES[i])
-    write_image(tmp_path / "x.png", IMAGES[0][:3])
-    assert_refused(tmp_path, "expected 5×4 pixels as 0.png has, got 5×3", names=tmp_path / "x.png")
-    write_image(tmp_path / "x.png", IMAGES[0].astype(np.uint16) * 257)
-    assert_refused(tmp_path, "8 bits a channel", names=tmp_path / "x.png")
-    png = (tmp_path / "0.png").read_bytes()
-    for content in (b"", b"hello", png[:20], png[:-20], png[:45] + b"\0\0" + png[47:]):
-        write(tmp_path / "x.png", content)
-        assert_refused(tmp_path, "cannot be read", names=tmp_path / "x.png")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import datasets, metrics
+from minidiff.datasets import samples as samples_module
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 40)
@@ -157,6 +158,21 @@ def test_distances_take_the_memory_of_a_block_only(monkeypatch):
 
 
 # Nearest neighbours
+
+
+def test_nearest_distances_convert_a_block_of_a_data_set_at_a_time(monkeypatch):
+    raw = np.random.default_rng(0).integers(0, 256, (4000, 8, 8, 3), np.uint8)
+    x = datasets.from_raw("bytes", raw, held_out_fraction=0).x
+    a = x[::400] + np.float32(0.01)
+    whole = metrics.nearest_distances(a, x)
+    np.testing.assert_array_equal(whole, metrics.nearest_distances(a, np.asarray(x)))
+    monkeypatch.setattr(samples_module, "BLOCK_ENTRIES", 30_000)
+    tracemalloc.start()
+    in_blocks = metrics.nearest_distances(a, x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(in_blocks, whole)
+    assert peak < raw.size * 4
 
 
 @given(sizes, sizes, st.integers(1, 6), seeds, st.sampled_from([0.0, 1e6]))

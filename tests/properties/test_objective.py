@@ -176,8 +176,8 @@ def test_V9_antithetic_times_have_a_constant_batch_mean():
 def test_V11_all_256_levels_map_to_minus_one_to_one_and_back_exactly():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 4, 4, 1)
     data = datasets.from_raw("levels", levels, held_out=levels, limits=(0, 255))
-    assert data.x.dtype == np.float32 and data.x.min() == -1 and data.x.max() == 1
-    np.testing.assert_allclose(np.diff(data.x.ravel()), 2 / 255, rtol=1e-5)
+    assert data.x.dtype == np.float32 and np.min(data.x) == -1 and np.max(data.x) == 1
+    np.testing.assert_allclose(np.diff(np.ravel(data.x)), 2 / 255, rtol=1e-5)
     np.testing.assert_array_equal(data.units.to_units(data.x), levels)
 
 

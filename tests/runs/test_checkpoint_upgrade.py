@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from small_runs import assert_same_sections, assert_same_training, train
 
 from minidiff import checkpoints
+from minidiff.datasets.samples import checksum_0_1
 from minidiff.runs import Run, Settings
 from minidiff.runs.run import SECTIONS
 from minidiff.training import Diverged, ScheduleOptions, TrainingOptions
@@ -45,7 +46,7 @@ def version_1_of(trainer, settings, units, shape):
     facts = {
         "step": trainer.step,
         "place": trainer.batches.index,
-        "data": trainer.state()["batches"][0]["checksum"],
+        "data": checksum_0_1(trainer.x),
         "random": trainer.rng.bit_generator.state,
     }
     return arrays, {"settings": settings, "units": units.to_dict(), "shape": list(shape), "trainer": facts}
@@ -165,6 +166,9 @@ def test_a_checkpoint_of_version_0_1_is_read_as_the_same_run(tmp_path_factory, s
     assert len(saved.pop("metrics")[0]["pending"]) == 3  # version 0.1 did not store them
     settings = Settings.from_facts(upgraded.pop("settings")[0])
     assert settings == Settings.from_facts(saved.pop("settings")[0]) == expected_settings(source, old)
+    facts = saved["data"][0]
+    assert facts.pop("class_names") == [] and facts.pop("checksum") == run.data().checksum
+    saved["batches"][0]["checksum"] = checksum_0_1(run.trainer.x)
     assert_same_sections(upgraded, saved)
 
 

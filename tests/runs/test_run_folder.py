@@ -196,7 +196,7 @@ def test_a_run_on_a_dataset_resumes_with_it_bit_for_bit(tmp_path):
 def test_a_run_on_a_dataset_cannot_be_resumed_without_it(tmp_path):
     run = create(tmp_path / "run", my_data())
     before = contents(run.folder)
-    for attempt in (lambda: Run.resume(run.folder), run.data):
+    for attempt in (lambda: Run.resume(run.folder), Run.open(run.folder).data):
         with pytest.raises(ValueError, match=r"mine was made in Python .*Run\.resume\(folder, data=…\)"):
             attempt()
     assert Run.open(run.folder).step == 0 and contents(run.folder) == before
