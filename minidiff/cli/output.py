@@ -51,6 +51,20 @@ def output_path(options: argparse.Namespace, run: Run, default: str, *suffixes: 
     return out
 
 
+def output_folder(folder: Path, run: Run) -> Path:
+    """A folder for an image each, new or empty. Raises UsageError for points, OSError where there can be none."""
+    if len(run.shape) != 3:
+        raise UsageError(f"sample: {run.folder} has points, not images: --out takes a .png or .npz file")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f"{folder} is there and not an empty folder; name a new one, or a .png or .npz file"
+        )
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder.parent} to make {folder.name} in")
+    check_writable(folder)
+    return folder
+
+
 def check_writable(file: Path) -> None:
     """Raises OSError where the file cannot be written, so that no work is done in vain. Leaves nothing behind."""
     try:

@@ -17,7 +17,7 @@ from minidiff.cli.arguments import (
     recipe_of,
     whole,
 )
-from minidiff.cli.output import output_path, progress, write_npz
+from minidiff.cli.output import output_folder, output_path, progress, write_npz
 from minidiff.diffusion import generation
 from minidiff.runs import Run
 
@@ -28,7 +28,12 @@ def add_commands(commands: Subparsers) -> None:
     add_conditioning(parser, "the class to sample")
     parser.add_argument("--count", type=whole, default=64, help="number of samples (64)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of everything random (0)")
-    parser.add_argument("--out", type=path, metavar="FILE", help="FILE.png, .npz or .gif (RUN/samples.png)")
+    parser.add_argument(
+        "--out",
+        type=path,
+        metavar="FILE",
+        help="FILE.png, .npz or .gif (RUN/samples.png), or FOLDER/ for an image each",
+    )
     add_recipe(parser)
 
 
@@ -36,7 +41,11 @@ def sample(options: argparse.Namespace) -> int:
     """Draw new samples from a run."""
     run = Run.open(options.run)
     recipe, conditioning = recipe_of(options, run), conditioning_of(options, run)
-    out = output_path(options, run, "samples.png", ".png", ".npz", ".gif")
+    into_folder = options.out is not None and not options.out.suffix
+    if into_folder:
+        out = output_folder(options.out, run)
+    else:
+        out = output_path(options, run, "samples.png", ".png", ".npz", ".gif")
     denoiser, rng = run.denoiser(conditioning), np.random.default_rng(options.seed)
     if out.suffix == ".gif":
         from minidiff.evaluation import plots
@@ -52,6 +61,10 @@ def sample(options: argparse.Namespace) -> int:
     else:
         from minidiff.evaluation import plots
 
-        plots.save(plots.picture(x, run.units), out)
+        if into_folder:
+            out.mkdir(exist_ok=True)
+            plots.save_each(x, out)
+        else:
+            plots.save(plots.picture(x, run.units), out)
     print(f"wrote {out}")
     return 0

@@ -139,7 +139,7 @@ def distances(
 
 def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) -> Frame:
     """All images in rows on one frame, about `side` wide: each pixel becomes a square of whole pixels."""
-    count, height, width, channels = images.shape
+    count, height, width, _ = images.shape
     columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     scale = max(1, side // (columns * (width + 1)))
@@ -147,14 +147,18 @@ def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) 
     frame = np.full(
         (rows * (height * scale + gap) + gap, columns * (width * scale + gap) + gap, 3), 255, np.uint8
     )
-    pixels = np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
-    shown = pixels[..., :3] if channels >= 3 else pixels[..., :1]  # opacity, if any, is not drawn
-    pixels = np.broadcast_to(shown, (count, height, width, 3))
+    pixels = np.broadcast_to(_pixels(images), (count, height, width, 3))
     for i, image in enumerate(pixels.repeat(scale, axis=1).repeat(scale, axis=2)):
         top = gap + i // columns * (height * scale + gap)
         left = gap + i % columns * (width * scale + gap)
         frame[top : top + height * scale, left : left + width * scale] = image
     return frame.view(Frame)
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+    """Images as bytes, of 1 or 3 channels: opacity, if any, is not drawn."""
+    pixels: np.ndarray = np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+    return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
 
 
 def points(samples: np.ndarray, data: np.ndarray | None = None, title: str = "") -> Frame:
@@ -289,6 +293,14 @@ def frame_of(drawn: Figure) -> Frame:
 def save(frame: np.ndarray, path: Path) -> None:
     """Write one frame in the format of the suffix: PNG, JPEG or another that Pillow writes."""
     _write(Image.fromarray(frame), path)
+
+
+def save_each(images: np.ndarray, folder: Path) -> None:
+    """Write every image into the folder as a PNG of its own size: 0000.png, 0001.png, …"""
+    digits = max(4, len(str(len(images) - 1)))
+    for number, pixels in enumerate(_pixels(images)):
+        grey = pixels.shape[2] == 1
+        _write(Image.fromarray(pixels[..., 0] if grey else pixels), folder / f"{number:0{digits}}.png")
 
 
 def animate(frames: Sequence[np.ndarray], path: Path, seconds: float = 4.0) -> None:

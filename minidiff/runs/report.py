@@ -37,9 +37,8 @@ def _blocks(run: Run, training: bool) -> Iterator[str]:
     if training:
         yield pages.paragraph(f"Training goes on; this page reloads every {REFRESH} seconds.")
     yield from _pictures(folder, "samples.png", "Samples", "Drawn from the weights' moving average (EMA).")
-    yield from _pictures(
-        folder, "classes.png", "Samples by class", "A row for each class, from the first on."
-    )
+    names = f" {', '.join(run.class_names)}." if run.class_names else ""
+    yield from _pictures(folder, "classes.png", "Samples by class", f"A row for each class, in order.{names}")
     if previews := sorted((folder / PREVIEWS).glob("step_*.png")):
         yield pages.heading("Samples in the course of training")
         yield pages.paragraph("The same noise, mapped to samples by the network as it was after each step.")

@@ -50,6 +50,32 @@ def test_pictures_open_and_animations_have_a_frame_per_step(name, request, tmp_p
         assert png.format == "PNG" and png.size == gif.size
 
 
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_folder_takes_an_image_each(digits_run, tmp_path, made_before):
+    folder = tmp_path / "images"
+    if made_before:
+        folder.mkdir()
+    assert call("sample", digits_run, "--count", 12, "--steps", 3, "--out", folder) == 0
+    samples = samples_of(digits_run, tmp_path / "s.npz", "--count", 12, "--steps", 3)
+    assert [path.name for path in sorted(folder.iterdir())] == [f"{i:04}.png" for i in range(12)]
+    for path, sample in zip(sorted(folder.iterdir()), samples, strict=True):
+        with Image.open(path) as image:
+            assert image.mode == "L" and image.size == (8, 8)
+            np.testing.assert_allclose(np.asarray(image) / 255 * 16, sample[..., 0], atol=16 / 255)
+
+
+def test_a_folder_that_cannot_take_images_is_refused(digits_run, points_run, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for status, run, name, message in (
+        (1, digits_run, "full", "not an empty folder"),
+        (1, digits_run, "none/images", "no folder"),
+        (2, points_run, "images", "has points"),
+    ):
+        assert message in refusal(capsys, status, "sample", run, "--out", tmp_path / name)
+    assert not (tmp_path / "images").exists()
+
+
 def test_without_out_the_picture_in_the_run_is_replaced(run_copy, capsys):
     (run_copy / "samples.png").unlink()
     assert call("sample", run_copy, "--count", 5) == 0

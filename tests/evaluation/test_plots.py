@@ -235,6 +235,16 @@ def test_the_rate_distortion_curve_is_a_red_line():
     assert is_red(frame).sum() > 100
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_each_image_is_saved_in_its_own_pixels(tmp_path, channels):
+    levels = RNG.integers(0, 256, (3, 5, 4, channels))
+    plots.save_each(levels / 127.5 - 1, tmp_path)
+    for i, image in enumerate(levels):
+        with Image.open(tmp_path / f"000{i}.png") as saved:
+            expected = image[..., :3] if channels > 1 else image[..., 0]
+            np.testing.assert_array_equal(np.asarray(saved), expected)
+
+
 def test_a_notebook_shows_every_frame_as_it_is():
     frames = (
         plots.image_grid(RNG.uniform(-1, 1, (5, 4, 4, 3))),
