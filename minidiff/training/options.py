@@ -33,7 +33,9 @@ class TrainingOptions(Options):
     )
     flip: bool = setting(False, "mirror each image, left to right, with probability 1/2 whenever it is drawn")
     shards: int = setting(
-        1, "parts of the batch that go through the network one after the other, in less memory", at_least=1
+        1,
+        "cut the batch into so many pieces, which go through the network in turn, in less memory",
+        at_least=1,
     )
 
     def __post_init__(self) -> None:

@@ -78,9 +78,9 @@ class Trainer:
             raise ValueError(f"expected a label for each of {len(x)} items, got {len(labels)}")
         if options.flip and len(x.shape) != 4:
             raise ValueError(f"flip: expected images (N, H, W, C), which can be mirrored, got x {x.shape}")
-        require_memory(net, options)
         # The batch itself, its noise and x_t; what the network makes of them is more.
         memory.require(options.batch, 4 * x[:1].nbytes + 64, "samples in a batch")
+        require_memory(net, options)
         self.net, self.schedule, self.labels, self.rng = net, schedule, labels, rng
         self.x = small_as_array(x)
         self.options = options

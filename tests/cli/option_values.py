@@ -36,6 +36,7 @@ BEGIN = {
         ["CLASSES", "--class", "3", "--count", "4", "--steps", "2", "--out", "a.png"],
         ["POINTS_RUN", "--count", "4", "--steps", "2", "--out", "a.gif"],
     ],
+    "report": [["RUN"]],
     "evaluate": [
         ["POINTS_RUN", "--count", "8", "--steps", "2"],
         ["RUN", "--count", "8", "--steps", "2"],

@@ -246,7 +246,7 @@ def test_an_error_of_the_system_names_the_file_and_the_reason(points_run, tmp_pa
 
 def test_too_little_memory_is_an_error_of_one_line(points_file, tmp_path, capsys):
     line = refusal(capsys, 1, "train", points_file, "--width", 10**8, "--out", tmp_path / "run")
-    assert "PiB" in line and not (tmp_path / "run").exists()
+    assert "PB of memory" in line and not (tmp_path / "run").exists()
 
 
 DIVERGING = ["--steps", 99, "--T", 3, *QUICK, "--lr", "1e30"]

@@ -39,6 +39,7 @@ def test_help_without_a_command_lists_all_commands(capsys):
         "quickstart",
         "sample",
         "evaluate",
+        "report",
         "info",
         "data",
         "invert",

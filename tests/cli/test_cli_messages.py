@@ -82,7 +82,7 @@ def sampled():
 def test_a_bad_value_of_any_option_ends_in_one_line_or_works(
     tried, points_run, digits_run, class_run, points_file, without_pictures, tmp_path, monkeypatch, capsys
 ):
-    def short_training(run, steps=None, minutes=None):
+    def short_training(run, steps=None, minutes=None, preview=1.0):
         for _ in range(2):
             run.trainer.advance()
 

@@ -95,7 +95,7 @@ def arguments_of(options):
 @pytest.fixture
 def without_training(without_pictures, monkeypatch):
     """`train` makes the run and saves it, and ends before the first step."""
-    monkeypatch.setattr(Run, "train", lambda run, *limits: None)
+    monkeypatch.setattr(Run, "train", lambda run, *limits, preview: None)
 
 
 @pytest.mark.parametrize(("kind", "about", "value"), CASES)

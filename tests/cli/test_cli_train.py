@@ -71,7 +71,7 @@ def test_a_step_that_does_not_fit_is_refused_and_no_folder_is_made(tmp_path, cap
     for advice in re.findall(r"--batch \d+|--shards \d+", line):
         others = ["--batch", 500] if "shards" in advice else []
         options = [*others, *advice.split(), "--steps", 1, "--T", 2, "--out", tmp_path / advice]
-        monkeypatch.setattr(Run, "train", lambda run, *limits: None)
+        monkeypatch.setattr(Run, "train", lambda run, *limits, preview: None)
         monkeypatch.setattr(Run, "draw", lambda run: [])
         assert call("train", "digits", *options) == 0
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import create, train
 
+from minidiff.diffusion.samplers import NotFinite
 from minidiff.runs import Run, checkpoints
 from minidiff.runs.run import SECTIONS
 from minidiff.training import Diverged
@@ -48,7 +49,7 @@ def assert_refused_or_usable(folder):
     for use in (lambda: Run.open(folder).sample(2), lambda: train(Run.resume(folder), 4)):
         try:
             use()
-        except (ValueError, Diverged) as error:
+        except (ValueError, Diverged, NotFinite) as error:
             assert "\n" not in str(error) and len(str(error)) < 400
 
 

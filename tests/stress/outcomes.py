@@ -6,7 +6,7 @@ from typing import Any
 
 from minidiff.runs.folders import CHECKPOINT, METRICS, PICTURES
 
-NAMES = {CHECKPOINT, METRICS, "settings.json", "lock", *PICTURES}
+NAMES = {CHECKPOINT, METRICS, "settings.json", "lock", *PICTURES} - {"classes.png"}  # there are none here
 
 
 def contents(run: Path) -> dict[str, Any]:

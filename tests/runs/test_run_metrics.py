@@ -133,7 +133,7 @@ def test_a_loss_curve_is_drawn_of_any_row_that_is_read(tmp_path, losses):
     read = Metrics(tmp_path / "log").rows()
     assert [row["loss"] for row in read] == losses
     with np.errstate(all="ignore"):
-        plots.loss_curve([row["step"] for row in read], [row["loss"] for row in read], tmp_path / "loss.png")
+        plots.loss_curve([row["step"] for row in read], [row["loss"] for row in read])
 
 
 def test_the_log_is_on_disk_before_the_checkpoint_that_counts_it(run, monkeypatch):
