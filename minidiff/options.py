@@ -26,7 +26,7 @@ def setting(
 ) -> Any:
     """A field of a dataclass of options: its default, its help, the range or the choices of its values.
 
-    type: that of the default, if that is not None.
+    type: that of the default, if that is not None; tuple is one of integers, each of `at_least`.
     """
     limits = {"≥": at_least, ">": above, "<": below, "≤": at_most}
     metadata = {
@@ -47,6 +47,9 @@ def check(name: str, value: object, about: Field[Any]) -> None:
     """Raises OptionError, naming the setting, for a value of another type or outside its range or choices."""
     kind, limits, choices = (about.metadata[key] for key in ("type", "limits", "choices"))
     if value is None and about.default is None:
+        return
+    if kind is tuple:
+        _check_integers(name, value, limits["≥"])
         return
     if choices:
         if value not in tuple(choices):
@@ -71,6 +74,17 @@ def _is_number(value: object, kind: type, infinite: bool) -> bool:
     if isinstance(value, bool) or (isinstance(value, float) and math.isinf(value) and not infinite):
         return False
     return isinstance(value, int) or (kind is float and isinstance(value, float) and not math.isnan(value))
+
+
+def _check_integers(name: str, values: object, least: int) -> None:
+    listed = values if isinstance(values, (tuple, list)) else ()
+    if not listed or not all(_is_number(n, int, False) and n >= least for n in listed):
+        raise OptionError(f"{name}: expected one or more integers ≥ {least}, got {values!r}")
+
+
+def parse(kind: type, text: str) -> object:
+    """The value of a setting of this type that a text stands for, as 1,2,2 for a tuple. Raises ValueError."""
+    return tuple(int(number) for number in text.split(",")) if kind is tuple else kind(text)
 
 
 @dataclass(frozen=True)

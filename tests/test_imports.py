@@ -13,20 +13,21 @@ import minidiff
 PACKAGE = Path(minidiff.__file__).parent
 ROOT = PACKAGE.parent
 
-# What each package may import besides itself. `files`, `options` and `progress` are single modules.
+# What each package may import besides itself. `files`, `memory`, `options` and `progress` are single modules.
 BELOW = {
     "kernels": "",
     "autograd": "kernels",
     "nn": "autograd kernels",
-    "diffusion": "",
+    "diffusion": "memory",
     "files": "",
+    "memory": "",
     "options": "",
     "progress": "",
     "datasets": "files options progress",
-    "training": "diffusion nn autograd kernels datasets options",
-    "evaluation": "diffusion nn autograd kernels datasets files",
-    "runs": "training evaluation diffusion nn autograd datasets files options progress",
-    "cli": "runs training evaluation diffusion nn datasets files options progress",
+    "training": "diffusion nn autograd kernels datasets memory options",
+    "evaluation": "diffusion nn autograd kernels datasets files memory",
+    "runs": "training evaluation diffusion nn autograd datasets files memory options progress",
+    "cli": "runs training evaluation diffusion nn datasets files memory options progress",
     "__main__": "cli",
     "": "*",  # minidiff/__init__.py hands out the public names
 }

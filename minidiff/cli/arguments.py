@@ -16,6 +16,7 @@ from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.samplers import SAMPLERS, SPACINGS, Option
 from minidiff.options import Options, check
+from minidiff.options import parse as parse_setting
 from minidiff.runs import Run, presets
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -76,7 +77,7 @@ def _add_setting(parser: Parser, about: Field[Any]) -> None:
 
     def parse(text: str) -> object:
         try:
-            value = text if about.metadata["type"] is str else about.metadata["type"](text)
+            value = parse_setting(about.metadata["type"], text)
         except ValueError:
             value = text
         try:

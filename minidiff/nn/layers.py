@@ -82,7 +82,7 @@ class GroupNorm(Module):
 
     def __init__(self, channels: int, groups: int, eps: float = 1e-6, silu: bool = False) -> None:
         if channels % groups:
-            raise ValueError(f"group norm: {channels} channels do not divide into {groups} groups")
+            raise ValueError(f"groups: {channels} channels do not divide into {groups} groups")
         self.gamma = Tensor(np.ones(channels, np.float32), requires_grad=True)
         self.beta = zeros(channels)
         self.groups, self.eps, self.silu = groups, eps, silu

@@ -6,6 +6,7 @@ import numpy as np
 
 from minidiff import autograd as ag
 from minidiff.autograd import Tensor
+from minidiff.nn import arguments
 from minidiff.nn.layers import Embedding, Linear, sinusoidal
 from minidiff.nn.network import Network
 
@@ -31,16 +32,18 @@ class MLP(Network):
         learned_variance: bool = False,
     ) -> None:
         if time not in ("embedding", "sinusoidal"):
-            raise ValueError(f"time must be 'embedding' or 'sinusoidal', got {time!r}")
+            raise ValueError(f"time: expected 'embedding' or 'sinusoidal', got {time!r:.80}")
+        waves = time == "sinusoidal"  # half of the width are sines, half cosines
         self.settings = dict(
-            dim=dim,
-            width=width,
-            depth=depth,
-            T=T,
+            dim=arguments.integer("dim", dim),
+            width=arguments.integer("width", width, at_least=4 if waves else 1, even=waves),
+            depth=arguments.integer("depth", depth),
+            T=arguments.integer("T", T),
             time=time,
-            classes=classes,
-            learned_variance=learned_variance,
+            classes=arguments.integer("classes", classes, at_least=0),
+            learned_variance=arguments.flag("learned_variance", learned_variance),
         )
+        arguments.generator(rng)
         self.dim, self.width, self.T, self.time = dim, width, T, time
         self.classes, self.learned_variance = classes, learned_variance
         self.hidden = [Linear(rng, dim if i == 0 else width, width) for i in range(depth)]
@@ -69,6 +72,9 @@ class MLP(Network):
             return ag.perceptron(x, weights, biases, tables, index=np.array(rows))
         except IndexError:
             raise ValueError(f"times run 1…{self.T}, got {t.min()}…{t.max()}") from None
+
+    def activations(self) -> int:
+        return len(self.hidden) * self.width
 
     def _time_embedding(self, t: np.ndarray, dtype: np.dtype) -> tuple[Tensor, np.ndarray]:
         """A table of time embeddings, and which of its rows belongs to each t."""

@@ -67,6 +67,10 @@ class Network(Module):
         """The network itself. t (B,); label (B,), None only where there are no classes; rng: for dropout."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(x, t, label, rng)")
 
+    def activations(self) -> int:
+        """How many numbers of each sample the tape keeps in a training step, for its backward pass; 0: not counted."""
+        return 0
+
     def _checked(self, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             name = type(self).__name__

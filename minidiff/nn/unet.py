@@ -4,76 +4,82 @@ Down: residual blocks at each resolution, each result kept as a skip, then half 
 two blocks with attention between. Up: the same in reverse, each block taking the skip of its resolution beside
 its input. The time enters every block through sines and cosines and two linear layers.
 
+Half of an odd side is rounded up: zeros fill the last window on the way down, and on the way up the last row or column
+is cut off again. So every size is possible, and nothing is computed on padding but there.
+
 With the CIFAR-10 settings (the defaults) it has 35 746 307 parameters in 328 arrays, as the paper's has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from minidiff import autograd as ag
 from minidiff.autograd import Tensor
+from minidiff.nn import arguments
 from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear, sinusoidal
 from minidiff.nn.module import Module
 from minidiff.nn.network import Network
 
 
 class UNet(Network):
-    """x (B, size, size, channels), t (B,) → the shape of x.
+    """x (B, H, W, channels), t (B,) → the shape of x.
 
-    width: channels at full resolution; multipliers[i] times that at level i, of size / 2**i pixels.
+    size: H and W in pixels, or one number for both.
+    width: channels at full resolution; multipliers[i] times that at level i, where `sides(size, …)` are the pixels.
     depth: residual blocks a level on the way down (one more on the way up).
-    attention: the resolutions, in pixels, where self-attention follows each block; the middle always has it.
+    attention: the levels where self-attention follows each block, each named by its longer side in pixels; the middle
+        always has it.
     heads: of each attention; groups: of each norm. Both must divide the channels where they work.
     dropout: rate inside the blocks, drawn from the rng of a training step.
     classes: 0, or how many labels it is conditioned on.
     learned_variance: the output then has twice the channels.
 
-    Raises ValueError where size does not halve len(multipliers) − 1 times or groups or heads do not divide.
+    Raises ValueError, with the name of the argument, where a value is impossible, or groups or heads do not divide.
     """
 
     def __init__(
         self,
         rng: np.random.Generator,
-        size: int = 32,
+        size: int | Sequence[int] = 32,
         channels: int = 3,
         width: int = 128,
-        multipliers: tuple[int, ...] = (1, 2, 2, 2),
+        multipliers: Sequence[int] = (1, 2, 2, 2),
         depth: int = 2,
-        attention: tuple[int, ...] = (16,),
+        attention: Sequence[int] = (16,),
         heads: int = 1,
         groups: int = 32,
         dropout: float = 0.1,
         classes: int = 0,
         learned_variance: bool = False,
     ) -> None:
-        multipliers, attention = tuple(multipliers), tuple(attention)
+        height, across = height_and_width(size)
         self.settings = dict(
-            size=size,
-            channels=channels,
-            width=width,
-            multipliers=multipliers,
-            depth=depth,
-            attention=attention,
-            heads=heads,
-            groups=groups,
-            dropout=dropout,
-            classes=classes,
-            learned_variance=learned_variance,
+            size=height if height == across else (height, across),
+            channels=arguments.integer("channels", channels),
+            width=arguments.integer("width", width, at_least=4, even=True),
+            multipliers=arguments.integers("multipliers", multipliers),
+            depth=arguments.integer("depth", depth),
+            attention=arguments.integers("attention", attention, empty=True),
+            heads=arguments.integer("heads", heads),
+            groups=arguments.integer("groups", groups),
+            dropout=arguments.fraction("dropout", dropout),
+            classes=arguments.integer("classes", classes, at_least=0),
+            learned_variance=arguments.flag("learned_variance", learned_variance),
         )
-        if size % 2 ** (len(multipliers) - 1):
-            raise ValueError(
-                f"{size} pixels do not halve {len(multipliers) - 1} times; use fewer multipliers"
-            )
-        self.shape, self.width = (size, size, channels), width
-        self.classes, self.learned_variance = classes, learned_variance
+        arguments.generator(rng)
+        self.shape, self.width = (height, across, channels), width
+        self.classes, self.learned_variance, self.levels = classes, learned_variance, len(multipliers)
         time_width = 4 * width
         self.time1 = Linear(rng, width, time_width)
         self.time2 = Linear(rng, time_width, time_width)
         if classes:
             self.label = Embedding(rng, classes + 1, time_width)
         self.first = Conv2d(rng, channels, width, 3)
-        self._build_levels(rng, [width * m for m in multipliers], depth, attention, heads, groups, dropout)
+        attends = [max(pixels) in tuple(attention) for pixels in sides(size, len(multipliers))]
+        self._build_levels(rng, [width * m for m in multipliers], depth, attends, heads, groups, dropout)
         self.norm = GroupNorm(width * multipliers[0], groups, silu=True)
         self.last = Conv2d(
             rng, width * multipliers[0], 2 * channels if learned_variance else channels, 3, scale=0
@@ -84,19 +90,18 @@ class UNet(Network):
         rng: np.random.Generator,
         widths: list[int],
         depth: int,
-        attention: tuple[int, ...],
+        attends: list[bool],
         heads: int,
         groups: int,
         dropout: float,
     ) -> None:
-        """The way down, the middle and the way up. widths: the channels at each level."""
-        here, size = self.width, self.shape[0]
+        """The way down, the middle and the way up. widths, attends: the channels at each level, whether it attends."""
+        here = self.width
         skips = [here]  # the channels of each skip connection
 
         def stage(inputs: int, level: int) -> Stage:
             block = ResidualBlock(rng, inputs, widths[level], 4 * self.width, groups, dropout)
-            attends = size >> level in attention
-            return Stage(block, SelfAttention(rng, widths[level], heads, groups) if attends else None)
+            return Stage(block, SelfAttention(rng, widths[level], heads, groups) if attends[level] else None)
 
         self.down: list[Stage | Downsample] = []
         for level, outputs in enumerate(widths):
@@ -134,16 +139,48 @@ class UNet(Network):
 
         h = self.first(x)
         skips = [h]
-        for stage in self.down:
-            h = stage(h, time, rng)
+        for down in self.down:
+            h = down(h, time, rng) if isinstance(down, Stage) else down(h)
             skips.append(h)
         before, attention, after = self.middle
         h = after(attention(before(h, time, rng)), time, rng)
         for up in self.up:
             if isinstance(up, Stage):
-                h = ag.concatenate(h, skips.pop(), axis=3)
-            h = up(h, time, rng)
+                h = up(ag.concatenate(h, skips.pop(), axis=3), time, rng)
+            else:
+                h = up(h, skips[-1].shape)
         return self.last(self.norm(h))
+
+    def activations(self) -> int:
+        pixels = [height * width for height, width in sides(self.shape[:2], self.levels)]
+        level = 0
+        total = (
+            pixels[0] * 2 * len(self.norm.gamma)
+        )  # the way up ends in a norm, whose result goes through a convolution
+        for down in self.down:
+            total += down.activations(pixels[level])
+            level += isinstance(down, Downsample)
+        total += sum(module.activations(pixels[level]) for module in self.middle)
+        for up in self.up:
+            level -= isinstance(up, Upsample)
+            total += up.activations(pixels[level])
+        return total
+
+
+def height_and_width(size: object) -> tuple[int, int]:
+    """H and W of the `size` of a network: two integers, or one for both. Raises ValueError for anything else."""
+    both = size if isinstance(size, (list, tuple)) else (size, size)
+    try:
+        height, width = (arguments.integer("size", side) for side in both)
+    except ValueError:
+        raise ValueError(f"size: expected an integer ≥ 1 or a height and a width, got {size!r:.80}") from None
+    return height, width
+
+
+def sides(size: int | Sequence[int], levels: int) -> list[tuple[int, int]]:
+    """H and W at each level: those of `size`, halved as often as the number of the level, rounded up."""
+    height, width = height_and_width(size)
+    return [(-(-height >> level), -(-width >> level)) for level in range(levels)]
 
 
 class ResidualBlock(Module):
@@ -172,13 +209,18 @@ class ResidualBlock(Module):
             h = ag.dropout(h, rate=self.dropout, rng=rng)
         return self.conv2(h, residual=x if self.shortcut is None else self.shortcut(x))
 
+    def activations(self, pixels: int) -> int:
+        """How many numbers of an image the tape keeps: the input and what it is turned into, but not the result."""
+        inputs, outputs = self.conv1.w.shape[2:]
+        return pixels * (2 * inputs + (3 if self.dropout else 2) * outputs)
+
 
 class SelfAttention(Module):
     """x + project(attention(q, k, v)) over all pixels, with q, k, v linear in norm x."""
 
     def __init__(self, rng: np.random.Generator, channels: int, heads: int, groups: int) -> None:
         if channels % heads:
-            raise ValueError(f"attention: {channels} channels do not divide into {heads} heads")
+            raise ValueError(f"heads: {channels} channels do not divide into {heads} heads")
         self.norm = GroupNorm(channels, groups)
         self.q, self.k, self.v = (Linear(rng, channels, channels) for _ in range(3))
         self.project = Linear(rng, channels, channels, scale=0)
@@ -189,6 +231,10 @@ class SelfAttention(Module):
         pixels = self.norm(x).reshape(batch, height * width, channels)
         mixed = ag.attention(self.q(pixels), self.k(pixels), self.v(pixels), heads=self.heads)
         return x + self.project(mixed).reshape(*x.shape)
+
+    def activations(self, pixels: int) -> int:
+        """As of `ResidualBlock`: the input, its norm, q, k, v and their mixture, and the weights of each head."""
+        return pixels * 6 * len(self.q.w) + self.heads * pixels**2
 
 
 class Stage(Module):
@@ -201,22 +247,39 @@ class Stage(Module):
         h = self.block(x, time, rng)
         return h if self.attention is None else self.attention(h)
 
+    def activations(self, pixels: int) -> int:
+        """As of `ResidualBlock`."""
+        attention = 0 if self.attention is None else self.attention.activations(pixels)
+        return self.block.activations(pixels) + attention
+
 
 class Downsample(Module):
     """Half the resolution: a 3×3 convolution of stride 2, zeros on the right and the bottom alone."""
 
     def __init__(self, rng: np.random.Generator, channels: int) -> None:
-        self.conv = Conv2d(rng, channels, channels, 3, stride=2, padding=((0, 1), (0, 1)))
+        self.conv = Conv2d(rng, channels, channels, 3, stride=2)
 
-    def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
-        return self.conv(x)
+    def __call__(self, x: Tensor) -> Tensor:
+        _, height, width, _ = x.shape
+        padding = (0, 1 + height % 2), (0, 1 + width % 2)
+        return ag.conv2d(x, self.conv.w, self.conv.b, stride=2, padding=padding)
+
+    def activations(self, pixels: int) -> int:
+        """As of `ResidualBlock`; pixels: of the input."""
+        return pixels * len(self.conv.b)
 
 
 class Upsample(Module):
-    """Twice the resolution: nearest pixels, then a 3×3 convolution."""
+    """Twice the resolution, less the last row or column where `shape` is odd: nearest pixels, a 3×3 convolution."""
 
     def __init__(self, rng: np.random.Generator, channels: int) -> None:
         self.conv = Conv2d(rng, channels, channels, 3)
 
-    def __call__(self, x: Tensor, time: Tensor, rng: np.random.Generator | None) -> Tensor:
-        return self.conv(ag.upsample_nearest(x))
+    def __call__(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        _, height, width, _ = shape
+        wide = ag.upsample_nearest(x)
+        return self.conv(wide if wide.shape[1:3] == (height, width) else wide[:, :height, :width])
+
+    def activations(self, pixels: int) -> int:
+        """As of `ResidualBlock`, but the input is not kept; pixels: of the result."""
+        return pixels * len(self.conv.b)

@@ -12,13 +12,16 @@ import numpy as np
 from minidiff.datasets import Dataset
 from minidiff.diffusion import schedules
 from minidiff.nn import NETWORKS
+from minidiff.nn.unet import sides
 from minidiff.options import OptionError, Options
 from minidiff.runs.settings import Settings
 from minidiff.training.objectives import Objective
 from minidiff.training.options import NetworkOptions, ScheduleOptions, TrainingOptions
+from minidiff.training.unets import UNETS
 
 STEPS = {"mlp": 10_000, "unet": 5_000}
-TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": {"batch": 64, "lr": 1e-3}}
+TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": UNETS["small"].training}
+UNET_PARTS = "multipliers", "attention", "heads", "groups", "dropout"
 LABELS = {"mlp": "MLP", "unet": "U-Net"}
 # The defaults that the schedules' functions have themselves.
 BETAS = {
@@ -27,7 +30,6 @@ BETAS = {
     for name, parameter in inspect.signature(function).parameters.items()
     if name != "T"
 }
-GROUPS = 8  # of every group norm
 LABEL_DROP = 0.1  # with classes: as in Ho & Salimans 2022, it costs neither distribution much
 # Good digits in under two minutes on two cores. Of those tried for 90 s, batches of 64 did better than of 128, the
 # cosine schedule than the linear, and learning rates of 0.002 to 0.004 than 0.001.
@@ -81,9 +83,13 @@ def _settings(
     else:
         description = network(data, NetworkOptions(net=net, **given(NetworkOptions)), schedule.T)
     defaults: dict[str, Any] = dict(TRAINING.get(description["kind"], {}))
+    if preset := options.get("preset"):
+        defaults |= UNETS[preset].training
     if description.get("classes"):
         defaults["label_drop"] = LABEL_DROP
     training = TrainingOptions(**defaults | given(TrainingOptions))
+    if training.flip and data.x.ndim != 4:
+        raise ValueError(f"flip: only images can be mirrored, and {data.name} has points")
     built = schedule.build()
     Objective(built, training.prediction, training.weighting)  # refuses what cannot be learned
     if training.prediction == "eps" and np.float32(built.alpha_bar[-1] ** 0.5) == 0:
@@ -109,15 +115,13 @@ def default_of(about: Field[Any]) -> str:
 
 
 def network(data: Dataset, options: NetworkOptions, T: int) -> dict[str, Any]:
-    """The description of a network for a data set: an MLP for points, a small U-Net for square images.
+    """The description of a network for a data set: an MLP for points, a U-Net for images.
 
     The MLP embeds the time by sines and cosines, which reach a lower error sooner than a learned vector for each time.
+    The U-Net is that of `options.preset`, by default the small one, with the parts that are given.
 
-    The U-Net halves the image while its side stays even, twice at most and not below 4 pixels, and attends at the
-    last of these resolutions.
-
-    Raises ValueError for a kind that does not fit the data, for classes where the data has no labels, and for a
-    learned variance where there is but one step.
+    Raises ValueError for a kind, or parts, that do not fit the data or each other, for classes where the data has no
+    labels, and for a learned variance where there is but one step.
     """
     more: dict[str, Any] = {}
     if options.classes:
@@ -136,29 +140,54 @@ def network(data: Dataset, options: NetworkOptions, T: int) -> dict[str, Any]:
         raise ValueError(
             f"the network {kind!r} has no preset: give its whole description, {{'kind': {kind!r}, …}}"
         )
-    if kind == "mlp":
-        if len(shape) != 1:
-            raise ValueError(f"the MLP takes points, {data.name} has images of shape {shape}: use the U-Net")
-        width = options.width or 128
-        return {"kind": "mlp", "dim": shape[0], "width": width, "T": T, "time": "sinusoidal", **more}
-    return _unet(data.name, shape, options.width or 32) | more
+    if options.width is not None and (options.width < 4 or options.width % 2):
+        raise ValueError(
+            f"width: expected an even number ≥ 4, for sines and cosines of t; got {options.width}"
+        )
+    described = _mlp(data.name, shape, options, T) if kind == "mlp" else _unet(data.name, shape, options)
+    return described | more
 
 
-def _unet(name: str, shape: tuple[int, ...], width: int) -> dict[str, Any]:
-    if len(shape) != 3 or shape[0] != shape[1]:
-        raise ValueError(f"the U-Net takes square images; a sample of {name} has shape {shape}")
-    if width % GROUPS:
-        raise ValueError(f"width: expected a multiple of {GROUPS} for the U-Net, got {width}")
-    side = shape[0]
-    halvings = next((n for n in (2, 1) if side % 2**n == 0 and side >> n >= 4), 0)
+def _mlp(name: str, shape: tuple[int, ...], options: NetworkOptions, T: int) -> dict[str, Any]:
+    if len(shape) != 1:
+        raise ValueError(f"the MLP takes points, {name} has images of shape {shape}: use the U-Net")
+    if given := [part for part in ("preset", *UNET_PARTS) if getattr(options, part) is not None]:
+        raise ValueError(f"{', '.join(given)}: of the U-Net alone, which takes images; {name} has points")
+    depth = {} if options.depth is None else {"depth": options.depth}
+    width = options.width or 128
+    return {"kind": "mlp", "dim": shape[0], "width": width, **depth, "T": T, "time": "sinusoidal"}
+
+
+def _unet(name: str, shape: tuple[int, ...], options: NetworkOptions) -> dict[str, Any]:
+    if len(shape) != 3:
+        raise ValueError(f"the U-Net takes images; a sample of {name} has shape {shape}")
+    height, across, channels = shape
+    preset = UNETS[options.preset or "small"]
+
+    def part(key: str, default: Any = None) -> Any:
+        given = getattr(options, key)
+        return preset.parts.get(key, default) if given is None else given
+
+    multipliers = list(options.multipliers or preset.multipliers((height, across)))
+    width, heads, groups = part("width"), part("heads", 1), part("groups")
+    levels = [max(pixels) for pixels in sides((height, across), len(multipliers))]
+    if missing := [n for n in options.attention or () if n not in levels]:
+        raise ValueError(
+            f"attention: no level of the network has a longer side of {missing[0]} pixels; they have {levels}"
+        )
+    if any(width * m % groups for m in multipliers):
+        raise ValueError(f"width: expected a multiple of {groups} for the U-Net, got {width}")
+    if any(width * m % heads for m in multipliers):
+        raise ValueError(f"heads: expected a divisor of the channels of each level, got {heads}")
     return {
         "kind": "unet",
-        "size": side,
-        "channels": shape[2],
+        "size": height if height == across else [height, across],
+        "channels": channels,
         "width": width,
-        "multipliers": [1, 2, 2][: halvings + 1],
-        "depth": 1,
-        "attention": [side >> halvings],
-        "groups": GROUPS,
-        "dropout": 0.0,
+        "multipliers": multipliers,
+        "depth": part("depth"),
+        "attention": list(options.attention or preset.attention((height, across), len(multipliers))),
+        **({} if heads == 1 else {"heads": heads}),
+        "groups": groups,
+        "dropout": part("dropout"),
     }

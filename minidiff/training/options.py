@@ -10,6 +10,7 @@ from minidiff.diffusion.denoiser import PREDICTIONS
 from minidiff.nn import NETWORKS
 from minidiff.options import OptionError, Options, setting
 from minidiff.training.objectives import TIMES, WEIGHTINGS
+from minidiff.training.unets import UNETS
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,15 @@ class TrainingOptions(Options):
     label_drop: float = setting(
         0.0, "probability of dropping a label, for classifier-free guidance", at_least=0, at_most=1
     )
+    flip: bool = setting(False, "mirror each image, left to right, with probability 1/2 whenever it is drawn")
+    shards: int = setting(
+        1, "parts of the batch that go through the network one after the other, in less memory", at_least=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shards > self.batch:
+            raise OptionError(f"shards: expected at most the batch, {self.batch}, got {self.shards}")
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,31 @@ class NetworkOptions(Options):
     net: str | None = setting(
         None, "kind of network; by default the one that fits the data", type=str, choices=NETWORKS
     )
+    preset: str | None = setting(
+        None, "the U-Net that the settings below start from, and how it is trained", type=str, choices=UNETS
+    )
     width: int | None = setting(
         None, "channels; by default 128 for the MLP, 32 for the U-Net", type=int, at_least=1
+    )
+    multipliers: tuple[int, ...] | None = setting(
+        None,
+        "channels of each level of the U-Net, in widths, as 1,2,2; each level has half the sides",
+        type=tuple,
+        at_least=1,
+    )
+    depth: int | None = setting(
+        None, "residual blocks a level of the U-Net, or hidden layers of the MLP", type=int, at_least=1
+    )
+    attention: tuple[int, ...] | None = setting(
+        None,
+        "levels of the U-Net that attend, each by its longer side in pixels, as 16,8",
+        type=tuple,
+        at_least=1,
+    )
+    heads: int | None = setting(None, "heads of each attention of the U-Net", type=int, at_least=1)
+    groups: int | None = setting(None, "groups of each norm of the U-Net", type=int, at_least=1)
+    dropout: float | None = setting(
+        None, "dropout rate in the blocks of the U-Net", type=float, at_least=0, below=1
     )
     classes: bool = setting(False, "condition the network on the labels, for sampling by class and guidance")
     learn_variance: bool = setting(False, "learn the variance of the reverse step too")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -19,6 +21,8 @@ from minidiff.diffusion.schedules import Schedule
 from minidiff.nn import optim
 from minidiff.training.objectives import TIMES, LossAware, Objective, simple_loss
 from minidiff.training.options import TrainingOptions
+from minidiff.training.shards import Batch, add_as_tree
+from minidiff.training.step_memory import require_memory
 
 State = dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]]
 Clip = tuple[float, float] | Callable[[np.ndarray], np.ndarray] | None
@@ -45,12 +49,12 @@ class Trainer:
     x (N, …): the data, float32 in the network's range. labels (N,): given to the network, if it has classes, and
         dropped each time with probability `options.label_drop`; then it can be guided without a classifier.
     options: the settings (`TrainingOptions`).
-    rng: draws order, times, noise and dropout, in a fixed order at each step.
+    rng: draws order, mirroring, times, noise, dropped labels and dropout, in this order at each step.
 
     ema_net: the network over the averaged weights, which is the one to sample with (`denoiser`).
 
-    Raises ValueError for data of another dtype than the network's, and for labels of a network without classes, or not
-    one for each item.
+    Raises ValueError for data of another dtype than the network's, for labels of a network without classes, or not one
+    for each item, and for points that are to be flipped; MemoryError where a step would not fit (`step_memory`).
     """
 
     def __init__(
@@ -71,6 +75,9 @@ class Trainer:
             raise ValueError("labels were given to a network that was built without classes")
         if labels is not None and len(labels) != len(x):
             raise ValueError(f"expected a label for each of {len(x)} items, got {len(labels)}")
+        if options.flip and len(x.shape) != 4:
+            raise ValueError(f"flip: expected images (N, H, W, C), which can be mirrored, got x {x.shape}")
+        require_memory(net, options)
         self.net, self.schedule, self.x, self.labels, self.rng = net, schedule, x, labels, rng
         self.options = options
         self.draw_times = TIMES[options.times](schedule.T)
@@ -113,18 +120,17 @@ class Trainer:
     def advance(self) -> Step:
         """Make one step."""
         index = self.batches.draw()
-        x0 = self.x[index]
+        x0 = self._mirrored(self.x[index])
         t = self.draw_times(self.rng, self.schedule.T, len(x0))
         noise = self.rng.standard_normal(x0.shape, dtype=x0.dtype)
         label = None if self.labels is None else self._with_dropped(self.labels[index])
 
         try:
-            loss = self._loss(x0, t, noise, label)
-            loss.backward()
+            loss = self._add_gradient(Batch(x0, t, noise, label, self._weights(t)))
             norm, scale = optim.clip_scale(self.parameters.gradients, self.options.clip)
-            if not math.isfinite(loss.item() + norm):
+            if not math.isfinite(loss + norm):
                 raise Diverged(
-                    f"step {self.step + 1}: the loss is {loss.item()}, the gradient's norm {norm}; "
+                    f"step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}; "
                     "training stopped before it. Try a lower learning rate"
                 )
         except BaseException:
@@ -132,22 +138,51 @@ class Trainer:
             raise
         lr = self.options.lr * optim.warm_up(self.step + 1, self.options.warmup)
         self.adam.update(self.parameters.gradients, lr, scale, self.ema)
-        return Step(self.step, loss.item(), norm, lr)
+        return Step(self.step, loss, norm, lr)
 
-    def _simple_loss(
-        self, x0: np.ndarray, t: np.ndarray, noise: np.ndarray, label: np.ndarray | None
-    ) -> Tensor:
-        return simple_loss(self.net, self.schedule, x0, t, noise, label, self.rng)
+    def _add_gradient(self, batch: Batch) -> float:
+        """Add the gradient of a batch's loss to that of the parameters, shard by shard; returns the loss."""
 
-    def _general_loss(
-        self, x0: np.ndarray, t: np.ndarray, noise: np.ndarray, label: np.ndarray | None
-    ) -> Tensor:
-        losses = self.objective.losses(self.net, x0, t, noise, label, self.rng)
-        if not isinstance(self.draw_times, LossAware):
+        def term(shard: Batch, rng: np.random.Generator) -> float:
+            loss, fraction = self._loss(shard, rng), len(shard.t) / len(batch.t)
+            loss.backward(fraction)
+            return fraction * loss.item()
+
+        shards = zip(batch.shards(self.options.shards), self._generators(), strict=True)
+        return add_as_tree([partial(term, shard, rng) for shard, rng in shards], self.parameters.gradients)
+
+    def _generators(self) -> list[np.random.Generator]:
+        """What draws the dropout of each shard: the trainer's own generator, or several seeded by a copy of it.
+
+        Of the copy, so that order, times and noise of the next steps do not depend on the number of shards.
+        """
+        if self.options.shards == 1:
+            return [self.rng]
+        seed = int(copy.deepcopy(self.rng).integers(2**63))
+        return [np.random.default_rng([seed, number]) for number in range(self.options.shards)]
+
+    def _simple_loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        return simple_loss(self.net, self.schedule, batch.x0, batch.t, batch.noise, batch.label, rng)
+
+    def _general_loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        losses = self.objective.losses(self.net, batch.x0, batch.t, batch.noise, batch.label, rng)
+        if not isinstance(self.draw_times, LossAware) or batch.weight is None:
             return mean(losses)
-        weights = self.draw_times.weights(t).astype(x0.dtype)
-        self.draw_times.record(t, losses.data)
-        return mean(losses * weights)
+        self.draw_times.record(batch.t, losses.data)
+        return mean(losses * batch.weight)
+
+    def _weights(self, t: np.ndarray) -> np.ndarray | None:
+        """Those of the losses at times that were drawn with unequal probabilities."""
+        if not isinstance(self.draw_times, LossAware):
+            return None
+        return self.draw_times.weights(t).astype(self.x.dtype)
+
+    def _mirrored(self, x0: np.ndarray) -> np.ndarray:
+        """A batch with half of its images mirrored, left to right, if the options say so."""
+        if not self.options.flip:
+            return x0
+        mirrored = self.rng.random(len(x0)) < 0.5
+        return np.where(mirrored[:, None, None, None], x0[:, :, ::-1], x0)
 
     def _with_dropped(self, labels: np.ndarray) -> np.ndarray:
         """The labels of a batch with some of them dropped: replaced by `classes`, which is "no class"."""

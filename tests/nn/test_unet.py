@@ -4,10 +4,14 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from minidiff.autograd import Tensor
 from minidiff.kernels import reference
 from minidiff.nn import ParameterVector, UNet
 from minidiff.nn.layers import sinusoidal
+from minidiff.nn.unet import sides
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +97,8 @@ class ReferenceUNet:
         h = self.conv("first", x)
         skips, index = [h], 0
         for level in range(levels):
-            if level:
+            if level:  # zeros make the sides even
+                h = np.pad(h, ((0, 0), (0, h.shape[1] % 2), (0, h.shape[2] % 2), (0, 0)))
                 h = self.conv(f"down.{index}.conv", h, stride=2, padding=((0, 1), (0, 1)))
                 skips.append(h)
                 index += 1
@@ -108,7 +113,9 @@ class ReferenceUNet:
                 h = self.stage(f"up.{index}", np.concatenate([h, skips.pop()], axis=3), time)
                 index += 1
             if level:
-                h = self.conv(f"up.{index}.conv", h.repeat(2, axis=1).repeat(2, axis=2))
+                _, rows, columns, _ = skips[-1].shape
+                h = h.repeat(2, axis=1).repeat(2, axis=2)[:, :rows, :columns]
+                h = self.conv(f"up.{index}.conv", h)
                 index += 1
         assert not skips
         return self.conv("last", self.norm("norm", h, silu=True))
@@ -130,8 +137,11 @@ class ReferenceUNet:
             groups=3,
             classes=2,
         ),
+        dict(size=7, channels=1, width=4, multipliers=(1, 2, 1), depth=1, attention=(4,), heads=2, groups=2),
+        dict(size=(3, 10), channels=2, width=4, multipliers=(1, 1), depth=2, attention=(5,), groups=2),
+        dict(size=(6, 1), channels=1, width=4, multipliers=(2, 1, 1), depth=1, attention=(), groups=1),
     ],
-    ids=["one level", "three levels", "narrowing, with classes"],
+    ids=["one level", "three levels", "narrowing, with classes", "odd", "oblong", "a column"],
 )
 def test_the_network_computes_the_equations_of_its_docstring(settings):
     net = UNet(np.random.default_rng(0), **settings)
@@ -140,13 +150,13 @@ def test_the_network_computes_the_equations_of_its_docstring(settings):
     rng = np.random.default_rng(1)
     for data in named.values():
         data[...] = rng.standard_normal(data.shape) / (data.size // data.shape[-1]) ** 0.5
-    x = rng.standard_normal((2, settings["size"], settings["size"], settings["channels"]))
+    x = rng.standard_normal((2, *net.shape))
     t = np.array([3, 700])
     label = np.array([0, 2]) if "classes" in settings else None
-    plain = ReferenceUNet(named, settings["heads"], settings["groups"])
+    plain = ReferenceUNet(named, settings.get("heads", 1), settings["groups"])
     expected = plain(x, t, label, settings["width"], len(settings["multipliers"]), settings["depth"])
     attended = sum(name.endswith("project.w") for name in named)
-    levels = [settings["size"] >> i for i in range(len(settings["multipliers"]))]
+    levels = [-(-max(net.shape[:2]) // 2**i) for i in range(len(settings["multipliers"]))]
     assert attended == 1 + sum(n in settings["attention"] for n in levels) * (2 * settings["depth"] + 1)
     np.testing.assert_allclose(net(x, t, label), expected, rtol=1e-9, atol=1e-9)
 
@@ -164,12 +174,64 @@ def test_a_learned_variance_doubles_the_channels_of_the_output():
     assert net(np.ones((2, 4, 4, 3), np.float32), np.full(2, 7)).shape == (2, 4, 4, 6)
 
 
+@given(height=st.integers(1, 12), width=st.integers(1, 12), levels=st.integers(1, 4))
+def test_every_size_is_mapped_to_itself_and_a_step_reaches_every_parameter(height, width, levels):
+    net = UNet(
+        np.random.default_rng(0), size=(height, width), channels=1, width=4, multipliers=(1,) * levels,
+        depth=1, attention=(max(height, width),), groups=2, dropout=0.0,
+    )  # fmt: skip
+    packed = ParameterVector(net, np.float64)
+    packed.values += np.random.default_rng(1).normal(0, 0.3, packed.values.shape)
+    x = np.random.default_rng(2).standard_normal((2, height, width, 1))
+    y = net(Tensor(x), np.array([3, 700]))
+    assert y.shape == x.shape
+    y.backward(np.random.default_rng(3).standard_normal(x.shape))
+    for name, gradient in packed.views(packed.gradients).items():
+        assert gradient.any() or re.search(r"\.[qk]\.", name), (
+            name
+        )  # a level of one pixel has none in q and k
+
+
+@pytest.mark.parametrize("size", [5, (4, 7), (3, 2)], ids=str)
+def test_the_gradient_at_odd_sides_equals_finite_differences(size):
+    net = UNet(
+        np.random.default_rng(0), size=size, channels=1, width=4, multipliers=(1, 2), depth=1, attention=(),
+        groups=2, dropout=0.0,
+    )  # fmt: skip
+    packed = ParameterVector(net, np.float64)
+    packed.values += np.random.default_rng(1).normal(0, 0.3, packed.values.shape)
+    rng, t = np.random.default_rng(2), np.array([5])
+    x, direction = rng.standard_normal((2, 1, *net.shape))
+    tensor = Tensor(x, requires_grad=True)
+    net(tensor, t).backward(direction)
+    for index in np.ndindex(x.shape):
+        move = np.zeros(x.shape)
+        move[index] = 1e-6
+        difference = np.vdot(net(x + move, t) - net(x - move, t), direction) / 2e-6
+        assert tensor.grad[index] == pytest.approx(difference, rel=1e-6, abs=1e-6)
+
+
+def test_attention_is_at_the_level_whose_longer_side_is_named():
+    net = UNet(
+        np.random.default_rng(0), size=(5, 12), channels=1, width=4, multipliers=(1, 1, 1), groups=2,
+        depth=1, attention=(3, 5),
+    )  # fmt: skip
+    assert sides((5, 12), 3) == [(5, 12), (3, 6), (2, 3)]
+    attended = {name.rpartition(".attention")[0] for name in net.named_parameters() if ".attention." in name}
+    assert attended == {"down.4", "up.0", "up.1"}
+
+
+def test_equal_sides_are_described_by_one_number():
+    small = dict(channels=1, width=8, multipliers=(1,), depth=1, groups=4)
+    for size, described in ((6, 6), ([6, 6], 6), ([6, 4], (6, 4))):
+        assert UNet(np.random.default_rng(0), size=size, **small).settings["size"] == described
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (dict(size=6, multipliers=(1, 1, 1)), "6 pixels do not halve 2 times"),
-        (dict(width=8, groups=3), "8 channels do not divide into 3 groups"),
-        (dict(width=8, groups=4, heads=3), "8 channels do not divide into 3 heads"),
+        (dict(width=8, groups=3), "^groups: 8 channels do not divide into 3 groups"),
+        (dict(width=8, groups=4, heads=3), "^heads: 8 channels do not divide into 3 heads"),
     ],
 )
 def test_settings_that_do_not_divide_are_refused(settings, message):

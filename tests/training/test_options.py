@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff import nn, schedules
-from minidiff.options import OptionError, Options, setting
+from minidiff.options import OptionError, Options, parse, setting
 from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
 
 KINDS = TrainingOptions, ScheduleOptions, NetworkOptions
@@ -23,9 +23,9 @@ COMPARE = {"≥": operator.ge, ">": operator.gt, "<": operator.lt, "≤": operat
 
 
 def with_value(kind, name, value):
-    """Options with one value; of a schedule that has this β, where it is one."""
-    schedule = {"schedule": "constant"} if name == "beta" else {}
-    return kind(**schedule | {name: value})
+    """Options with one value; of a schedule that has this β, where it is one, and with a batch for so many shards."""
+    needed = {"beta": {"schedule": "constant"}, "shards": {"batch": 2**50}}
+    return kind(**needed.get(name, {}) | {name: value})
 
 
 def assert_refused(kind, name, value):
@@ -80,9 +80,37 @@ def test_each_number_is_allowed_exactly_inside_its_limits(kind, about, data):
 
 
 @every_field
-@pytest.mark.parametrize("value", ["1", b"1", [1], {}, object, 1j, math.nan], ids=repr)
+@pytest.mark.parametrize("value", ["1", b"1", [1.5], {}, object, 1j, math.nan], ids=repr)
 def test_a_value_of_another_type_is_refused(kind, about, value):
     assert_refused(kind, about.name, value)
+
+
+LISTS = [(kind, about) for kind, about in FIELDS if about.metadata["type"] is tuple]
+
+
+@pytest.mark.parametrize(("kind", "about"), LISTS, ids=[about.name for _, about in LISTS])
+def test_several_integers_are_a_tuple_or_a_list_that_is_not_empty(kind, about):
+    for value in ((1,), [1], (3, 1, 2), [16, 8]):
+        assert getattr(kind(**{about.name: value}), about.name) == value
+    for value in ((), [], (0,), [1, -1], (1, 1.5), (1, None), [[1]], ("1",), (True,), {1}, "1,2", 1):
+        assert_refused(kind, about.name, value)
+
+
+@pytest.mark.parametrize("text", ["1", "1,2", " 1, 2 "])
+def test_a_text_of_numbers_between_commas_is_a_tuple(text):
+    assert parse(tuple, text) == tuple(int(n) for n in text.split(","))
+
+
+@pytest.mark.parametrize("text", ["", "1,", ",", "1;2", "1.5", "1 2", "one"])
+def test_any_other_text_is_no_tuple(text):
+    with pytest.raises(ValueError):
+        parse(tuple, text)
+
+
+def test_more_shards_than_the_batch_are_refused():
+    assert TrainingOptions(batch=4, shards=4).shards == 4
+    with pytest.raises(OptionError, match=r"^shards: expected at most the batch, 4, got 5$"):
+        TrainingOptions(batch=4, shards=5)
 
 
 @every_field
@@ -131,6 +159,15 @@ LOWEST_AND_HIGHEST = {
     "width": ([None, 1, 512], [0, 8.0]),
     "classes": ([True, False], [10]),
     "learn_variance": ([True, False], [2]),
+    "flip": ([True, False], [1]),
+    "shards": ([1, 10**6], [0, 2.0]),
+    "preset": ([None, "small", "ddpm-cifar10", "ddpm-256"], ["large"]),
+    "multipliers": ([None, (1,), (1, 2, 4)], [(), (0,), (1, 1.5)]),
+    "depth": ([None, 1, 9], [0, 1.5]),
+    "attention": ([None, (16,), (512, 1)], [(), (0,), ("16",)]),
+    "heads": ([None, 1, 8], [0, 1.5]),
+    "groups": ([None, 1, 32], [0, 1.5]),
+    "dropout": ([None, 0, 0.0, 0.999], [1, -0.1]),
 }
 
 
