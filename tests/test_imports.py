@@ -13,7 +13,7 @@ import minidiff
 PACKAGE = Path(minidiff.__file__).parent
 ROOT = PACKAGE.parent
 
-# What each package may import besides itself. `files`, `memory`, `options` and `progress` are single modules.
+# What each package may import besides itself. Those without a folder are single modules.
 BELOW = {
     "kernels": "",
     "autograd": "kernels",
@@ -23,11 +23,13 @@ BELOW = {
     "memory": "",
     "options": "",
     "progress": "",
+    "unpickling": "",
     "datasets": "files options progress",
     "training": "diffusion nn autograd kernels datasets memory options",
     "evaluation": "diffusion nn autograd kernels datasets files memory",
-    "runs": "training evaluation diffusion nn autograd datasets files memory options progress",
-    "cli": "runs training evaluation diffusion nn datasets files memory options progress",
+    "weights": "nn files unpickling",
+    "runs": "training evaluation weights diffusion nn autograd datasets files memory options progress",
+    "cli": "runs training evaluation weights diffusion nn datasets files memory options progress",
     "__main__": "cli",
     "": "*",  # minidiff/__init__.py hands out the public names
 }

@@ -9,7 +9,7 @@ import io
 import sys
 
 from minidiff import __version__
-from minidiff.cli import edit, evaluate, info, sample, train
+from minidiff.cli import edit, evaluate, info, sample, train, weights
 from minidiff.cli.arguments import Parser, UsageError
 from minidiff.datasets import UnknownDataset
 from minidiff.training import Diverged
@@ -37,7 +37,7 @@ def parser() -> Parser:
     top = Parser("minidiff", description="Denoising diffusion from scratch.")
     top.add_argument("--version", action="version", version=f"minidiff {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (train, sample, evaluate, edit, info):
+    for module in (train, sample, evaluate, edit, weights, info):
         module.add_commands(commands)
     return top
 

@@ -86,21 +86,12 @@ class Run:
         source = str(Path(str(data)).expanduser().resolve()) if by_path else dataset.name
         settings = presets.settings(dataset, source, seed, **options)
         folder = Path(folder) if folder else free_folder(Path(source).stem)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(
-                f"{folder} is there and not empty; name a new folder, or resume it if it is a run"
-            )
-        trainer = _trainer_of(settings, dataset)
+        check_free(folder)
+        trainer = trainer_of(settings, dataset)
         if isinstance(options.get("net"), Mapping):
             _check_network(trainer.net, dataset.x[:1])
         run = cls(folder, settings, dataset.units, dataset.x.shape[1:], trainer.ema_net, 0, trainer)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"the folder {folder} cannot be made: {error.strerror}") from error
-        text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
-        files.replace(folder / SETTINGS, text.encode())
-        run.save()
+        run.write_first(trainer.state())
         return run
 
     @classmethod
@@ -123,7 +114,7 @@ class Run:
                 raise ValueError(
                     f"{settings.data} is not the data that {folder} was trained on: other shape or range"
                 )
-            trainer = _trainer_of(settings, data)
+            trainer = trainer_of(settings, data)
             trainer.restore(sections)
         run = cls(Path(folder), settings, units, shape, trainer.ema_net, trainer.step, trainer)
         run._cut_metrics()
@@ -197,10 +188,23 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint of training as it stands. Raises ValueError for a run opened to be sampled."""
+        self._write(self._trainable().state())
+
+    def write_first(self, state: checkpoints.Sections) -> None:
+        """Make the folder, with the settings and a checkpoint of this state: the trainer's, or that of `ema` alone."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"the folder {self.folder} cannot be made: {error.strerror}") from error
+        text = json.dumps(asdict(self.settings), indent=2, ensure_ascii=False) + "\n"
+        files.replace(self.folder / SETTINGS, text.encode())
+        self._write(state)
+
+    def _write(self, state: checkpoints.Sections) -> None:
         sections: checkpoints.Sections = {
             "settings": (asdict(self.settings), {}),
             "data": ({"units": self.units.to_dict(), "shape": list(self.shape)}, {}),
-            **self._trainable().state(),
+            **state,
         }
         checkpoints.write(self.folder / CHECKPOINT, sections)
 
@@ -235,7 +239,7 @@ class Run:
 
         Raises ValueError for a class, or a guidance, that the network was not trained for.
         """
-        clip = (-1, 1) if len(self.shape) == 3 else None
+        clip = (-1, 1) if len(self.shape) == 3 and self.settings.clip_x0 else None
         training = self.settings.training
         denoiser = Denoiser(nn.frozen(self.net), self.schedule, training.prediction, clip)
         try:
@@ -285,6 +289,14 @@ class Run:
         return written
 
 
+def check_free(folder: Path) -> None:
+    """Raises FileExistsError where the folder of a new run holds anything."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f"{folder} is there and not empty; name a new folder, or resume it if it is a run"
+        )
+
+
 def free_folder(name: str) -> Path:
     """runs/NAME, or runs/NAME-2 and so on where that is taken."""
     folder, number = Path("runs") / name, 1
@@ -295,6 +307,8 @@ def free_folder(name: str) -> Path:
 
 
 def _load(settings: Settings) -> Dataset:
+    if settings.data is None:
+        raise ValueError("this network was imported without data: import it again with --data DATA")
     try:
         return load(settings.data, settings.seed)
     except UnknownDataset as error:
@@ -303,10 +317,10 @@ def _load(settings: Settings) -> Dataset:
         ) from error
 
 
-def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
-    """A trainer as the settings say, before its first step."""
+def trainer_of(settings: Settings, data: Dataset, net: nn.Network | None = None) -> Trainer:
+    """A trainer as the settings say, before its first step. net: that of the settings, with other initial weights."""
     rng = np.random.default_rng(settings.seed)
-    net = nn.build(settings.net, rng)
+    net = nn.build(settings.net, rng) if net is None else net
     labels = data.labels if net.classes else None
     return Trainer(net, settings.schedule.build(), data.x, labels, settings.training, rng=rng)
 

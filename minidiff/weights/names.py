@@ -28,7 +28,6 @@ DIFFUSERS = Naming(
         "first": "conv_in",
         "time1": "time_embedding.linear_1",
         "time2": "time_embedding.linear_2",
-        "label": "class_embedding",
         "middle.0": "mid_block.resnets.0",
         "middle.1": "mid_block.attentions.0",
         "middle.2": "mid_block.resnets.1",
@@ -67,7 +66,7 @@ HO = Naming(
     attention={"norm": "norm", "q": "q", "k": "k", "v": "v", "project": "proj_out"},
 )
 NAMINGS = (DIFFUSERS, DIFFUSERS_BEFORE, HO)
-KINDS = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "table": "weight"}
+KINDS = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 
 
 def name_in(naming: Naming, path: str, levels: int, depth: int) -> str:
