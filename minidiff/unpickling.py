@@ -7,39 +7,23 @@ caller has put a function that is safe with any arguments; nothing is imported, 
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 from collections.abc import Callable, Mapping
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 # What a damaged program makes of the machine, of Python's decoders, and of functions that are given anything at all.
 DAMAGE = (
-    *(
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        IndexError,
-        KeyError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-    ),
-    *(ValueError, pickle.UnpicklingError, struct.error),
+    *(ArithmeticError, AttributeError, EOFError, IndexError, KeyError, MemoryError, RecursionError),
+    *(TypeError, ValueError, pickle.UnpicklingError, struct.error),
 )
 # What protocols 2 to 5 have for numbers, text, lists, tuples, dictionaries, and what was met before.
 INSTRUCTIONS = (
     *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2"),
-    *(
-        "LONG1",
-        "LONG4",
-        "BINFLOAT",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-    ),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("LONG1", "LONG4", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+    *("BINBYTES8", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
     *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
     *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
     *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
@@ -47,20 +31,31 @@ INSTRUCTIONS = (
 KEYS = (str, bytes, int)  # of dictionaries: the hash of a deeply nested tuple would exhaust the C stack
 
 
+class Stream(Protocol):
+    """What a pickle is read from: a file, an `io.BytesIO` or an `mmap`."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most that many bytes."""
+
+    def readline(self) -> bytes:
+        """The bytes up to the end of a line."""
+
+
 class Refused(ValueError):
     """The pickle is not plain data: it has a name that is not allowed, or another instruction."""
 
 
 def load(
-    stream: IO[bytes],
+    stream: Stream,
     allowed: Mapping[str, Callable[..., Any]],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
     """The object that the pickle at the stream's position describes; the stream then stands behind it.
 
     The text of Python 2 becomes bytes. allowed: functions by the global name, "module.name", that the pickle has for
-    them; what they return may have a method `__setstate__`, which must be safe with any state. persistent: the object
-    that a persistent id stands for. Memory is bounded by the length of the pickle, but for what these functions take.
+    them. Of a class among these, the instances may be given a state, which must be safe with any; nothing else may: an
+    array or a dtype would take one that makes it read beyond its memory. persistent: the object that a persistent id
+    stands for. Memory is bounded by the length of the pickle, but for what these functions take.
 
     Raises ValueError: `Refused` for what is no plain data, else for damage.
     """
@@ -73,6 +68,15 @@ def load(
         raise ValueError(f"expected a pickle of plain data, got a damaged one ({reason})") from error
 
 
+def loads(
+    content: bytes,
+    allowed: Mapping[str, Callable[..., Any]],
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The same of a pickle in memory."""
+    return load(io.BytesIO(content), allowed, persistent)
+
+
 class _Unpickler(pickle._Unpickler):
     """Python's unpickler in the form whose table of instructions can be cut, and whose memo is a dictionary."""
 
@@ -81,7 +85,7 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(
         self,
-        stream: IO[bytes],
+        stream: Stream,
         allowed: Mapping[str, Callable[..., Any]],
         persistent: Callable[[Any], Any] | None,
     ) -> None:
@@ -107,6 +111,8 @@ class _Unpickler(pickle._Unpickler):
 
     def set_state(self) -> None:
         state = self.stack.pop()
+        if type(self.stack[-1]) not in self.allowed.values():
+            raise TypeError("it sets the state of what has none")
         self.stack[-1].__setstate__(state)
 
     dispatch: ClassVar[dict[int, Any]] = {

@@ -27,7 +27,7 @@ BELOW = {
     "datasets": "files options progress",
     "training": "diffusion nn autograd kernels datasets memory options",
     "evaluation": "diffusion nn autograd kernels datasets files memory",
-    "weights": "nn files unpickling",
+    "weights": "nn files memory unpickling",
     "runs": "training evaluation weights diffusion nn autograd datasets files memory options progress",
     "cli": "runs training evaluation weights diffusion nn datasets files memory options progress",
     "__main__": "cli",

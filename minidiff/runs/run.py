@@ -308,7 +308,9 @@ def free_folder(name: str) -> Path:
 
 def _load(settings: Settings) -> Dataset:
     if settings.data is None:
-        raise ValueError("this network was imported without data: import it again with --data DATA")
+        raise ValueError(
+            "the network was imported without data: import it again with --data DATA; edits take images with --from"
+        )
     try:
         return load(settings.data, settings.seed)
     except UnknownDataset as error:

@@ -1,4 +1,4 @@
-"""bfloat16, the upper half of a float32, which NumPy does not have."""
+"""bfloat16, the upper half of a float32. NumPy does not have it, so arrays of it are read as a dtype of our own."""
 
 import numpy as np
 

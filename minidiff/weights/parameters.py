@@ -8,9 +8,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from minidiff import memory
 from minidiff.nn import UNet
+from minidiff.weights.bfloat16 import widened
 from minidiff.weights.names import DIFFUSERS, NAMINGS, Naming, name_in, to_ours, to_theirs
 
+BYTES = 12  # of a parameter: itself, as float32, and what its initial value was drawn in
 TIME = "time1.w"  # (width, 4 width), its rows in the order of `sinusoidal`
 
 
@@ -29,6 +32,7 @@ def network(
         if name not in arrays:
             raise ValueError(f"it has no {name}, which this network needs")
         _ours(arrays[name], name, path, shape)
+    memory.require(sum(array.size for array in arrays.values()), BYTES, "parameters")
     net = UNet(np.random.default_rng(0), **settings)
     names = _names(net, naming)
     if missing := sorted(names.values() - arrays.keys()):
@@ -37,8 +41,9 @@ def network(
         raise ValueError(f"it has {_some(extra)}, which this network does not have")
     for path, parameter in net.named_parameters().items():
         array = _ours(arrays[names[path]], names[path], path, parameter.shape)
-        if not np.isfinite(array).all():
-            raise ValueError(f"{names[path]}: expected finite numbers, got others")
+        array = widened(array)
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"{names[path]}: expected finite numbers, got {array.dtype} with others")
         parameter.data[...] = _halves_swapped(array) if path == TIME and flip_sin_to_cos else array
     return net
 
@@ -66,9 +71,9 @@ def _naming_of(arrays: Mapping[str, np.ndarray]) -> Naming:
 def _ours(array: np.ndarray, name: str, path: str, shape: tuple[int, ...]) -> np.ndarray:
     """The array in our layout; ValueError where it has not the shape of the parameter `path`."""
     found = to_ours(array, path, shape)
-    if found.shape != shape or found.dtype.kind != "f":
+    if found.shape != shape:
         raise ValueError(
-            f"{name}: expected floats for {path} {shape}, got {array.dtype} {array.shape}, that is {found.shape}"
+            f"{name}: expected an array for {path} {shape}, got {array.shape}, which is {found.shape}"
         )
     return found
 

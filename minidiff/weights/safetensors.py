@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minidiff import files
-from minidiff.weights.bfloat16 import BFLOAT16, widened
+from minidiff.weights.bfloat16 import BFLOAT16
 
 TYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
@@ -32,7 +32,7 @@ METADATA = "__metadata__"
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by name: views into the mapped file, of BF16 copies as float32.
+    """The arrays of a file by name: views into the mapped file, those of BF16 for `bfloat16.widened`.
 
     Raises FileNotFoundError where there is no file, and ValueError, in one line, for what is not such a file.
     """
@@ -94,7 +94,7 @@ def _checked(header: dict[str, Any], size: int) -> list[str]:
 
 
 def _array(data: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
-    return widened(data[slice(*data_offsets)].view(TYPES[dtype]).reshape(shape))
+    return data[slice(*data_offsets)].view(TYPES[dtype]).reshape(shape)
 
 
 def write(

@@ -9,18 +9,19 @@ executed (`minidiff.unpickling`).
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidiff import unpickling
-from minidiff.weights.bfloat16 import BFLOAT16, widened
+from minidiff.weights.bfloat16 import BFLOAT16
 
 # The first three of the pickles that a file of the older form begins with; the third is about the machine.
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -36,26 +37,38 @@ STORAGES: dict[str, np.dtype] = {
     "ByteStorage": np.dtype("<u1"),
     "BoolStorage": np.dtype("?"),
 }
-Storage = Callable[[str, np.dtype, int], np.ndarray]  # key, type and count of its numbers → (count,)
+
+
+class _Storage(NamedTuple):
+    """numbers: (n,), one after the other in memory; None before they are found."""
+
+    numbers: np.ndarray | None
+
+
+Storages = Callable[[str, np.dtype, int], _Storage]  # by key, type and count
 
 
 def read(path: str | Path) -> Any:
     """What a checkpoint holds: dictionaries, lists and plain data, its tensors as arrays that are views into the file.
 
-    Of bfloat16 they are copies as float32. Raises FileNotFoundError where there is no file, and ValueError, in one
-    line, for what is not such a file, is damaged, or holds anything else than tensors and plain data.
+    Those of bfloat16 are for `bfloat16.widened`. Raises FileNotFoundError where there is no file, and ValueError, in
+    one line, for what is not such a file, is damaged, or holds anything else than tensors and plain data.
     """
     path = Path(path)
-    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
     try:
-        return _read_zip(path, content) if zipfile.is_zipfile(path) else _read_older(path, content)
+        if not path.stat().st_size:
+            raise ValueError("it is empty")
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _read_zip(path, mapped) if zipfile.is_zipfile(path) else _read_older(mapped)
     except (*unpickling.DAMAGE, zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(
             f"{path}: expected a PyTorch checkpoint, but {' '.join(str(error).split())[:160]}"
         ) from error
 
 
-def _read_zip(path: Path, content: np.ndarray) -> Any:
+def _read_zip(path: Path, mapped: mmap.mmap) -> Any:
+    content = np.frombuffer(mapped, np.uint8)
     with zipfile.ZipFile(path) as archive:
         members = {member.filename: member for member in archive.infolist()}
     pickles = [name for name in members if name.endswith("/data.pkl")]
@@ -63,6 +76,7 @@ def _read_zip(path: Path, content: np.ndarray) -> Any:
         raise ValueError("the zip file has no data.pkl")
     folder = pickles[0].removesuffix("data.pkl")
 
+    @cache
     def member(name: str) -> np.ndarray:
         found = members[folder + name]
         if found.compress_type != zipfile.ZIP_STORED:
@@ -74,7 +88,7 @@ def _read_zip(path: Path, content: np.ndarray) -> Any:
             raise ValueError(f"{name} in it is damaged")
         return stored
 
-    def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+    def storage(key: str, dtype: np.dtype, count: int) -> _Storage:
         return _numbers(member(f"data/{key}"), dtype, count)
 
     if f"{folder}byteorder" in members and member("byteorder").tobytes() != b"little":
@@ -82,62 +96,74 @@ def _read_zip(path: Path, content: np.ndarray) -> Any:
     return _unpickled(io.BytesIO(member("data.pkl").tobytes()), storage)
 
 
-def _read_older(path: Path, content: np.ndarray) -> Any:
-    with path.open("rb") as stream:
-        pickled = partial(unpickling.load, stream, {})
-        if pickled() != MAGIC or pickled() != PROTOCOL or not isinstance(pickled(), dict):
-            raise ValueError("it does not begin as one")
-        begin, types = stream.tell(), dict[str, np.dtype]()
+def _read_older(mapped: mmap.mmap) -> Any:
+    content, pickled = np.frombuffer(mapped, np.uint8), partial(unpickling.load, mapped, {})
+    if pickled() != MAGIC or pickled() != PROTOCOL or not isinstance(pickled(), dict):
+        raise ValueError("it does not begin as one")
+    begin, types = mapped.tell(), dict[str, np.dtype]()
 
-        # The storages lie behind the pickle: it is read once to find its end, and again when they are known.
-        def noted(key: str, dtype: np.dtype, count: int) -> np.ndarray:
-            types[key] = dtype
-            return np.broadcast_to(np.zeros((), dtype), count)
+    # The storages lie behind the pickle: it is read once to find its end, and again when they are known.
+    def noted(key: str, dtype: np.dtype, count: int) -> _Storage:
+        types[key] = dtype
+        return _Storage(None)
 
-        _unpickled(stream, noted)
-        stored, position = {}, 0
-        for key in pickled():
-            position = position or stream.tell()
-            count = int.from_bytes(content[position : position + 8].tobytes(), "little")
-            end = position + 8 + count * types[key].itemsize
-            stored[key] = _numbers(content[position + 8 : end], types[key], count)
-            position = end
-        stream.seek(begin)
-        return _unpickled(stream, lambda key, dtype, count: stored[key][:count])
+    _unpickled(mapped, noted)
+    keys, stored = pickled(), dict[str, _Storage]()
+    position = mapped.tell()
+    for key in keys:
+        count = int.from_bytes(content[position : position + 8].tobytes(), "little")
+        end = position + 8 + count * types[key].itemsize
+        stored[key] = _numbers(content[position + 8 : end], types[key], count)
+        position = end
+    mapped.seek(begin)
+    return _unpickled(mapped, lambda key, dtype, count: stored[key])
 
 
-def _numbers(content: np.ndarray, dtype: np.dtype, count: int) -> np.ndarray:
+def _numbers(content: np.ndarray, dtype: np.dtype, count: int) -> _Storage:
     if content.size != count * dtype.itemsize:
         raise ValueError(f"a storage of {count} numbers has {content.size} bytes")
-    return content.view(dtype)
+    return _Storage(content.view(dtype))
 
 
-def _unpickled(stream: Any, storage: Storage) -> Any:
-    def persistent(about: Any) -> np.ndarray:
-        kind, dtype, key, _, count = about[:5]
-        if kind != "storage" or not isinstance(key, str) or not isinstance(count, int):
+def _unpickled(stream: unpickling.Stream, storages: Storages) -> Any:
+    def persistent(about: Any) -> _Storage:
+        kind, dtype, key, _, count, *view = about
+        if (
+            kind != "storage"
+            or not isinstance(key, str)
+            or type(count) is not int
+            or view not in ([], [None])
+        ):
             raise ValueError(f"it refers to {about!r:.80}, which is no storage")
-        return storage(key, dtype(), count)
+        return storages(key, dtype(), count)
 
     return unpickling.load(stream, ALLOWED, persistent)
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *others: Any) -> np.ndarray:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *others: Any) -> np.ndarray | None:
     """torch._utils._rebuild_tensor_v2."""
-    if not isinstance(storage, np.ndarray) or len(shape) != len(strides) or len(shape) > 8:
+    if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise ValueError("a tensor is not made as tensors are")
-    if not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
+    if len(shape) != len(strides) or len(shape) > 8:
+        raise ValueError("a tensor has not as many strides as axes, at most 8")
+    if not all(type(n) is int and 0 <= n < 1 << 48 for n in (offset, *shape, *strides)):
         raise ValueError("a tensor's offset, shape or strides are no whole numbers")
+    if (numbers := storage.numbers) is None:
+        return None
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if 0 not in shape and last >= storage.size:
-        raise ValueError(f"a tensor of shape {shape} reaches beyond its storage of {storage.size} numbers")
-    steps = [step * storage.itemsize for step in strides]
-    begin = 0 if 0 in shape else offset
-    return widened(np.lib.stride_tricks.as_strided(storage[begin:], shape, steps, writeable=False))
+    if 0 in shape:
+        return np.empty(shape, numbers.dtype)
+    if last >= numbers.size:
+        raise ValueError(f"a tensor of shape {shape} reaches beyond its storage of {numbers.size} numbers")
+    steps = [step * numbers.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)
 
 
 class _Table(dict[Any, Any]):
-    """collections.OrderedDict, without the attributes that PyTorch gives it."""
+    """collections.OrderedDict, which begins empty, without the attributes that PyTorch gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def __setstate__(self, state: Any) -> None:
         pass
