@@ -105,7 +105,8 @@ def to_ours(array: np.ndarray, path: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def to_theirs(array: np.ndarray, path: str) -> np.ndarray:
-    """Our parameter `path` in the layout of PyTorch."""
+    """Our parameter `path` in the layout of diffusers, where a shortcut is a 1×1 convolution."""
     if not path.endswith(".w"):
         return array
+    array = array[None, None] if path.endswith(".shortcut.w") else array
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T

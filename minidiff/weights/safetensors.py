@@ -70,23 +70,23 @@ def _checked(header: dict[str, Any], size: int) -> list[str]:
     """The names in the order of their numbers, which must cover `size` bytes without gap or overlap."""
     for name, about in header.items():
         if not isinstance(about, dict) or about.keys() != {"dtype", "shape", "data_offsets"}:
-            raise ValueError(f"{name!r} has not a dtype, a shape and data_offsets")
-        if about["dtype"] not in TYPES:
-            raise ValueError(f"{name!r} has the type {about['dtype']!r}; expected one of {', '.join(TYPES)}")
+            raise ValueError(f"{name!r:.80} has not a dtype, a shape and data_offsets")
+        if about["dtype"] not in tuple(TYPES):
+            raise ValueError(
+                f"{name!r:.80} has the type {about['dtype']!r:.80}; expected one of {', '.join(TYPES)}"
+            )
         for key in ("shape", "data_offsets"):
             if not isinstance(about[key], list) or not all(type(n) is int and n >= 0 for n in about[key]):
-                raise ValueError(f"the {key} of {name!r} are no list of whole numbers")
+                raise ValueError(f"the {key} of {name!r:.80} are no list of whole numbers")
         if len(about["data_offsets"]) != 2 or len(about["shape"]) > 8:
-            raise ValueError(f"{name!r} has not two offsets, or more than 8 axes")
+            raise ValueError(f"{name!r:.80} has not two offsets, or more than 8 axes")
     names = sorted(header, key=lambda name: header[name]["data_offsets"])
     end = 0
     for name in names:
-        begin, last = header[name]["data_offsets"]
-        if (
-            begin != end
-            or last - begin != math.prod(header[name]["shape"]) * TYPES[header[name]["dtype"]].itemsize
-        ):
-            raise ValueError(f"the offsets of {name!r} do not fit its shape, or the array before it")
+        about, (begin, last) = header[name], header[name]["data_offsets"]
+        size_of = math.prod(about["shape"]) * TYPES[about["dtype"]].itemsize
+        if begin != end or last - begin != size_of:
+            raise ValueError(f"the offsets of {name!r:.80} do not fit its shape, or the array before it")
         end = last
     if end != size:
         raise ValueError(f"its arrays take {end} bytes, and {size} are there")

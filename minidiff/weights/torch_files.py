@@ -100,20 +100,24 @@ def _read_older(mapped: mmap.mmap) -> Any:
     content, pickled = np.frombuffer(mapped, np.uint8), partial(unpickling.load, mapped, {})
     if pickled() != MAGIC or pickled() != PROTOCOL or not isinstance(pickled(), dict):
         raise ValueError("it does not begin as one")
-    begin, types = mapped.tell(), dict[str, np.dtype]()
+    begin, described = mapped.tell(), dict[str, tuple[np.dtype, int]]()
 
     # The storages lie behind the pickle: it is read once to find its end, and again when they are known.
     def noted(key: str, dtype: np.dtype, count: int) -> _Storage:
-        types[key] = dtype
+        described[key] = dtype, count
         return _Storage(None)
 
     _unpickled(mapped, noted)
     keys, stored = pickled(), dict[str, _Storage]()
+    if described.keys() != set(keys):
+        raise ValueError("it has other storages than its tensors")
     position = mapped.tell()
     for key in keys:
-        count = int.from_bytes(content[position : position + 8].tobytes(), "little")
-        end = position + 8 + count * types[key].itemsize
-        stored[key] = _numbers(content[position + 8 : end], types[key], count)
+        dtype, count = described[key]
+        if int.from_bytes(content[position : position + 8].tobytes(), "little") != count:
+            raise ValueError(f"the storage {key!r:.40} has not the length that its tensors have")
+        end = position + 8 + count * dtype.itemsize
+        stored[key] = _numbers(content[position + 8 : end], dtype, count)
         position = end
     mapped.seek(begin)
     return _unpickled(mapped, lambda key, dtype, count: stored[key])
@@ -127,15 +131,12 @@ def _numbers(content: np.ndarray, dtype: np.dtype, count: int) -> _Storage:
 
 def _unpickled(stream: unpickling.Stream, storages: Storages) -> Any:
     def persistent(about: Any) -> _Storage:
-        kind, dtype, key, _, count, *view = about
-        if (
-            kind != "storage"
-            or not isinstance(key, str)
-            or type(count) is not int
-            or view not in ([], [None])
-        ):
-            raise ValueError(f"it refers to {about!r:.80}, which is no storage")
-        return storages(key, dtype(), count)
+        kind, dtype_of, key, _, count, *view = about
+        dtype = dtype_of()
+        right = isinstance(dtype, np.dtype) and isinstance(key, str) and type(count) is int
+        if kind != "storage" or not right or view not in ([], [None]):
+            raise ValueError("it refers to something that is no storage")
+        return storages(key, dtype, count)
 
     return unpickling.load(stream, ALLOWED, persistent)
 

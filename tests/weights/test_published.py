@@ -53,6 +53,19 @@ def test_import_export_import_changes_no_bit(source, tmp_path):
         )
 
 
+@pytest.mark.parametrize("name", ["paper", "tutorial", "other"])
+def test_the_exported_arrays_are_those_of_the_file_that_was_imported(name):
+    """Under the same names, in the same layout, but for the order of cosines and sines."""
+    net = read(FOLDER / name).net
+    (file,) = (FOLDER / name).rglob("*.safetensors")
+    stored, exported = weights.safetensors.read(file), parameters.arrays_of(net)
+    assert {key: array.shape for key, array in stored.items()} == {
+        key: array.shape for key, array in exported.items()
+    }
+    time = "time_embedding.linear_1.weight"
+    assert all(np.array_equal(stored[key], exported[key]) for key in stored if key != time or name == "paper")
+
+
 def test_a_network_with_times_from_one_is_exported_with_times_from_zero(tmp_path):
     """What was trained here: the rows after sines and cosines are rotated, so that the outputs are the same."""
     for freq_shift in (0, 1):
