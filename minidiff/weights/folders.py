@@ -57,14 +57,14 @@ def read(source: str | Path, size: int | Sequence[int] | None = None) -> Publish
         config = _json(about)
         settings = diffusers.settings(config, size)
         flipped = config.get("flip_sin_to_cos", diffusers.DEFAULTS["flip_sin_to_cos"])
-    weights = _found(source, "unet", *(WEIGHTS + suffix for suffix in reading.SUFFIXES))
-    arrays = reading.read(weights)
-    with _naming(weights):
-        net = parameters.network(settings, arrays, flipped)
     noise = None
     if described := _path(source, "scheduler", SCHEDULER):
         with _naming(described):
             noise = scheduler.read(_json(described))
+    weights = _found(source, "unet", *(WEIGHTS + suffix for suffix in reading.SUFFIXES))
+    arrays = reading.read(weights)
+    with _naming(weights):
+        net = parameters.network(settings, arrays, flipped)
     return Published(net, noise)
 
 
