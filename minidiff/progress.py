@@ -16,12 +16,20 @@ class Progress:
 
     unit: the name of what is counted, as "step"; done: how many were done before. total: how many there are, or None;
     seconds: the time limit, or None. Whichever is reached first determines the bar and the time left.
+    epoch: how many make an epoch, whose time is then shown if it is above a second.
     """
 
     def __init__(
-        self, unit: str, stream: TextIO, total: int | None = None, done: int = 0, seconds: float | None = None
+        self,
+        unit: str,
+        stream: TextIO,
+        total: int | None = None,
+        done: int = 0,
+        seconds: float | None = None,
+        epoch: float | None = None,
     ) -> None:
         self.unit, self.stream, self.total, self.seconds = unit, stream, total, seconds
+        self.epoch = epoch
         self.begin, self.first, self.done, self.shown = time.monotonic(), done, done, -math.inf
         self.terminal = stream.isatty()
 
@@ -51,6 +59,7 @@ class Progress:
             f"{self.unit} {self.done}{of}",
             f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s",
             note,
+            f"epoch in {_clock(self.epoch / rate)}" if self.epoch and 0 < rate <= self.epoch else "",
             remaining,
         ]
         if self.terminal:

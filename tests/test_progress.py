@@ -139,3 +139,21 @@ def test_the_first_line_is_written_at_once_even_when_the_clock_starts_at_0(clock
     stream = io.StringIO()
     Progress("step", stream, total=10).update(1)
     assert stream.getvalue().startswith("step 1/10")
+
+
+def test_the_time_of_an_epoch_is_shown_once_there_is_a_rate(clock):
+    stream = io.StringIO()
+    bar = Progress("step", stream, total=1000, done=200, epoch=62.5)
+    bar.update(200)
+    clock.now += 20
+    bar.update(210)
+    lines = stream.getvalue().splitlines()
+    assert "epoch" not in lines[0] and "epoch in 2:05" in lines[1]
+
+
+def test_an_epoch_of_less_than_a_second_is_not_shown(clock):
+    stream = io.StringIO()
+    bar = Progress("step", stream, total=1000, epoch=4)
+    clock.now += 20
+    bar.update(100)
+    assert "epoch" not in stream.getvalue()

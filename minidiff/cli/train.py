@@ -24,6 +24,7 @@ from minidiff.options import OptionError
 from minidiff.runs import Interrupted, Run, Settings, presets
 from minidiff.runs.run import free_folder
 from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
+from minidiff.training.step_memory import in_words, step_memory
 
 KINDS = NetworkOptions, ScheduleOptions, TrainingOptions, Settings
 
@@ -67,6 +68,8 @@ def train(options: argparse.Namespace) -> int:
             raise UsageError("train: give the data to train on (`minidiff data` lists it), or --resume RUN")
         run = _create(options, given)
     print(f"{run.settings.data}: {run.net.count_parameters():,} parameters → {run.folder}")
+    needed = step_memory(run.net, run.settings.training)
+    print(f"a step with batch {run.settings.training.batch} takes about {in_words(needed)} of memory")
     remaining = run.schedule.alpha_bar[-1]
     if remaining > 0.01:
         print(

@@ -68,7 +68,7 @@ class Network(Module):
         raise NotImplementedError(f"{type(self).__name__} defines no forward(x, t, label, rng)")
 
     def activations(self) -> int:
-        """How many numbers of each sample the tape keeps in a training step, for its backward pass; 0: not counted."""
+        """About how many numbers of each sample a training step keeps at once; 0 where they are not counted."""
         return 0
 
     def _checked(self, output: object) -> Tensor:

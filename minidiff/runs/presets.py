@@ -140,10 +140,8 @@ def network(data: Dataset, options: NetworkOptions, T: int) -> dict[str, Any]:
         raise ValueError(
             f"the network {kind!r} has no preset: give its whole description, {{'kind': {kind!r}, …}}"
         )
-    if options.width is not None and (options.width < 4 or options.width % 2):
-        raise ValueError(
-            f"width: expected an even number ≥ 4, for sines and cosines of t; got {options.width}"
-        )
+    if options.width is not None and options.width % 2:
+        raise ValueError(f"width: expected an even number, for sines and cosines of t; got {options.width}")
     described = _mlp(data.name, shape, options, T) if kind == "mlp" else _unet(data.name, shape, options)
     return described | more
 
@@ -152,7 +150,7 @@ def _mlp(name: str, shape: tuple[int, ...], options: NetworkOptions, T: int) -> 
     if len(shape) != 1:
         raise ValueError(f"the MLP takes points, {name} has images of shape {shape}: use the U-Net")
     if given := [part for part in ("preset", *UNET_PARTS) if getattr(options, part) is not None]:
-        raise ValueError(f"{', '.join(given)}: of the U-Net alone, which takes images; {name} has points")
+        raise ValueError(f"{', '.join(given)}: of the U-Net alone, and {name} has points")
     depth = {} if options.depth is None else {"depth": options.depth}
     width = options.width or 128
     return {"kind": "mlp", "dim": shape[0], "width": width, **depth, "T": T, "time": "sinusoidal"}
@@ -172,9 +170,7 @@ def _unet(name: str, shape: tuple[int, ...], options: NetworkOptions) -> dict[st
     width, heads, groups = part("width"), part("heads", 1), part("groups")
     levels = [max(pixels) for pixels in sides((height, across), len(multipliers))]
     if missing := [n for n in options.attention or () if n not in levels]:
-        raise ValueError(
-            f"attention: no level of the network has a longer side of {missing[0]} pixels; they have {levels}"
-        )
+        raise ValueError(f"attention: no level has a longer side of {missing[0]} pixels; they have {levels}")
     if any(width * m % groups for m in multipliers):
         raise ValueError(f"width: expected a multiple of {groups} for the U-Net, got {width}")
     if any(width * m % heads for m in multipliers):

@@ -144,7 +144,8 @@ class Run:
             steps = presets.steps_for(self.settings)
         seconds = 60 * minutes if minutes else None
         progress = sys.stderr if progress is True else progress
-        bar = Progress("step", progress, steps, self.step, seconds) if progress else None
+        epoch = len(self._trainable().x) / self.settings.training.batch
+        bar = Progress("step", progress, steps, self.step, seconds, epoch) if progress else None
         with interruptible() as interrupted:
             try:
                 for step in self.train_iter(steps, minutes):

@@ -97,7 +97,7 @@ class NetworkOptions(Options):
         None, "the U-Net that the settings below start from, and how it is trained", type=str, choices=UNETS
     )
     width: int | None = setting(
-        None, "channels; by default 128 for the MLP, 32 for the U-Net", type=int, at_least=1
+        None, "channels, even; by default 128 for the MLP, 32 for the U-Net", type=int, at_least=4
     )
     multipliers: tuple[int, ...] | None = setting(
         None,

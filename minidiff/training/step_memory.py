@@ -10,9 +10,6 @@ from minidiff.training.options import TrainingOptions
 
 VECTORS = 5  # as long as all parameters: these, their gradients, two moments of Adam, the EMA
 BYTES = 4  # of a number in float32
-# Beside the activations there are gradients on their way, and buffers that wait to be used again (`kernels.memory`).
-# Measured in U-Nets of one to five levels, all is 1.0 to 1.6 times the activations.
-OVERHEAD = 1.35
 
 
 def step_memory(net: nn.Network, options: TrainingOptions) -> float:
@@ -24,7 +21,7 @@ def step_memory(net: nn.Network, options: TrainingOptions) -> float:
     levels = (options.shards - 1).bit_length()
     samples = -(-options.batch // options.shards)
     parameters = (VECTORS + levels) * net.count_parameters()
-    return BYTES * (parameters + OVERHEAD * samples * net.activations())
+    return BYTES * (parameters + samples * net.activations())
 
 
 def require_memory(net: nn.Network, options: TrainingOptions) -> None:

@@ -26,14 +26,15 @@ class UNetPreset:
     def multipliers(self, size: Sequence[int]) -> list[int]:
         """Those of the preset, or of a U-Net that suits a size (H, W).
 
-        The second halves the sides at most twice, not below SMALLEST_SIDE; then on to MOST_ATTENDED pixels.
+        The second halves the sides at most twice, not below SMALLEST_SIDE, then on to MOST_ATTENDED pixels. It has
+        twice the channels in its last two levels.
         """
         if "multipliers" in self.parts:
             return list(self.parts["multipliers"])
         levels = 1
         while (levels < 3 and min(size) >> levels >= SMALLEST_SIDE) or _pixels(size, levels) > MOST_ATTENDED:
             levels += 1
-        return [1, *[2] * (levels - 1)]
+        return [1] * max(1, levels - 2) + [2] * min(levels - 1, 2)
 
     def attention(self, size: Sequence[int], levels: int) -> list[int]:
         """Where it attends, as `nn.UNet` takes it: one level at most."""

@@ -20,8 +20,11 @@ NEEDS = {  # other settings, without which a value would be refused
     "beta": {"schedule": "constant"},
     "beta_end": {"prediction": "v"},
     "zero_terminal_snr": {"prediction": "v"},
+    "preset": {"width": 32},  # less than the paper's
+    "multipliers": {"width": 8},
 }
-IMAGES = {"classes", "unet"}  # settings, or choices, that do not fit points
+# Settings, or choices, that do not fit points.
+IMAGES = {"classes", "unet", "flip", "preset", *presets.UNET_PARTS}
 
 
 def flag_of(about):
@@ -43,6 +46,8 @@ def values_of(about):
         return [not about.default]
     if choices:
         return [choice for choice in choices if choice != about.default]
+    if kind is tuple:
+        return [(4, 8)]
     number = next(n for n in {int: (16,), float: (0.0125, 2.5)}[kind] if is_allowed(n, about))
     values = [number, *(kind(limit) for sign, limit in limits.items() if sign in "≤≥")]
     return [value for value in values if value != about.default]
@@ -55,6 +60,8 @@ def beyond(about):
         return ["yes"]
     if choices:
         return ["nonesuch", "", "7"]
+    if kind is tuple:
+        return ["", ",", "4,", "4 8", "4,0", "4,-8", "1.5", "many", "inf"]
     number, step = {int: (int, 1), float: (float, 1e-6)}[kind]
     outside = {"≥": lambda x: x - step, ">": lambda x: x, "<": lambda x: x, "≤": lambda x: x + step}
     numbers = [str(number(outside[sign](limit))) for sign, limit in limits.items()]
@@ -73,11 +80,14 @@ REFUSED = [
 
 
 def arguments_of(options):
-    """{"beta_end": 0.5, "classes": True} → ["--beta-end", 0.5, "--classes"]"""
+    """{"beta_end": 0.5, "classes": True, "multipliers": (1, 2)} → --beta-end=0.5 --classes --multipliers=1,2"""
+
+    def text(value):
+        return ",".join(map(str, value)) if isinstance(value, tuple) else value
+
     return [
-        argument
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={text(value)}")
         for name, value in options.items()
-        for argument in [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
     ]
 
 
@@ -96,10 +106,15 @@ def test_every_setting_arrives_in_the_run(kind, about, value, points_file, witho
     settings = Run.open(folder).settings
     if kind is NetworkOptions:
         T = settings.schedule.T
-        described = presets.network(datasets.load(data), NetworkOptions(**{about.name: value}), T)
+        described = presets.network(datasets.load(data), NetworkOptions(**options), T)
         assert settings.net == described
-        plain = presets.network(datasets.load(data), NetworkOptions(), T)
-        assert value in described.values() and (about.name == "net" or described != plain)
+        key = {"net": "kind", "learn_variance": "learned_variance"}.get(about.name, about.name)
+        if key == "preset":
+            assert settings.training.lr == presets.UNETS[value].training["lr"]
+        elif key == "classes":
+            assert described[key] == 10
+        else:
+            assert described.get(key, 1) == (list(value) if isinstance(value, tuple) else value)
     else:
         found = {
             ScheduleOptions: settings.schedule,

@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from command_line import QUICK, call, contents, refusal, samples_of
 from data_files import SHAPES, write_png
 from PIL import Image
 
-from minidiff import classifier, presets
+from minidiff import classifier, memory, presets
 from minidiff.runs import Run
 from minidiff.training import ScheduleOptions
 
@@ -51,6 +52,44 @@ def test_train_prints_its_progress_and_what_it_wrote(points_file, tmp_path, caps
     wrote = [line.removeprefix("wrote ") for line in out.splitlines() if line.startswith("wrote ")]
     assert wrote and all(Path(path).exists() for path in wrote)
     assert "step 3/3" in err and "Traceback" not in err
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_train_begins_with_the_parameters_and_the_memory_of_a_step(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert call("train", "digits", "--steps", 1, "--T", 3, "--width", 8, "--batch", 100, "--out", folder) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"digits: {Run.open(folder).net.count_parameters():,} parameters → {folder}"
+    assert re.fullmatch(r"a step with batch 100 takes about \d+ MB of memory", second)
+
+
+def test_a_step_that_does_not_fit_is_refused_and_no_folder_is_made(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 8e7)
+    line = refusal(capsys, 1, "train", "digits", "--batch", 500, "--out", tmp_path / "run")
+    assert re.search(r"about \d+ MB of memory, and 80 MB are free: take --batch \d+ or --shards \d+ or", line)
+    assert not (tmp_path / "run").exists()
+    for advice in re.findall(r"--batch \d+|--shards \d+", line):
+        others = ["--batch", 500] if "shards" in advice else []
+        options = [*others, *advice.split(), "--steps", 1, "--T", 2, "--out", tmp_path / advice]
+        monkeypatch.setattr(Run, "train", lambda run, *limits: None)
+        monkeypatch.setattr(Run, "draw", lambda run: [])
+        assert call("train", "digits", *options) == 0
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_oblong_images_in_shards_mirrored_train_sample_and_resume(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (12, 5, 9, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    options = ["--flip", "--shards", 3, "--dropout", 0.2, "--T", 3, *QUICK]
+    for name, legs in (("whole", (4,)), ("resumed", (1, 4))):
+        arguments = [tmp_path / "images.npy", *options, "--out", tmp_path / name]
+        for steps in legs:
+            assert call("train", *arguments, "--steps", steps) == 0
+            arguments = ["--resume", tmp_path / name]
+    whole, resumed = (Run.open(tmp_path / name) for name in ("whole", "resumed"))
+    assert whole.sample(2).shape == (2, 5, 9, 3)
+    np.testing.assert_array_equal(whole.sample(2), resumed.sample(2))
+    assert whole.settings.net["size"] == [5, 9] and whole.settings.training.shards == 3
 
 
 @pytest.mark.usefixtures("without_pictures")

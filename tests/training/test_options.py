@@ -156,7 +156,7 @@ LOWEST_AND_HIGHEST = {
     "beta": ([None, 1e-9, 0.999], [0, 1]),
     "zero_terminal_snr": ([True, False], [1]),
     "net": ([None, *nn.NETWORKS], ["transformer"]),
-    "width": ([None, 1, 512], [0, 8.0]),
+    "width": ([None, 4, 512], [3, 8.0]),
     "classes": ([True, False], [10]),
     "learn_variance": ([True, False], [2]),
     "flip": ([True, False], [1]),

@@ -4,7 +4,16 @@ import copy
 
 import numpy as np
 import pytest
-from trainers import NEVER, POINTS, assert_same, on_labelled_points, on_points, through_a_file
+from trainers import (
+    IMAGES,
+    NEVER,
+    POINTS,
+    assert_same,
+    on_labelled_points,
+    on_mirrored_images,
+    on_points,
+    through_a_file,
+)
 
 from minidiff import datasets, nn, optim, schedules
 from minidiff.kernels import convolution
@@ -132,6 +141,42 @@ def test_labels_are_dropped_with_the_given_probability(drop):
     kept = labels[labels < 3]
     assert np.isin(labels, range(4)).all() and np.unique(kept).size == (3 if drop < 1 else 0)
     assert (labels == 3).mean() == pytest.approx(drop, abs=0.05)
+
+
+# ---- mirrored images
+
+
+def test_half_of_the_images_are_mirrored_left_to_right_each_time_anew():
+    trainer, seen = on_mirrored_images(batch=400), []
+    loss = trainer._loss
+    trainer._loss = lambda batch, rng: seen.append(batch.x0) or loss(batch, rng)
+    first = IMAGES[trainer.batches.order]
+    list(trainer.run(2))
+    for x0 in seen:
+        plain = np.array([np.abs(IMAGES - x).max(axis=(1, 2, 3)).min() == 0 for x in x0])
+        mirrored = np.array([np.abs(IMAGES[:, :, ::-1] - x).max(axis=(1, 2, 3)).min() == 0 for x in x0])
+        assert np.all(plain != mirrored)
+        assert mirrored.mean() == pytest.approx(0.5, abs=0.1)
+    assert not np.array_equal(seen[0], seen[1])
+    assert all(
+        np.array_equal(x, y) or np.array_equal(x, y[:, ::-1]) for x, y in zip(seen[0], first, strict=False)
+    )
+
+
+def test_nothing_is_drawn_for_mirroring_unless_it_is_on():
+    off, on = on_mirrored_images(flip=False), on_mirrored_images()
+    fresh = np.random.default_rng(0)
+    on.rng.bit_generator.state = off.rng.bit_generator.state = fresh.bit_generator.state
+    x0 = IMAGES[:4]
+    assert off._mirrored(x0) is x0 and off.rng.bit_generator.state == fresh.bit_generator.state
+    on._mirrored(x0)
+    fresh.random(4)
+    assert on.rng.bit_generator.state == fresh.bit_generator.state
+
+
+def test_points_cannot_be_mirrored():
+    with pytest.raises(ValueError, match=r"^flip: expected images \(N, H, W, C\)"):
+        on_points(flip=True)
 
 
 # ---- divergence

@@ -43,7 +43,19 @@ def on_images_with_everything_learned(seed=0):
     return Trainer(net, schedules.linear(2), IMAGES, np.arange(5) % 2, options, rng=rng)
 
 
-MAKERS = [on_points, on_labelled_points, on_images_with_dropout, on_images_with_everything_learned]
+def on_mirrored_images(seed=0, **options):
+    rng = np.random.default_rng(seed)
+    options = TrainingOptions(**{"batch": 4, "warmup": 2, "flip": True} | options)
+    return Trainer(nn.UNet(rng, **UNET, dropout=0.0), SCHEDULE, IMAGES, None, options, rng=rng)
+
+
+MAKERS = [
+    on_points,
+    on_labelled_points,
+    on_images_with_dropout,
+    on_images_with_everything_learned,
+    on_mirrored_images,
+]
 
 
 def assert_same(a, b):
