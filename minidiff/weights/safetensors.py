@@ -103,7 +103,7 @@ def write(
     """Write float arrays by name, whole or not at all. metadata: what else is to stand in the header."""
     names = {dtype: name for name, dtype in TYPES.items()}
     header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
-    end, chunks = 0, []
+    end, chunks = 0, list[Any]()
     for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
         stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         shape, offsets = list(array.shape), [end, end + stored.nbytes]
@@ -112,5 +112,4 @@ def write(
         chunks.append(stored)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the numbers are aligned
-    content = len(text).to_bytes(8, "little") + text + b"".join(chunk.tobytes() for chunk in chunks)
-    files.replace(Path(path), content)
+    files.replace(Path(path), b"".join([len(text).to_bytes(8, "little"), text, *chunks]))

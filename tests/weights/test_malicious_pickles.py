@@ -144,6 +144,15 @@ def test_a_list_doubled_200_times_takes_200_lists():
     assert len(unpickling.loads(b"\x80\x02" + doubled + b".", {})) == 2
 
 
+def test_a_list_of_the_same_list_many_times_is_looked_through_once(tmp_path):
+    """Four deep, it would otherwise be 10¹² lists."""
+    inner = b"]q\x01"
+    for _ in range(4):
+        inner = b"](" + inner + b"q\x01" + b"h\x01" * 999 + b"e"
+    write(tmp_path / "wide.pt", "zip", inner)
+    assert main(["import", str(tmp_path / "wide.pt"), "--out", str(tmp_path / "run")]) == 1
+
+
 def test_deep_nesting_in_a_checkpoint_ends_in_one_line(tmp_path):
     path = tmp_path / "deep.pt"
     write(path, "zip", b"]" * 50_000 + b"a" * 49_999)
