@@ -7,6 +7,7 @@ arrays; the size of the images does not, since all is convolution. The rest is t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ import numpy as np
 from minidiff.nn.unet import sides
 
 GROUPS = 32
-LEVELS, BLOCKS = 16, 64  # at most, so that a strange file ends soon
 
 
 def is_ho(arrays: Mapping[str, np.ndarray]) -> bool:
@@ -30,14 +30,15 @@ def settings(arrays: Mapping[str, np.ndarray], size: int | Sequence[int] | None)
     if size is None:
         raise ValueError("the size of the images does not follow from the weights: give it with --size")
     try:
-        width, channels = arrays["conv_in.weight"].shape[:2]
-        outputs = len(arrays["conv_out.weight"])
-        widths = _counted(arrays, "down.{}.block.0.conv1.weight", LEVELS)
-        depth = len(_counted(arrays, "down.0.block.{}.conv1.weight", BLOCKS))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{error} is missing or has another shape") from error
+        (width, channels), outputs = arrays["conv_in.weight"].shape[:2], arrays["conv_out.weight"].shape[0]
+        widths = _outputs(arrays, "down.{}.block.0.conv1.weight")
+        depth = len(_outputs(arrays, "down.0.block.{}.conv1.weight"))
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError("expected conv_in.weight, conv_out.weight and other convolutions") from error
     if not widths or not width or outputs not in (channels, 2 * channels):
-        raise ValueError("it has the names of Ho's network, but not the shapes")
+        raise ValueError(
+            f"expected outputs for {channels} channels and one level or more, got {outputs}, {widths}"
+        )
     attends = [f"down.{level}.attn.0.q.weight" in arrays for level in range(len(widths))]
     pixels = [max(level) for level in sides(size, len(widths))]
     return {
@@ -54,7 +55,7 @@ def settings(arrays: Mapping[str, np.ndarray], size: int | Sequence[int] | None)
     }
 
 
-def _counted(arrays: Mapping[str, np.ndarray], pattern: str, most: int) -> list[int]:
-    """The lengths of the arrays whose names have 0, 1, 2, … in the pattern."""
-    names = [pattern.format(number) for number in range(most)]
-    return [len(arrays[name]) for name in names if name in arrays]
+def _outputs(arrays: Mapping[str, np.ndarray], pattern: str) -> list[int]:
+    """The channels of the convolutions whose names have 0, 1, 2, … in the pattern, as long as there are any."""
+    names = takewhile(arrays.__contains__, map(pattern.format, count()))
+    return [arrays[name].shape[0] for name in names]

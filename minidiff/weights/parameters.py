@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from minidiff import memory
 from minidiff.nn import UNet
+from minidiff.nn.layers import frequencies
 from minidiff.weights.bfloat16 import widened
 from minidiff.weights.names import DIFFUSERS, NAMINGS, Naming, name_in, to_ours, to_theirs
 
@@ -26,24 +26,31 @@ def network(
     not fit, and for arrays that are missing, left over, of another shape, no floats or not finite. Memory is allocated
     for a network of the size of the arrays alone.
     """
-    naming = _naming_of(arrays)
-    for path, shape in _some_shapes(settings):
-        name = name_in(naming, path, len(settings["multipliers"]), settings["depth"])
+    naming, levels, depth = _naming_of(arrays), len(settings["multipliers"]), settings["depth"]
+
+    def found(path: str, shape: tuple[int, ...]) -> np.ndarray:
+        name = name_in(naming, path, levels, depth)
         if name not in arrays:
             raise ValueError(f"it has no {name}, which this network needs")
-        _ours(arrays[name], name, path, shape)
+        array = to_ours(arrays[name], path, shape)
+        if array.shape != shape:
+            raise ValueError(
+                f"{name}: expected an array for {path} {shape}, got {arrays[name].shape}, which is {array.shape}"
+            )
+        return array
+
+    for path, shape in _some_shapes(settings):
+        found(path, shape)
     memory.require(sum(array.size for array in arrays.values()), BYTES, "parameters")
     net = UNet(np.random.default_rng(0), **settings)
-    names = _names(net, naming)
-    if missing := sorted(names.values() - arrays.keys()):
-        raise ValueError(f"it has no {_some(missing)}, which this network needs")
-    if extra := sorted(arrays.keys() - names.values()):
-        raise ValueError(f"it has {_some(extra)}, which this network does not have")
+    if extra := sorted(arrays.keys() - _names(net, naming).values()):
+        raise ValueError(f"it has {extra[0]:.80}, which this network does not have")
     for path, parameter in net.named_parameters().items():
-        array = _ours(arrays[names[path]], names[path], path, parameter.shape)
-        array = widened(array)
+        array = widened(found(path, parameter.shape))
         if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise ValueError(f"{names[path]}: expected finite numbers, got {array.dtype} with others")
+            raise ValueError(
+                f"{name_in(naming, path, levels, depth)}: expected finite floats, got {array.dtype}"
+            )
         parameter.data[...] = _halves_swapped(array) if path == TIME and flip_sin_to_cos else array
     return net
 
@@ -66,16 +73,6 @@ def _naming_of(arrays: Mapping[str, np.ndarray]) -> Naming:
         return (f"{naming.top['time1']}.weight" in arrays) + any(name.endswith(query) for name in arrays)
 
     return max(NAMINGS, key=found)
-
-
-def _ours(array: np.ndarray, name: str, path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array in our layout; ValueError where it has not the shape of the parameter `path`."""
-    found = to_ours(array, path, shape)
-    if found.shape != shape:
-        raise ValueError(
-            f"{name}: expected an array for {path} {shape}, got {array.shape}, which is {found.shape}"
-        )
-    return found
 
 
 def arrays_of(net: UNet, naming: Naming = DIFFUSERS) -> dict[str, np.ndarray]:
@@ -105,12 +102,8 @@ def _later(net: UNet, w: np.ndarray) -> np.ndarray:
     if shift == 0:
         return w
     half = len(w) // 2
-    frequency = np.exp(-math.log(10000) / (half - net.freq_shift) * np.arange(half))
-    sine, cosine = (f(shift * frequency)[:, None] for f in (np.sin, np.cos))
+    angle = shift * frequencies(len(w), net.freq_shift)[:, None]
+    sine, cosine = np.sin(angle), np.cos(angle)
     of_sines, of_cosines = w[:half].astype(np.float64), w[half:].astype(np.float64)
     rotated = [of_sines * cosine - of_cosines * sine, of_sines * sine + of_cosines * cosine]
     return np.concatenate(rotated).astype(w.dtype)
-
-
-def _some(names: list[str]) -> str:
-    return f"{names[0]:.80}" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")

@@ -14,6 +14,7 @@ from minidiff import nn, weights
 from minidiff.cli import main
 from minidiff.datasets import from_raw
 from minidiff.runs import Run, imported
+from minidiff.weights import ho, parameters
 
 SMALL = dict(size=8, channels=1, width=8, multipliers=[1, 2], depth=1, attention=[4], groups=4, dropout=0.0)
 
@@ -264,7 +265,7 @@ def test_no_memory_is_allocated_for_a_network_that_the_weights_do_not_fill(key, 
         (lambda arrays: arrays.update({"conv_out.bias": np.zeros(4, np.float32)}), "conv_out.bias: expected"),
         (
             lambda arrays: arrays.update({"conv_out.bias": np.full(3, np.nan, "f4")}),
-            "expected finite numbers",
+            "conv_out.bias: expected finite floats",
         ),
         (lambda arrays: arrays.clear(), "expected the weights of a U-Net"),
     ],
@@ -277,6 +278,14 @@ def test_arrays_that_do_not_fit_the_network_are_refused(change, message, tmp_pat
     change(arrays)
     weights.safetensors.write(path, arrays)
     assert message in refusal(capsys, 1, "import", folder, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["conv_in.weight", "conv_out.weight", "down.0.block.0.conv1.weight"])
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0), (32, 3, 3), (5, 3, 3, 3)], ids=str)
+def test_a_file_without_configuration_whose_shapes_fit_nothing_is_refused(name, shape):
+    arrays = weights.reading.read(HO[0]) | {name: np.zeros(shape, np.float32)}
+    with pytest.raises(ValueError, match=r"^[^\n]*$"):
+        parameters.network(ho.settings(arrays, 4), arrays)
 
 
 @pytest.mark.parametrize("source", ["nowhere", "", "config.json"])
