@@ -11,6 +11,7 @@ import io
 import pickle
 import struct
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, ClassVar, Protocol
 
 # What a damaged program makes of the machine, of Python's decoders, and of functions that are given anything at all.
@@ -53,9 +54,9 @@ def load(
     """The object that the pickle at the stream's position describes; the stream then stands behind it.
 
     The text of Python 2 becomes bytes. allowed: functions by the global name, "module.name", that the pickle has for
-    them. Of a class among these, the instances may be given a state, which must be safe with any; nothing else may: an
-    array or a dtype would take one that makes it read beyond its memory. persistent: the object that a persistent id
-    stands for. Memory is bounded by the length of the pickle, but for what these functions take.
+    them. What they return is given a state if its class has a `__setstate__` in Python, which must be safe with any;
+    that of an array or a dtype is not, and could make it read beyond its memory. persistent: the object that a
+    persistent id stands for. Memory is bounded by the length of the pickle, but for what these functions take.
 
     Raises ValueError: `Refused` for what is no plain data, else for damage.
     """
@@ -111,7 +112,7 @@ class _Unpickler(pickle._Unpickler):
 
     def set_state(self) -> None:
         state = self.stack.pop()
-        if type(self.stack[-1]) not in self.allowed.values():
+        if not isinstance(getattr(type(self.stack[-1]), "__setstate__", None), FunctionType):
             raise TypeError("it sets the state of what has none")
         self.stack[-1].__setstate__(state)
 

@@ -37,7 +37,7 @@ def create(
     folder, net = Path(folder), published.net
     check_free(folder)
     schedule, training, clip_x0 = _options(published.scheduler, options)
-    settings = Settings(None, nn.describe(net), schedule, training, seed, clip_x0)
+    settings = Settings(None, nn.describe(net), schedule, training, seed, clip_x0=clip_x0)
     if data is None:
         run = Run(folder, settings, BYTES, net.shape, net, 0)
         parameters = {name: p.data for name, p in net.named_parameters().items()}
