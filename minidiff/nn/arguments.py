@@ -69,4 +69,4 @@ def _is_real(value: object) -> TypeGuard[float]:
 
 def _is_whole(number: float) -> bool:
     """Whether it is a whole number > 0, but for rounding errors."""
-    return 0.5 < number < math.inf and abs(number - round(number)) < 1e-6
+    return 0.5 < number < math.inf and math.isclose(number, round(number), rel_tol=1e-12)

@@ -35,7 +35,7 @@ IMPOSSIBLE = {  # by the type of the default
     str: NEVER | st.text() | st.integers() | st.lists(st.text()),
 }
 # Of 8 channels, these make no whole number.
-FRACTIONS = st.floats().filter(lambda value: not (value > 0 and (value * 8).is_integer()))
+FRACTIONS = st.floats().filter(lambda value: not value > 0 or abs(value * 8 % 1 - 0.5) < 0.4)
 MULTIPLIERS = NEVER | FRACTIONS | st.just([]) | st.lists(st.integers(max_value=0) | FRACTIONS, min_size=1)
 
 
