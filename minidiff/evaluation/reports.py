@@ -239,9 +239,7 @@ def compare(
             x = generation.generate(denoiser, data.x.shape[1:], count, np.random.default_rng(seed), recipe)
             x = features(x)
             distances[sampler][nfe] = distance(x, real)
-            resampled = [
-                distance(x[rng.integers(0, count, count)], real) for _ in range(BOOTSTRAP_RESAMPLES)
-            ]
+            resampled = [distance(x[rng.integers(0, count, count)], real) for _ in range(BOOTSTRAP_RESAMPLES)]
             errors[sampler][nfe] = float(np.std(resampled, ddof=1))
             report(i * len(nfes) + j, len(names) * len(nfes))
     return Comparison(name, distances, errors, floor)
