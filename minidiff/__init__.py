@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from minidiff import nn as nn
     from minidiff import runs as runs
     from minidiff import training as training
+    from minidiff import weights as weights
     from minidiff.diffusion import denoiser as denoiser
     from minidiff.diffusion import editing as editing
     from minidiff.diffusion import generation as generation
@@ -57,7 +58,10 @@ _HOME = {
     "evaluation": ("metrics", "classifier", "derivatives", "plots"),
     "runs": ("checkpoints", "presets", "Run"),
 }
-_PACKAGES = ("diffusion", "kernels", "autograd", "nn", "training", "datasets", "evaluation", "runs", "cli")
+_PACKAGES = (
+    *("diffusion", "kernels", "autograd", "nn", "training", "datasets", "evaluation"),
+    *("weights", "runs", "cli"),
+)
 _WHERE = {name: f"minidiff.{home}" for home, names in _HOME.items() for name in names}
 
 

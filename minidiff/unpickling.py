@@ -1,108 +1,108 @@
 """Pickles from strangers: plain data, and calls of listed functions alone.
 
-A pickle is a program for a stack machine, and Python's own machine calls whatever the program names. This one has the
-instructions that data needs: numbers, text, lists, tuples and dictionaries. A global name must be a key of `allowed`,
-where the caller has put a function that is safe with any arguments; nothing else is imported or called.
+A pickle is a program for a stack machine, and Python's own machine imports and calls whatever the program names. Here
+it has the instructions that plain data needs, and no others. A global name must be a key of `allowed`, where the
+caller has put a function that is safe with any arguments; nothing is imported, and nothing else is called.
 """
+
+from __future__ import annotations
 
 import io
 import pickle
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import FunctionType
+from typing import Any, ClassVar, Protocol
 
 # What a damaged program makes of the machine, of Python's decoders, and of functions that are given anything at all.
 DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
+    *(ArithmeticError, AttributeError, EOFError, IndexError, KeyError, MemoryError, RecursionError),
+    *(TypeError, ValueError, pickle.UnpicklingError, struct.error),
 )
-KEYS = (str, bytes, int)  # of dictionaries: a nested tuple could exhaust the stack that computes its hash
+# What protocols 2 to 5 have for numbers, text, lists, tuples, dictionaries, and what was met before.
+INSTRUCTIONS = (
+    *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2"),
+    *("LONG1", "LONG4", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+    *("BINBYTES8", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+    *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
+    *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+)
+KEYS = (str, bytes, int)  # of dictionaries: the hash of a deeply nested tuple would exhaust the C stack
+
+
+class Stream(Protocol):
+    """What a pickle is read from: a file, an `io.BytesIO` or an `mmap`."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most that many bytes."""
+
+    def readline(self) -> bytes:
+        """The bytes up to the end of a line."""
 
 
 class Refused(ValueError):
-    """The pickle is not plain data: it names a function that is not allowed, or has an unknown instruction."""
+    """The pickle is not plain data: it has a name that is not allowed, or another instruction."""
 
 
-def loads(content: bytes, allowed: Mapping[str, Callable[..., Any]]) -> Any:
-    """The object that the pickle `content` describes, of protocol 2 to 5; text of Python 2 is bytes.
+def load(
+    stream: Stream,
+    allowed: Mapping[str, Callable[..., Any]],
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The object that the pickle at the stream's position describes; the stream then stands behind it.
 
-    allowed: functions by the global name, "module.name", that the pickle has for them. What such a function returns
-    may have a method `__setstate__`, and must be safe with any state. Memory is bounded by the length of `content`,
-    but for what these functions take.
+    The text of Python 2 becomes bytes. allowed: functions by the global name, "module.name", that the pickle has for
+    them. What they return is given a state if its class has a `__setstate__` in Python, which must be safe with any;
+    that of an array or a dtype is not, and could make it read beyond its memory. persistent: the object that a
+    persistent id stands for. Memory is bounded by the length of the pickle, but for what these functions take.
 
     Raises ValueError: `Refused` for what is no plain data, else for damage.
     """
     try:
-        return _Machine(content, allowed).run()
+        return _Unpickler(stream, allowed, persistent).load()
     except Refused:
         raise
     except DAMAGE as error:
-        raise ValueError(f"expected a pickle of plain data, got a damaged one ({error})") from error
+        reason = " ".join(str(error).split())[:80]
+        raise ValueError(f"expected a pickle of plain data, got a damaged one ({reason})") from error
 
 
-class _Global:
-    """A name on the stack that stands for an allowed function."""
+def loads(
+    content: bytes,
+    allowed: Mapping[str, Callable[..., Any]],
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The same of a pickle in memory."""
+    return load(io.BytesIO(content), allowed, persistent)
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
 
+class _Unpickler(pickle._Unpickler):
+    """Python's unpickler in the form whose table of instructions can be cut, and whose memo is a dictionary."""
 
-class _Machine:
-    def __init__(self, content: bytes, allowed: Mapping[str, Callable[..., Any]]) -> None:
-        self.stream, self.allowed = io.BytesIO(content), allowed
-        self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # the stacks beneath the marks
-        self.memo: dict[int, Any] = {}
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
 
-    def run(self) -> Any:
-        while (code := self.read(1)) != pickle.STOP:
-            if code not in INSTRUCTIONS:
-                raise Refused(f"the pickle has the instruction {code!r}, which plain data does not need")
-            INSTRUCTIONS[code](self)
-        return self.stack.pop()
+    def __init__(
+        self,
+        stream: Stream,
+        allowed: Mapping[str, Callable[..., Any]],
+        persistent: Callable[[Any], Any] | None,
+    ) -> None:
+        super().__init__(stream, encoding="bytes")
+        self.allowed, self.persistent = allowed, persistent
 
-    def read(self, count: int) -> bytes:
-        found = self.stream.read(count)
-        if len(found) != count:
-            raise ValueError("it ends early")
-        return found
-
-    def number(self, form: str) -> Any:
-        return struct.unpack(form, self.read(struct.calcsize(form)))[0]
-
-    def above_mark(self) -> list[Any]:
-        items, self.stack = self.stack, self.below.pop()
-        return items
-
-    def name(self, module: object, name: object) -> _Global:
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise TypeError("it has a name that is no text")
+    def find_class(self, module: str, name: str) -> Any:
         whole = f"{module}.{name}"
         if whole not in self.allowed:
             raise Refused(f"the pickle has the name {whole[:80]!r}, which is not allowed")
-        return _Global(self.allowed[whole])
+        return _Function(self.allowed[whole])
 
-    # ---- instructions that are more than an expression
-
-    def mark(self) -> None:
-        self.below.append(self.stack)
-        self.stack = []
-
-    def tuple_above_mark(self) -> None:
-        items = self.above_mark()
-        self.stack.append(tuple(items))
-
-    def tuple_of(self, count: int) -> None:
-        if len(self.stack) < count:
-            raise IndexError("it takes more from the stack than there is")
-        self.stack[-count:] = [tuple(self.stack[-count:])]
+    def persistent_load(self, pid: Any) -> Any:
+        if self.persistent is None:
+            raise Refused("the pickle has a persistent id, which plain data does not need")
+        return self.persistent(pid)
 
     def set_items(self, items: list[Any]) -> None:
         keys = items[::2]
@@ -110,81 +110,30 @@ class _Machine:
             raise TypeError("it sets items of no dictionary, or with keys that are no text")
         self.stack[-1].update(zip(keys, items[1::2], strict=True))
 
-    def append(self, items: list[Any]) -> None:
-        if not isinstance(self.stack[-1], list):
-            raise TypeError("it appends to no list")
-        self.stack[-1].extend(items)
-
-    def reduce(self) -> None:
-        arguments, function = self.stack.pop(), self.stack.pop()
-        if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-            raise TypeError("it calls what is no function")
-        self.stack.append(function.function(*arguments))
-
-    def build(self) -> None:
+    def set_state(self) -> None:
         state = self.stack.pop()
+        if not isinstance(getattr(type(self.stack[-1]), "__setstate__", None), FunctionType):
+            raise TypeError("it sets the state of what has none")
         self.stack[-1].__setstate__(state)
 
-
-def _push(value: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
-    return lambda machine: machine.stack.append(value(machine))
-
-
-def _bytes(form: str) -> Callable[[_Machine], bytes]:
-    return lambda machine: machine.read(machine.number(form))
-
-
-def _text(form: str) -> Callable[[_Machine], str]:
-    return lambda machine: machine.read(machine.number(form)).decode("utf-8", "surrogatepass")
+    dispatch: ClassVar[dict[int, Any]] = {
+        **{
+            getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
+            for name in INSTRUCTIONS
+        },
+        pickle.SETITEM[0]: lambda machine: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
+        pickle.SETITEMS[0]: lambda machine: machine.set_items(machine.pop_mark()),
+        pickle.BUILD[0]: set_state,
+    }
 
 
-def _line(machine: _Machine) -> str:
-    return machine.stream.readline().removesuffix(b"\n").decode("utf-8")
+class _Function:
+    """An allowed function on the stack, where nothing about it can be changed."""
 
+    __slots__ = ("function",)
 
-INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {
-    pickle.PROTO: lambda machine: machine.read(1),
-    pickle.FRAME: lambda machine: machine.read(8),
-    pickle.MARK: _Machine.mark,
-    # numbers and text
-    pickle.NONE: _push(lambda machine: None),
-    pickle.NEWTRUE: _push(lambda machine: True),
-    pickle.NEWFALSE: _push(lambda machine: False),
-    pickle.BININT: _push(lambda machine: machine.number("<i")),
-    pickle.BININT1: _push(lambda machine: machine.number("<B")),
-    pickle.BININT2: _push(lambda machine: machine.number("<H")),
-    pickle.LONG1: _push(
-        lambda machine: int.from_bytes(machine.read(machine.number("<B")), "little", signed=True)
-    ),
-    pickle.BINFLOAT: _push(lambda machine: machine.number(">d")),
-    pickle.SHORT_BINSTRING: _push(_bytes("<B")),
-    pickle.BINSTRING: _push(_bytes("<i")),
-    pickle.SHORT_BINBYTES: _push(_bytes("<B")),
-    pickle.BINBYTES: _push(_bytes("<I")),
-    pickle.BINBYTES8: _push(_bytes("<Q")),
-    pickle.SHORT_BINUNICODE: _push(_text("<B")),
-    pickle.BINUNICODE: _push(_text("<I")),
-    # containers
-    pickle.EMPTY_LIST: _push(lambda machine: []),
-    pickle.EMPTY_DICT: _push(lambda machine: {}),
-    pickle.EMPTY_TUPLE: _push(lambda machine: ()),
-    pickle.TUPLE1: lambda machine: machine.tuple_of(1),
-    pickle.TUPLE2: lambda machine: machine.tuple_of(2),
-    pickle.TUPLE3: lambda machine: machine.tuple_of(3),
-    pickle.TUPLE: _Machine.tuple_above_mark,
-    pickle.APPEND: lambda machine: machine.append([machine.stack.pop()]),
-    pickle.APPENDS: lambda machine: machine.append(machine.above_mark()),
-    pickle.SETITEM: lambda machine: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
-    pickle.SETITEMS: lambda machine: machine.set_items(machine.above_mark()),
-    # what was met before
-    pickle.BINPUT: lambda machine: machine.memo.update({machine.number("<B"): machine.stack[-1]}),
-    pickle.LONG_BINPUT: lambda machine: machine.memo.update({machine.number("<I"): machine.stack[-1]}),
-    pickle.MEMOIZE: lambda machine: machine.memo.update({len(machine.memo): machine.stack[-1]}),
-    pickle.BINGET: _push(lambda machine: machine.memo[machine.number("<B")]),
-    pickle.LONG_BINGET: _push(lambda machine: machine.memo[machine.number("<I")]),
-    # allowed functions
-    pickle.GLOBAL: _push(lambda machine: machine.name(_line(machine), _line(machine))),
-    pickle.STACK_GLOBAL: _push(lambda machine: machine.name(machine.stack.pop(-2), machine.stack.pop())),
-    pickle.REDUCE: _Machine.reduce,
-    pickle.BUILD: _Machine.build,
-}
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from minidiff import __version__
-from minidiff.cli import edit, evaluate, info, report, sample, train
+from minidiff.cli import edit, evaluate, info, report, sample, train, weights
 from minidiff.cli.arguments import Parser, UsageError
 from minidiff.cli.output import one_line
 from minidiff.cli.streams import outputs
@@ -47,7 +47,7 @@ def parser() -> Parser:
     top = Parser("minidiff", description="Denoising diffusion from scratch.")
     top.add_argument("--version", action="version", version=f"minidiff {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (train, sample, evaluate, report, edit, info):
+    for module in (train, sample, evaluate, report, edit, weights, info):
         module.add_commands(commands)
     return top
 

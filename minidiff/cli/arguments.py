@@ -44,10 +44,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(
-    commands: Subparsers, function: Callable[[argparse.Namespace], int], run: bool = False
+    commands: Subparsers,
+    function: Callable[[argparse.Namespace], int],
+    run: bool = False,
+    name: str | None = None,
 ) -> Parser:
-    """A command with the name of its function, whose docstring is the help. run: it takes the folder of a run."""
-    added = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+    """A command that is a function, whose docstring is the help. run: it takes the folder of a run.
+
+    name: by default that of the function.
+    """
+    name = name or function.__name__
+    added = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
     added.set_defaults(command=function)
     if run:
         added.add_argument("run", metavar="RUN", type=path, help="the folder of a run")

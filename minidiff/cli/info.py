@@ -23,7 +23,7 @@ def info(options: argparse.Namespace) -> int:
     """Print what a run is and how far it has come."""
     run = Run.open(options.run)
     settings, rows = run.settings, run.metrics()
-    print(f"{run.folder}: {run.step} steps on {settings.data}, samples of shape {run.shape}")
+    print(f"{run.folder}: {run.step} steps on {settings.data or 'no data'}, samples of shape {run.shape}")
     print(f"network   {run.net.count_parameters():,} parameters  {_line(settings.net)}")
     print(f"schedule  {_line(asdict(settings.schedule))}")
     print(f"training  {_line(asdict(settings.training))}  seed {settings.seed}")
@@ -47,4 +47,4 @@ def data(options: argparse.Namespace) -> int:
 
 
 def _line(settings: Mapping[str, object]) -> str:
-    return "  ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    return "  ".join(f"{name} {value!s:.40}" for name, value in settings.items() if value is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeGuard
 
 import numpy as np
@@ -14,10 +15,13 @@ def generator(value: object) -> np.random.Generator:
     return value
 
 
-def integer(name: str, value: object, at_least: int = 1, even: bool = False) -> int:
-    """The value, if it is an integer ≥ at_least, and even where it has to be."""
-    if not _is_integer(value, at_least) or (even and value % 2):
-        raise ValueError(f"{name}: expected an {'even ' * even}integer ≥ {at_least}, got {value!r:.80}")
+def integer(
+    name: str, value: object, at_least: int = 1, at_most: float = math.inf, even: bool = False
+) -> int:
+    """The value, if it is an integer in that range, and even where it has to be."""
+    if not _is_integer(value, at_least) or value > at_most or (even and value % 2):
+        limits = f"≥ {at_least}" + (f" and ≤ {at_most}" if at_most < math.inf else "")
+        raise ValueError(f"{name}: expected an {'even ' * even}integer {limits}, got {value!r:.80}")
     return int(value)
 
 
@@ -31,10 +35,20 @@ def integers(name: str, values: object, empty: bool = False) -> tuple[int, ...]:
     return tuple(map(int, listed))
 
 
-def fraction(name: str, value: object) -> float:
-    """The value, if it is a number ≥ 0 and < 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{name}: expected a number ≥ 0 and < 1, got {value!r:.80}")
+def multipliers(name: str, values: object, width: int) -> tuple[float, ...]:
+    """The values, if they are numbers > 0, one or more, whose products with `width` are whole; integers stay such."""
+    listed = tuple(values) if isinstance(values, (list, tuple)) else ()
+    if not listed or not all(_is_real(value) and _is_whole(value * width) for value in listed):
+        raise ValueError(
+            f"{name}: expected one or more numbers > 0 that make {width} channels a whole number, got {values!r:.80}"
+        )
+    return tuple(int(value) if float(value).is_integer() else float(value) for value in listed)
+
+
+def fraction(name: str, value: object, zero: bool = True) -> float:
+    """The value, if it is a number ≥ 0 and < 1; > 0 unless it may be `zero`."""
+    if not _is_real(value) or not 0 <= value < 1 or (value == 0 and not zero):
+        raise ValueError(f"{name}: expected a number {'≥' if zero else '>'} 0 and < 1, got {value!r:.80}")
     return value
 
 
@@ -47,3 +61,12 @@ def flag(name: str, value: object) -> bool:
 
 def _is_integer(value: object, at_least: int) -> TypeGuard[int]:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= at_least)
+
+
+def _is_real(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float, np.integer)) and not isinstance(value, bool)
+
+
+def _is_whole(number: float) -> bool:
+    """Whether it is a whole number > 0, but for rounding errors."""
+    return 0.5 < number < math.inf and math.isclose(number, round(number), rel_tol=1e-12)

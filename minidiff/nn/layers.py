@@ -96,15 +96,22 @@ class GroupNorm(Module):
         return ag.group_norm(x, self.gamma, self.beta, groups=self.groups, eps=self.eps, silu=self.silu)
 
 
-def sinusoidal(t: np.ndarray, channels: int) -> np.ndarray:
-    """[sin(t f₀), …, cos(t f₀), …] with f_i = 10000^(−i/(half−1)): t (B,), any number → (B, channels) float32.
+def sinusoidal(t: np.ndarray, channels: int, freq_shift: int = 1) -> np.ndarray:
+    """[sin(t f₀), …, cos(t f₀), …] with the `frequencies` f: t (B,), any number → (B, channels) float32.
 
-    The time of the DDPM paper's network (Vaswani et al. 2017, in the form of Ho et al. 2020). The channels must
-    be even and at least 4.
+    The time of the DDPM paper's network (Vaswani et al. 2017, in the form of Ho et al. 2020).
+    """
+    angle = np.asarray(t, np.float64)[:, None] * frequencies(channels, freq_shift)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+
+
+def frequencies(channels: int, freq_shift: int = 1) -> np.ndarray:
+    """10000^(−i/(half−freq_shift)), i = 0…half−1, half of the channels, which must be even and at least 4.
+
+    freq_shift: 0 or 1; with 1 the last frequency is 1/10000.
     """
     if channels < 4 or channels % 2:
         raise ValueError(f"the sinusoidal embedding needs an even number of channels ≥ 4, got {channels}")
     half = channels // 2
-    frequency = np.exp(-math.log(10000) / (half - 1) * np.arange(half))
-    angle = np.asarray(t, np.float64)[:, None] * frequency
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+    frequency: np.ndarray = np.exp(-math.log(10000) / (half - freq_shift) * np.arange(half))
+    return frequency

@@ -12,7 +12,9 @@ With the CIFAR-10 settings (the defaults) it has 35 746 307 parameters in 328 ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -31,14 +33,18 @@ class UNet(Network):
     """x (B, H, W, channels), t (B,) → the shape of x.
 
     size: H and W in pixels, or one number for both.
-    width: channels at full resolution; multipliers[i] times that at level i, where `sides(size, …)` are the pixels.
+    width: channels at full resolution; multipliers[i] times that at level i, where `sides(size, …)` are the pixels. A
+        multiplier need not be whole, but the channels are.
     depth: residual blocks a level on the way down (one more on the way up).
-    attention: the levels where self-attention follows each block, each named by its longer side in pixels; the middle
-        always has it.
-    heads: of each attention; groups: of each norm. Both must divide the channels where they work.
+    attention: the levels where self-attention follows each block, each named by its longer side in pixels.
+    middle_attention: whether the middle has it.
+    heads: of each attention, or head_channels: how many channels each head has, whatever their number.
+    groups: of each norm. Both must divide the channels where they work. norm_eps: what norms add to the variance.
     dropout: rate inside the blocks, drawn from the rng of a training step.
     classes: 0, or how many labels it is conditioned on.
     learned_variance: the output then has twice the channels.
+    time_offset: added to t, −1 for a network that was trained with times 0…T−1. freq_shift: as of `sinusoidal`.
+    symmetric: halving the resolution takes zeros on every side, not on the right and the bottom alone.
 
     Raises ValueError, with the name of the argument, where a value is impossible, or groups or heads do not divide.
     """
@@ -49,7 +55,7 @@ class UNet(Network):
         size: int | Sequence[int] = 32,
         channels: int = 3,
         width: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 2),
+        multipliers: Sequence[float] = (1, 2, 2, 2),
         depth: int = 2,
         attention: Sequence[int] = (16,),
         heads: int = 1,
@@ -57,13 +63,20 @@ class UNet(Network):
         dropout: float = 0.1,
         classes: int = 0,
         learned_variance: bool = False,
+        *,
+        middle_attention: bool = True,
+        head_channels: int = 0,
+        norm_eps: float = 1e-6,
+        time_offset: int = 0,
+        freq_shift: int = 1,
+        symmetric: bool = False,
     ) -> None:
         height, across = height_and_width(size)
         self.settings = dict(
             size=height if height == across else (height, across),
             channels=arguments.integer("channels", channels),
             width=arguments.integer("width", width, at_least=4, even=True),
-            multipliers=arguments.integers("multipliers", multipliers),
+            multipliers=arguments.multipliers("multipliers", multipliers, width),
             depth=arguments.integer("depth", depth),
             attention=arguments.integers("attention", attention, empty=True),
             heads=arguments.integer("heads", heads),
@@ -71,22 +84,31 @@ class UNet(Network):
             dropout=arguments.fraction("dropout", dropout),
             classes=arguments.integer("classes", classes, at_least=0),
             learned_variance=arguments.flag("learned_variance", learned_variance),
+            middle_attention=arguments.flag("middle_attention", middle_attention),
+            head_channels=arguments.integer("head_channels", head_channels, at_least=0),
+            norm_eps=arguments.fraction("norm_eps", norm_eps, zero=False),
+            time_offset=arguments.integer("time_offset", time_offset, at_least=-1),
+            freq_shift=arguments.integer("freq_shift", freq_shift, at_least=0, at_most=1),
+            symmetric=arguments.flag("symmetric", symmetric),
         )
         arguments.generator(rng)
         self.shape, self.width = (height, across, channels), width
         self.classes, self.learned_variance, self.levels = classes, learned_variance, len(multipliers)
+        self.time_offset, self.freq_shift = time_offset, freq_shift
         time_width = 4 * width
         self.time1 = Linear(rng, width, time_width)
         self.time2 = Linear(rng, time_width, time_width)
         if classes:
             self.label = Embedding(rng, classes + 1, time_width)
         self.first = Conv2d(rng, channels, width, 3)
-        attends = [max(pixels) in tuple(attention) for pixels in sides(size, len(multipliers))]
-        self._build_levels(rng, [width * m for m in multipliers], depth, attends, heads, groups, dropout)
-        self.norm = GroupNorm(width * multipliers[0], groups, silu=True)
-        self.last = Conv2d(
-            rng, width * multipliers[0], 2 * channels if learned_variance else channels, 3, scale=0
-        )
+        widths = [round(width * m) for m in multipliers]
+        attends = [max(pixels) in tuple(attention) for pixels in sides(size, self.levels)]
+        norms: Any = dict(groups=groups, eps=norm_eps)
+        block = partial(ResidualBlock, rng, time_width=time_width, dropout=dropout, **norms)
+        attend = partial(SelfAttention, rng, heads=heads, head_channels=head_channels, **norms)
+        self._build_levels(rng, widths, depth, attends, block, attend)
+        self.norm = GroupNorm(widths[0], groups, norm_eps, silu=True)
+        self.last = Conv2d(rng, widths[0], 2 * channels if learned_variance else channels, 3, scale=0)
 
     def _build_levels(
         self,
@@ -94,32 +116,33 @@ class UNet(Network):
         widths: list[int],
         depth: int,
         attends: list[bool],
-        heads: int,
-        groups: int,
-        dropout: float,
+        block: Callable[[int, int], ResidualBlock],
+        attention: Callable[[int], SelfAttention],
     ) -> None:
-        """The way down, the middle and the way up. widths, attends: the channels at each level, whether it attends."""
+        """The way down, the middle and the way up.
+
+        widths, attends: the channels at each level, whether it attends. block, attention: make one, of its channels.
+        """
         here = self.width
         skips = [here]  # the channels of each skip connection
 
         def stage(inputs: int, level: int) -> Stage:
-            block = ResidualBlock(rng, inputs, widths[level], 4 * self.width, groups, dropout)
-            return Stage(block, SelfAttention(rng, widths[level], heads, groups) if attends[level] else None)
+            made = block(inputs, widths[level])
+            return Stage(made, attention(widths[level]) if attends[level] else None)
 
         self.down: list[Stage | Downsample] = []
         for level, outputs in enumerate(widths):
             if level:
-                self.down.append(Downsample(rng, here))
+                self.down.append(Downsample(rng, here, bool(self.settings["symmetric"])))
                 skips.append(here)
             for _ in range(depth):
                 self.down.append(stage(here, level))
                 here = outputs
                 skips.append(here)
 
-        before = ResidualBlock(rng, here, here, 4 * self.width, groups, dropout)
-        attention_between = SelfAttention(rng, here, heads, groups)
-        after = ResidualBlock(rng, here, here, 4 * self.width, groups, dropout)
-        self.middle = before, attention_between, after
+        before = block(here, here)
+        attention_between = attention(here) if self.settings["middle_attention"] else None
+        self.middle = before, attention_between, block(here, here)
 
         self.up: list[Stage | Upsample] = []
         for level, outputs in reversed(list(enumerate(widths))):
@@ -134,7 +157,9 @@ class UNet(Network):
     ) -> Tensor:
         if x.shape[1:] != self.shape:
             raise ValueError(f"this network takes images of shape {self.shape}, got x of shape {x.shape}")
-        time = Tensor(sinusoidal(t, self.width).astype(x.dtype, copy=False))
+        time = Tensor(
+            sinusoidal(t + self.time_offset, self.width, self.freq_shift).astype(x.dtype, copy=False)
+        )
         time = self.time2(ag.silu(self.time1(time)))
         if label is not None:
             time = time + self.label(label)
@@ -146,7 +171,8 @@ class UNet(Network):
             h = down(h, time, rng) if isinstance(down, Stage) else down(h)
             skips.append(h)
         before, attention, after = self.middle
-        h = after(attention(before(h, time, rng)), time, rng)
+        h = before(h, time, rng)
+        h = after(h if attention is None else attention(h), time, rng)
         for up in self.up:
             if isinstance(up, Stage):
                 h = up(ag.concatenate(h, skips.pop(), axis=3), time, rng)
@@ -161,7 +187,7 @@ class UNet(Network):
         for down in self.down:
             total += down.activations(pixels[level])
             level += isinstance(down, Downsample)
-        total += sum(module.activations(pixels[level]) for module in self.middle)
+        total += sum(module.activations(pixels[level]) for module in self.middle if module)
         for up in self.up:
             level -= isinstance(up, Upsample)
             total += up.activations(pixels[level])
@@ -195,11 +221,12 @@ class ResidualBlock(Module):
         time_width: int,
         groups: int,
         dropout: float,
+        eps: float = 1e-6,
     ) -> None:
-        self.norm1 = GroupNorm(inputs, groups, silu=True)
+        self.norm1 = GroupNorm(inputs, groups, eps, silu=True)
         self.conv1 = Conv2d(rng, inputs, outputs, 3)
         self.time = Linear(rng, time_width, outputs)
-        self.norm2 = GroupNorm(outputs, groups, silu=True)
+        self.norm2 = GroupNorm(outputs, groups, eps, silu=True)
         self.conv2 = Conv2d(rng, outputs, outputs, 3, scale=0)
         self.shortcut = Linear(rng, inputs, outputs) if inputs != outputs else None
         self.dropout = dropout
@@ -217,12 +244,29 @@ class ResidualBlock(Module):
 
 
 class SelfAttention(Module):
-    """x + project(attention(q, k, v)) over all pixels, with q, k, v linear in norm x."""
+    """x + project(attention(q, k, v)) over all pixels, with q, k, v linear in norm x.
 
-    def __init__(self, rng: np.random.Generator, channels: int, heads: int, groups: int) -> None:
+    head_channels: of each head, in place of the number of heads.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        channels: int,
+        heads: int,
+        groups: int,
+        eps: float = 1e-6,
+        head_channels: int = 0,
+    ) -> None:
+        if head_channels and (channels % head_channels or heads != 1):
+            raise ValueError(
+                f"head_channels: expected a divisor of {channels} channels, and heads = 1, "
+                f"got {head_channels}, and heads = {heads}"
+            )
+        heads = channels // head_channels if head_channels else heads
         if channels % heads:
             raise ValueError(f"heads: {channels} channels do not divide into {heads} heads")
-        self.norm = GroupNorm(channels, groups)
+        self.norm = GroupNorm(channels, groups, eps)
         self.q, self.k, self.v = (Linear(rng, channels, channels) for _ in range(3))
         self.project = Linear(rng, channels, channels, scale=0)
         self.heads = heads
@@ -255,14 +299,17 @@ class Stage(Module):
 
 
 class Downsample(Module):
-    """Half the resolution: a 3×3 convolution of stride 2, zeros on the right and the bottom alone."""
+    """Half the resolution: a 3×3 convolution of stride 2, zeros on the right and the bottom alone, or `symmetric`."""
 
-    def __init__(self, rng: np.random.Generator, channels: int) -> None:
+    def __init__(self, rng: np.random.Generator, channels: int, symmetric: bool = False) -> None:
         self.conv = Conv2d(rng, channels, channels, 3, stride=2)
+        self.symmetric = symmetric
 
     def __call__(self, x: Tensor) -> Tensor:
         _, height, width, _ = x.shape
         padding = (0, 1 + height % 2), (0, 1 + width % 2)
+        if self.symmetric:
+            padding = (1, 1), (1, 1)
         return ag.conv2d(x, self.conv.w, self.conv.b, stride=2, padding=padding)
 
     def activations(self, pixels: int) -> int:

@@ -56,7 +56,7 @@ def _blocks(run: Run, training: bool) -> Iterator[str]:
     kinds["training"] = asdict(settings.training)
     yield pages.table(
         [
-            ("data", settings.data),
+            ("data", settings.data or "none"),
             ("seed", str(settings.seed)),
             ("parameters", f"{run.net.count_parameters():,}"),
         ]

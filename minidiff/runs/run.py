@@ -96,17 +96,17 @@ class Run:
         """
         names = {about.name for about in fields(LoadingOptions)} & options.keys()
         loading = _loading(data, {name: options.pop(name) for name in names})
-        source = _source(data)
+        source = source_of(data)
         folder = Path(folder) if folder else folders.free_folder(Path(source).stem)
         with folders.new(folder) as (hidden, held):
             dataset = data if isinstance(data, Dataset) else load(data, seed, loading)
             settings = replace(presets.settings(dataset, source, seed, **options), loading=loading)
-            trainer = _trainer_of(settings, dataset)
+            trainer = trainer_of(settings, dataset)
             if isinstance(options.get("net"), Mapping):
                 _check_network(trainer.net, dataset.x[:1])
             of_data = DataFacts.of(dataset)
             cls(hidden, settings, of_data, trainer.ema_net, 0, trainer).save()
-            _write_settings(hidden, settings)
+            write_settings(hidden, settings)
         held = lock.take(folder)  # the same; but on Windows it did not outlive the renaming
         return cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held)
 
@@ -132,15 +132,15 @@ class Run:
         with _checkpoint(folder) as (settings, of_data, sections):
             dataset = _load(settings, of_data, folder, data)
             if data is not None:
-                settings = replace(settings, data=_source(data))
-            trainer = _trainer_of(settings, dataset)
+                settings = replace(settings, data=source_of(data))
+            trainer = trainer_of(settings, dataset)
             trainer.restore(sections)
             pending = _pending_losses(sections)
         of_data, step = DataFacts.of(dataset), trainer.step
         run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending)
         run._metrics.cut(run.step)  # a run that was killed makes those steps again
         if data is not None or not (folder / SETTINGS).exists():
-            _write_settings(folder, settings)
+            write_settings(folder, settings)
         return run
 
     @property
@@ -219,11 +219,15 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint of training as it stands. Raises ValueError for a run opened to be sampled."""
+        self.write(self._trainable().state())
+
+    def write(self, state: checkpoints.Sections) -> None:
+        """Write the checkpoint of this state: the trainer's, or that of the EMA weights alone."""
         sections: checkpoints.Sections = {
             "settings": (facts(self.settings), {}),
             "data": (self.facts.to_json(), {}),
             "metrics": ({"pending": self._metrics.pending}, {}),
-            **self._trainable().state(),
+            **state,
         }
         self._metrics.sync()  # the checkpoint counts its lines
         checkpoints.write(self.folder / CHECKPOINT, sections)
@@ -249,7 +253,7 @@ class Run:
 
         Raises ValueError for a class, or a guidance, that the network was not trained for.
         """
-        clip = (-1, 1) if len(self.shape) == 3 else None
+        clip = (-1, 1) if len(self.shape) == 3 and self.settings.clip_x0 else None
         training = self.settings.training
         denoiser = Denoiser(nn.frozen(self.net), self.schedule, training.prediction, clip)
         try:
@@ -287,7 +291,7 @@ def _loading(data: str | Path | Dataset, options: Mapping[str, Any]) -> LoadingO
     return loading if loading.held_out is None else replace(loading, held_out=_absolute(loading.held_out))
 
 
-def _source(data: str | Path | Dataset) -> str:
+def source_of(data: str | Path | Dataset) -> str:
     """The name of a data set, or the path of data, by which settings have it."""
     if isinstance(data, Dataset):
         return data.name
@@ -304,6 +308,10 @@ def _load(
     """The data of a run, or `data` in its place, if it is the same; else ValueError."""
     try:
         source = settings.data if data is None else data
+        if source is None:
+            raise ValueError(
+                "the network was imported without data: import it again with --data DATA; edits take images with --from"
+            )
         dataset = source if isinstance(source, Dataset) else load(source, settings.seed, settings.loading)
     except UnknownDataset as error:
         raise ValueError(
@@ -313,10 +321,10 @@ def _load(
     return dataset
 
 
-def _trainer_of(settings: Settings, data: Dataset) -> Trainer:
-    """A trainer as the settings say, before its first step."""
+def trainer_of(settings: Settings, data: Dataset, net: nn.Network | None = None) -> Trainer:
+    """A trainer as the settings say, before its first step. net: that of the settings, with other initial weights."""
     rng = np.random.default_rng(settings.seed)
-    net = nn.build(settings.net, rng)
+    net = nn.build(settings.net, rng) if net is None else net
     labels = data.labels if net.classes else None
     return Trainer(net, settings.schedule.build(), data.x, labels, settings.training, rng=rng)
 
@@ -364,6 +372,6 @@ def _pending_losses(sections: checkpoints.Sections) -> list[float]:
     return pending
 
 
-def _write_settings(folder: Path, settings: Settings) -> None:
+def write_settings(folder: Path, settings: Settings) -> None:
     text = json.dumps(facts(settings), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     files.replace(folder / SETTINGS, text.encode())

@@ -15,16 +15,18 @@ from minidiff.training import ScheduleOptions, TrainingOptions
 class Settings(Options):
     """The settings of a run, whose initial weights, order of the data, times and noise all follow from `seed`.
 
-    data: a name of `datasets.NAMES`, a path, or the name of a `Dataset` made in Python. net: a description as
-    `nn.build` takes it. A network with classes is conditioned on the labels of the data. loading: how the data is read.
+    data: a name of `datasets.NAMES`, a path, or the name of a `Dataset` made in Python; None for an imported network
+    that was given none. net: a description as `nn.build` takes it. A network with classes is conditioned on the labels
+    of the data. loading: how the data is read. clip_x0: whether samplers clip x̂₀ of images to their range.
     """
 
-    data: str
+    data: str | None
     net: Mapping[str, Any]
     schedule: ScheduleOptions
     training: TrainingOptions
     seed: int = setting(0, "seed of everything random", at_least=0)
     loading: LoadingOptions = LoadingOptions()
+    clip_x0: bool = True
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minidiff.diffusion import schedules
@@ -46,7 +47,10 @@ class TrainingOptions(Options):
 
 @dataclass(frozen=True)
 class ScheduleOptions(Options):
-    """Which noise schedule. Raises OptionError for a value outside its range, or that the schedule does not have."""
+    """Which noise schedule. Raises OptionError for a value outside its range, or that the schedule does not have.
+
+    betas: β_1…β_T themselves, in place of a schedule by name; those of an imported network.
+    """
 
     schedule: str = setting("linear", "the noise schedule", choices=schedules.SCHEDULES)
     T: int = setting(1000, "number of times", at_least=1, at_most=1_000_000)
@@ -60,9 +64,12 @@ class ScheduleOptions(Options):
     zero_terminal_snr: bool = setting(
         False, "rescale the schedule so that ᾱ_T = 0; needs a prediction other than eps"
     )
+    betas: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.betas is not None and (len(self.betas) != self.T or self._given()):
+            raise OptionError(f"betas: expected T = {self.T} numbers and no other β, got {len(self.betas)}")
         parameters = inspect.signature(schedules.SCHEDULES[self.schedule]).parameters
         for name in self._given():
             if name not in parameters:
@@ -70,7 +77,10 @@ class ScheduleOptions(Options):
 
     def build(self) -> schedules.Schedule:
         """The schedule itself."""
-        schedule = schedules.SCHEDULES[self.schedule](T=self.T, **self._given())
+        if self.betas is None:
+            schedule = schedules.SCHEDULES[self.schedule](T=self.T, **self._given())
+        else:
+            schedule = schedules.from_betas(self.betas)
         return schedules.zero_terminal_snr(schedule) if self.zero_terminal_snr else schedule
 
     def _given(self) -> dict[str, float]:

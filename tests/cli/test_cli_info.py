@@ -45,6 +45,8 @@ def test_help_without_a_command_lists_all_commands(capsys):
         "invert",
         "interpolate",
         "inpaint",
+        "import",
+        "export",
     }
     assert set(COMMANDS) == expected
     for name, parser in COMMANDS.items():

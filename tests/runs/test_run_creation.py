@@ -89,7 +89,7 @@ def test_a_file_that_only_has_the_name_of_one_of_ours_is_kept(source, tmp_path, 
     assert contents(tmp_path / "folder") == {name: b"mine"}
 
 
-@pytest.mark.parametrize("moment", ["load", "_write_settings"])
+@pytest.mark.parametrize("moment", ["load", "write_settings"])
 def test_a_folder_that_fills_while_a_run_is_made_for_it_is_left_as_it_is(
     source, tmp_path, monkeypatch, moment
 ):

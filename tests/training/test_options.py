@@ -15,7 +15,7 @@ from minidiff.options import OptionError, Options, parse, setting
 from minidiff.training import NetworkOptions, ScheduleOptions, TrainingOptions
 
 KINDS = TrainingOptions, ScheduleOptions, NetworkOptions
-FIELDS = [(kind, about) for kind in KINDS for about in fields(kind)]
+FIELDS = [(kind, about) for kind in KINDS for about in fields(kind) if about.metadata]
 every_field = pytest.mark.parametrize(
     ("kind", "about"), FIELDS, ids=[f"{kind.__name__}.{about.name}" for kind, about in FIELDS]
 )

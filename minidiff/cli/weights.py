@@ -1,0 +1,71 @@
+"""`minidiff import` and `minidiff export`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from minidiff import weights
+from minidiff.cli.arguments import Subparsers, UsageError, add_command, add_settings, given_settings
+from minidiff.options import OptionError
+from minidiff.runs import Run, imported
+from minidiff.runs.folders import free_folder
+from minidiff.training import ScheduleOptions, TrainingOptions
+
+KINDS = ScheduleOptions, TrainingOptions
+
+
+def add_commands(commands: Subparsers) -> None:
+    """Add both to the parser."""
+    parser = add_command(commands, import_weights, name="import")
+    add = parser.add_argument
+    add(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="a folder of diffusers, or a file of weights in Ho's naming",
+    )
+    add("--out", type=Path, metavar="RUN", help="the folder to make (runs/SOURCE)")
+    add("--size", type=_size, help="pixels of the images, as 64 or 64,48 (those of the configuration)")
+    add(
+        "--data",
+        metavar="DATA",
+        help="what to train on further: a name that `minidiff data` lists, or a path",
+    )
+    add_settings(parser, *KINDS)
+    parser = add_command(commands, export, run=True)
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="the folder to make")
+
+
+def import_weights(options: argparse.Namespace) -> int:
+    """Make a run of published weights: a folder of diffusers, or a PyTorch checkpoint."""
+    published = weights.read(options.source, options.size)
+    folder = options.out or free_folder(options.source.resolve().stem)
+    try:
+        run = imported.create(published, folder, options.data, **given_settings(options, *KINDS))
+    except OptionError as error:
+        raise UsageError(f"import: {error}") from error
+    print(f"{options.source}: {run.net.count_parameters():,} parameters → {run.folder}")
+    if scheduler := published.scheduler:
+        print(
+            f"sample as its scheduler does: minidiff sample {shlex.quote(str(run.folder))} --sampler ddpm "
+            f"--variance {scheduler.variance} --spacing {scheduler.spacing}"
+        )
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a run's network as a folder of diffusers, for DDPMPipeline.from_pretrained."""
+    run = Run.open(options.run)
+    imported.export(run, options.to)
+    print(f"wrote {options.to}: {run.net.count_parameters():,} parameters")
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Height and width: two whole numbers, or one for both."""
+    numbers = [int(number) if number.isdecimal() else 0 for number in text.split(",")]
+    if len(numbers) not in (1, 2) or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"expected pixels, as 64 or 64,48; got {text}")
+    return numbers[0], numbers[-1]
