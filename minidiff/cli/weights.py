@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
 from minidiff import weights
-from minidiff.cli.arguments import Subparsers, UsageError, add_command, add_settings, given_settings
+from minidiff.cli.arguments import (
+    Subparsers,
+    UsageError,
+    add_command,
+    add_settings,
+    given_settings,
+    path,
+    source,
+)
+from minidiff.datasets.image_files import ImageOptions
 from minidiff.options import OptionError
 from minidiff.runs import Run, imported
 from minidiff.runs.folders import free_folder
@@ -22,20 +30,25 @@ def add_commands(commands: Subparsers) -> None:
     add = parser.add_argument
     add(
         "source",
-        type=Path,
+        type=path,
         metavar="SOURCE",
         help="a folder of diffusers, or a file of weights in Ho's naming",
     )
-    add("--out", type=Path, metavar="RUN", help="the folder to make (runs/SOURCE)")
-    add("--size", type=_size, help="pixels of the images, as 64 or 64,48 (those of the configuration)")
+    add("--out", type=path, metavar="RUN", help="the folder to make (runs/SOURCE)")
+    add(
+        "--size",
+        type=_size,
+        help="pixels of the images, as 64 or 48x32, width × height (those of the configuration)",
+    )
     add(
         "--data",
+        type=source,
         metavar="DATA",
         help="what to train on further: a name that `minidiff data` lists, or a path",
     )
     add_settings(parser, *KINDS)
     parser = add_command(commands, export, run=True)
-    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="the folder to make")
+    parser.add_argument("--to", type=path, required=True, metavar="FOLDER", help="the folder to make")
 
 
 def import_weights(options: argparse.Namespace) -> int:
@@ -64,8 +77,10 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _size(text: str) -> tuple[int, int]:
-    """Height and width: two whole numbers, or one for both."""
-    numbers = [int(number) if number.isdecimal() else 0 for number in text.split(",")]
-    if len(numbers) not in (1, 2) or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"expected pixels, as 64 or 64,48; got {text}")
-    return numbers[0], numbers[-1]
+    """Height and width, of what `minidiff train --size` takes."""
+    try:
+        sides = ImageOptions(size=text).width_and_height()
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("size: ")) from None
+    assert sides is not None
+    return sides[::-1]

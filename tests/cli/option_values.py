@@ -3,9 +3,11 @@
 import argparse
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from minidiff import cli
+from minidiff.cli.arguments import SAMPLER_OPTION
 from minidiff.diffusion.samplers import SAMPLERS
 
 VALUES = {
@@ -23,6 +25,7 @@ VALUES = {
     "not UTF-8": b"a\xff\xfe".decode("utf-8", "surrogateescape"),
 }
 QUICK = ["--T", "4", "--width", "8", "--batch", "8"]
+PUBLISHED = str(Path(__file__).parents[1] / "weights" / "published" / "paper")
 # What a command is given beside the option that is tried. DIGITS, POINTS, RUN, CLASSES, POINTS_RUN: data and runs.
 BEGIN = {
     "quickstart": [["--out", "new"]],
@@ -45,6 +48,8 @@ BEGIN = {
     "invert": [["RUN", "--count", "2", "--steps", "2", "--out", "a.npz"]],
     "interpolate": [["RUN", "--count", "3", "--steps", "2", "--out", "a.png"]],
     "inpaint": [["RUN", "--count", "2", "--steps", "2", "--resample", "2", "--out", "a.png"]],
+    "import": [[PUBLISHED, "--out", "new"]],
+    "export": [["RUN", "--to", "new"]],
     "info": [["RUN"]],
     "data": [[]],
 }
@@ -92,7 +97,7 @@ def with_value(begin: list[str], action: argparse.Action, value: str) -> Iterato
     flag, rest = action.option_strings[0], list(begin)
     if flag in rest:
         del rest[rest.index(flag) : rest.index(flag) + 2]
-    rest += owner_of(action.dest)
+    rest += owner_of(action.dest.removeprefix(SAMPLER_OPTION))
     yield [*rest, f"{flag}={value}"]
     yield [*rest, flag, *[value] * (action.nargs if isinstance(action.nargs, int) and action.nargs else 1)]
 
