@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples import FOLDER, HO
 from mutants import mutants, outcomes
+from published_networks import FOLDER, HO
 
 from minidiff import nn, weights
 from minidiff.cli import main

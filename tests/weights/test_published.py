@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from examples import ALL, FOLDER, FOLDERS, HO, HO_SIZE, expected, name_of, read
+from published_networks import ALL, FOLDER, FOLDERS, HO, HO_SIZE, expected, name_of, read
 
 from minidiff import nn, weights
 from minidiff.diffusion import samplers
