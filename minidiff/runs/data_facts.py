@@ -1,14 +1,16 @@
-"""What a run keeps of the data that it was trained on: all that sampling needs, and by what the data is recognised."""
+"""What a run keeps of its data: all that sampling needs, where it is loaded again, and by what it is recognised."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minidiff.datasets import Dataset, Units
+from minidiff.datasets import NAMES, Dataset, LoadingOptions, Units, UnknownDataset, load
 from minidiff.datasets.samples import checksum_0_1
+from minidiff.options import OptionError
+from minidiff.runs.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,41 @@ class DataFacts:
             different = "samples, labels, classes or samples to hold out"
         if different:
             raise ValueError(f"{data.name} is not the data that {folder} was trained on: other {different}")
+
+
+def loading_options(data: str | Path | Dataset, options: Mapping[str, Any]) -> LoadingOptions:
+    """The options of loading, with paths that stay right in another folder."""
+    loading = LoadingOptions(**options)
+    if isinstance(data, Dataset) and loading != LoadingOptions():
+        raise OptionError(f"{', '.join(options)}: expected a path of data with these options, got a Dataset")
+    return loading if loading.held_out is None else replace(loading, held_out=_absolute(loading.held_out))
+
+
+def source_of(data: str | Path | Dataset) -> str:
+    """The name of a data set, or the path of data, by which settings have it."""
+    if isinstance(data, Dataset):
+        return data.name
+    return str(data) if str(data) in NAMES else _absolute(data)
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def load_again(
+    settings: Settings, facts: DataFacts, folder: Path, data: str | Path | Dataset | None = None
+) -> Dataset:
+    """The data of a run, or `data` in its place, if it is the same; else ValueError."""
+    try:
+        source = settings.data if data is None else data
+        if source is None:
+            raise ValueError(
+                "the network was imported without data: import it again with --data DATA; edits take images with --from"
+            )
+        dataset = source if isinstance(source, Dataset) else load(source, settings.seed, settings.loading)
+    except UnknownDataset as error:
+        raise ValueError(
+            f"{settings.data} was made in Python and cannot be loaded again: give it to Run.resume(folder, data=…)"
+        ) from error
+    facts.check(dataset, folder)
+    return dataset

@@ -11,8 +11,8 @@ from minidiff import nn, weights
 from minidiff.datasets import Units, load
 from minidiff.options import OptionError
 from minidiff.runs import checkpoints, folders
-from minidiff.runs.data_facts import DataFacts
-from minidiff.runs.run import Run, source_of, trainer_of, write_settings
+from minidiff.runs.data_facts import DataFacts, source_of
+from minidiff.runs.run import Run, trainer_of, write_settings
 from minidiff.runs.settings import Settings
 from minidiff.training import ScheduleOptions, TrainingOptions
 from minidiff.training.objectives import Objective

@@ -27,15 +27,15 @@ from typing import Any, TextIO
 import numpy as np
 
 from minidiff import files, nn
-from minidiff.datasets import NAMES, Dataset, LoadingOptions, UnknownDataset, load
+from minidiff.datasets import Dataset, LoadingOptions, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
-from minidiff.options import OptionError, facts
+from minidiff.options import facts
 from minidiff.progress import Progress
 from minidiff.runs import checkpoints, folders, lock, pictures, presets
-from minidiff.runs.data_facts import DataFacts
+from minidiff.runs.data_facts import DataFacts, load_again, loading_options, source_of
 from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
 from minidiff.runs.metrics import Metrics
@@ -95,7 +95,7 @@ class Run:
         TypeError or ValueError for options that do not fit, and what `datasets.load` raises. Then nothing is left.
         """
         names = {about.name for about in fields(LoadingOptions)} & options.keys()
-        loading = _loading(data, {name: options.pop(name) for name in names})
+        loading = loading_options(data, {name: options.pop(name) for name in names})
         source = source_of(data)
         folder = Path(folder) if folder else folders.free_folder(Path(source).stem)
         with folders.new(folder) as (hidden, held):
@@ -130,7 +130,7 @@ class Run:
         held = lock.take(folder)
         folders.clear_temporaries(folder)
         with _checkpoint(folder) as (settings, of_data, sections):
-            dataset = _load(settings, of_data, folder, data)
+            dataset = load_again(settings, of_data, folder, data)
             if data is not None:
                 settings = replace(settings, data=source_of(data))
             trainer = trainer_of(settings, dataset)
@@ -154,7 +154,7 @@ class Run:
         data: as of `resume`. Raises what `datasets.load` raises, and ValueError where the data has changed.
         """
         if self._data is None:
-            self._data = _load(self.settings, self.facts, self.folder, data)
+            self._data = load_again(self.settings, self.facts, self.folder, data)
         return self._data
 
     # ---- training
@@ -283,44 +283,6 @@ class Run:
         return pictures.draw(self, seed)
 
 
-def _loading(data: str | Path | Dataset, options: Mapping[str, Any]) -> LoadingOptions:
-    """The options of loading, with paths that stay right in another folder."""
-    loading = LoadingOptions(**options)
-    if isinstance(data, Dataset) and loading != LoadingOptions():
-        raise OptionError(f"{', '.join(options)}: expected a path of data with these options, got a Dataset")
-    return loading if loading.held_out is None else replace(loading, held_out=_absolute(loading.held_out))
-
-
-def source_of(data: str | Path | Dataset) -> str:
-    """The name of a data set, or the path of data, by which settings have it."""
-    if isinstance(data, Dataset):
-        return data.name
-    return str(data) if str(data) in NAMES else _absolute(data)
-
-
-def _absolute(path: str | Path) -> str:
-    return str(Path(path).expanduser().resolve())
-
-
-def _load(
-    settings: Settings, facts: DataFacts, folder: Path, data: str | Path | Dataset | None = None
-) -> Dataset:
-    """The data of a run, or `data` in its place, if it is the same; else ValueError."""
-    try:
-        source = settings.data if data is None else data
-        if source is None:
-            raise ValueError(
-                "the network was imported without data: import it again with --data DATA; edits take images with --from"
-            )
-        dataset = source if isinstance(source, Dataset) else load(source, settings.seed, settings.loading)
-    except UnknownDataset as error:
-        raise ValueError(
-            f"{settings.data} was made in Python and cannot be loaded again: give it to Run.resume(folder, data=…)"
-        ) from error
-    facts.check(dataset, folder)
-    return dataset
-
-
 def trainer_of(settings: Settings, data: Dataset, net: nn.Network | None = None) -> Trainer:
     """A trainer as the settings say, before its first step. net: that of the settings, with other initial weights."""
     rng = np.random.default_rng(settings.seed)
@@ -373,5 +335,6 @@ def _pending_losses(sections: checkpoints.Sections) -> list[float]:
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
+    """Write settings.json, for people."""
     text = json.dumps(facts(settings), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     files.replace(folder / SETTINGS, text.encode())
