@@ -7,6 +7,7 @@ simplest failure: whoever only asks whether a test fails need not wait.
 """
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -29,6 +30,8 @@ settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Ignored where a shell has started the tests in the background; a run, and every process of a test, would ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "compiled: holds for the compiled kernels, not for their reference")
 
 
