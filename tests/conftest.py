@@ -30,7 +30,7 @@ settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Ignored where a shell has started the tests in the background; a run, and every process of a test, would ignore it.
+    # Where a shell has started the tests in the background, they ignore it, and every run in them would.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "compiled: holds for the compiled kernels, not for their reference")
 
