@@ -47,9 +47,11 @@ class _CheckedFile(IndexDataCacheFile):
     """The files of a kernel's cache: an index by signature, and for each the data, here with what they belong to."""
 
     def save(self, key, data) -> None:
+        """Write a compiled kernel, with what it belongs to."""
         super().save(key, (self._owner(key), data))
 
     def load(self, key):
+        """The compiled kernel of a key, or None; ValueError where it belongs to another."""
         found = super().load(key)
         if found is None:
             return None

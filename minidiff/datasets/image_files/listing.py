@@ -23,6 +23,7 @@ class ImageFile:
 
     @property
     def name(self) -> str:
+        """The path below the folder or zip."""
         return "/".join(self.parts)
 
     @property
@@ -40,6 +41,7 @@ class Listing:
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
     def leave_out(self, reason: str, name: str) -> None:
+        """Note that a file or folder is left out, and why."""
         self.left_out.setdefault(reason, []).append(name)
 
     def sort(self) -> None:
