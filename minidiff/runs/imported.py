@@ -54,7 +54,7 @@ def create(
             of_data, state = DataFacts.of(dataset), trainer_of(settings, dataset, net).state()
         Run(hidden, settings, of_data, net, 0).write(state)
         write_settings(hidden, settings)
-    return Run.open(folder)
+    return Run(folder, settings, of_data, net, 0)
 
 
 def export(run: Run, folder: str | Path) -> None:
