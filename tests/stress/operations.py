@@ -62,7 +62,7 @@ class _Halving:
 
     def write(self, content: bytes) -> None:
         def half() -> None:
-            self.file.write(bytes(content)[: len(content) // 2])
+            self.file.write(content[: len(content) // 2])
             self.file.flush()
 
         self.writes += 1
