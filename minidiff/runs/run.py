@@ -119,16 +119,17 @@ class Run:
     def open(cls, folder: str | Path) -> Run:
         """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
         with _checkpoint(Path(folder)) as (settings, facts, sections):
-            net = nn.build(settings.net, np.random.default_rng(settings.seed))
-            fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
-            return cls(Path(folder), settings, facts, net, sections["adam"][0]["step"])
+            return cls(
+                Path(folder), settings, facts, _ema_net(settings, sections), sections["adam"][0]["step"]
+            )
 
     @classmethod
     def resume(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> Run:
         """A run to train further, on the data of its settings.
 
-        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. Raises as
-        `open`, BlockingIOError where another process trains it, and ValueError where the data has changed.
+        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. A network
+        that was imported without data takes any of its shape. Raises as `open`, BlockingIOError where another process
+        trains it, and ValueError where the data has changed.
         """
         folder = Path(folder)
         _check_run(folder)
@@ -136,10 +137,12 @@ class Run:
         folders.clear_temporaries(folder)
         with _checkpoint(folder, verify=True) as (settings, of_data, sections):
             dataset = load_again(settings, of_data, folder, data)
+            net = _ema_net(settings, sections) if settings.data is None else None
             if data is not None:
                 settings = replace(settings, data=source_of(data))
-            trainer = trainer_of(settings, dataset)
-            trainer.restore(sections)
+            trainer = trainer_of(settings, dataset, net)
+            if net is None:
+                trainer.restore(sections)
             pending = _pending_losses(sections)
         of_data, step = DataFacts.of(dataset), trainer.step
         run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending)
@@ -294,6 +297,12 @@ class Run:
     def draw(self, seed: int = 0) -> list[Path]:
         """Write the pictures of the run, and the report with them in it; returns their paths."""
         return pictures.draw(self, seed)
+
+
+def _ema_net(settings: Settings, sections: checkpoints.Sections) -> nn.Network:
+    net = nn.build(settings.net, np.random.default_rng(settings.seed))
+    fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
+    return net
 
 
 def trainer_of(settings: Settings, data: Dataset, net: nn.Network | None = None) -> Trainer:
