@@ -15,6 +15,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -40,9 +41,12 @@ def write(path: Path, sections: Mapping[str, Section]) -> None:
     }
     text = json.dumps({"version": VERSION, "written_by": f"minidiff {__version__}", "sections": facts})
     arrays[_FACTS] = np.frombuffer(text.encode(), np.uint8)
-    with files.replacing(path) as file:
+    with files.replacing(path) as file, ThreadPoolExecutor(1) as pool:
         files.write_npz(file, arrays, comment=b"0" * _DIGEST)
+        file.flush()
+        synced = pool.submit(os.fsync, file.fileno())  # the disk works while the digest is computed
         file.write(_digest(file))
+        synced.result()
 
 
 def read(path: Path, known: set[str]) -> tuple[Sections, str]:
