@@ -1,0 +1,157 @@
+"""`minidiff evaluate --inception`: FID, KID and the Inception score of samples, or of images that are already drawn."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from minidiff import memory
+from minidiff.cli.arguments import UsageError
+from minidiff.cli.output import check_writable, write_json
+from minidiff.datasets import Samples, image_stream
+from minidiff.datasets.image_stream import ImageStream
+from minidiff.diffusion import generation
+from minidiff.diffusion.generation import Recipe
+from minidiff.diffusion.guidance import Conditioning
+from minidiff.evaluation import inception, inception_metrics, tables
+from minidiff.evaluation.inception import Inception
+from minidiff.evaluation.inception_metrics import MIN_IMAGES, Statistics
+from minidiff.progress import Progress
+from minidiff.runs import Run, data_statistics
+from minidiff.runs import report as report_page
+from minidiff.weights import bfloat16, reading
+
+
+def check(options: argparse.Namespace, run: Run) -> None:
+    """Raises UsageError for options that do not fit each other or the run."""
+    if options.inception is None:
+        for name in ("samples", "reference"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"evaluate: --{name} needs --inception FILE, the weights to measure with")
+        return
+    if options.compare is not None or options.label is not None:
+        other = "--class" if options.compare is None else "--compare"
+        raise UsageError(f"evaluate: --inception measures all samples of one sampler; leave out {other}")
+    if len(run.shape) != 3 or run.shape[2] not in (1, 3):
+        raise UsageError(
+            f"evaluate: --inception takes images of 1 or 3 channels, and {run.folder} has samples {run.shape}"
+        )
+
+
+def evaluate_images(
+    run: Run, options: argparse.Namespace, recipe: Recipe, conditioning: Conditioning, count: int
+) -> int:
+    """Print the figures, and write them to inception.json and into the report."""
+    file = run.folder / "inception.json"
+    check_writable(file)
+    bar = Progress("image", sys.stderr)
+    if options.samples is None:
+        stream = _drawn(run, recipe, conditioning, count, options.seed, bar)
+    else:
+        stream = image_stream.of_path(options.samples, run.units)
+        count = min(stream.total, options.count or stream.total)
+    if count < MIN_IMAGES:
+        raise ValueError(f"expected at least {MIN_IMAGES} images to measure, got {count}")
+    net = _network(options.inception)
+    try:
+        held_out = _held_out(run, net)
+        reference = _reference(run, net, options.reference)
+    except data_statistics.Interrupted as interrupted:
+        print(f"{interrupted}; the same command continues from there")
+        return 130
+    memory.require(count, 4 * net.width, "features")
+    features = _features(net, stream, count, bar)
+    report = inception_metrics.figures(net, features, reference, np.random.default_rng(options.seed))
+    if held_out is not None:
+        real = inception_metrics.figures(net, held_out[: len(features)], reference)
+        report |= {f"{name}_of_held_out": value for name, value in real.items()}
+    measured = f"{len(features)}" if len(features) == count else f"the first {len(features)} of {count}"
+    source = f"images in {options.samples}" if options.samples else f"samples of {run.folder}"
+    print(f"{measured} {source} beside {reference.images or 'an unknown number of'} images of the reference:")
+    print(tables.table(report))
+    facts: dict[str, object] = {"step": run.step, "count": len(features), "reference_count": reference.images}
+    facts |= {"samples": str(options.samples)} if options.samples else vars(recipe)
+    write_json(file, {**facts, "weights": net.checksum, "fingerprint": net.fingerprint, **report})
+    print(f"wrote {file}\nwrote {report_page.write(run)}")
+    return 0
+
+
+def _network(path: Path) -> Inception:
+    """The network in a file; a line says which it is, so that two people see whether they measure with the same."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected the weights of Inception-v3 for the FID")
+    arrays = reading.read(path, inception.FIRST, "Inception-v3")
+    try:
+        net = Inception({name: bfloat16.widened(array) for name, array in arrays.items()})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    mean, std, largest = net.fingerprint
+    print(
+        f"Inception of {net.width} features, weights {net.checksum[:8]}; those of a fixed picture: mean {mean:.4g}, "
+        f"standard deviation {std:.4g}, largest at {largest}"
+    )
+    return net
+
+
+def _drawn(
+    run: Run, recipe: Recipe, conditioning: Conditioning, count: int, seed: int, bar: Progress
+) -> ImageStream:
+    """Samples, drawn as they are measured."""
+
+    def report(step: int, steps: int) -> None:
+        bar.update(bar.done, f"{recipe.sampler} step {step}/{steps}")
+
+    rng, denoiser = np.random.default_rng(seed), run.denoiser(conditioning)
+    batches = generation.batches(denoiser, run.shape, count, rng, recipe, report)
+    return image_stream.of_batches(batches, count)
+
+
+def _features(net: Inception, stream: ImageStream, count: int, bar: Progress) -> np.ndarray:
+    """The features of the first `count` images; of fewer, if Ctrl-C was pressed."""
+    features, done = np.empty((count, net.width), np.float32), 0
+    bar.total = count
+    try:
+        for batch in inception_metrics.measured(net, stream.blocks):
+            batch = batch[: count - done]
+            features[done : done + len(batch)] = batch
+            done += len(batch)
+            bar.update(done)
+            if done == count:
+                break
+    except KeyboardInterrupt:
+        if done < MIN_IMAGES:
+            raise
+    finally:
+        bar.finish()
+    return features[:done]
+
+
+def _reference(run: Run, net: Inception, path: Path | None) -> Statistics:
+    """The statistics in a file, or of all training images."""
+    if path is not None:
+        return data_statistics.read(path, net.width)
+    return _of_data(run, net, data_statistics.TRAINING, run.data().x, len(run.data().x), "training image")
+
+
+def _held_out(run: Run, net: Inception) -> np.ndarray | None:
+    """The features of held-out images; None of a run without data, or where nothing is held out."""
+    held_out = None if run.settings.data is None else run.data().held_out
+    if held_out is None or len(held_out) < MIN_IMAGES:
+        return None
+    count = min(len(held_out), inception_metrics.KEPT)
+    return _of_data(run, net, data_statistics.HELD_OUT, held_out, count, "held-out image").features
+
+
+def _of_data(run: Run, net: Inception, file: str, samples: Samples, count: int, name: str) -> Statistics:
+    check_writable(run.folder / file)
+    bar = Progress(name, sys.stderr, total=count)
+
+    def report(done: int, total: int) -> None:
+        bar.update(done)
+        if done == total:
+            bar.finish()
+
+    return data_statistics.of_data(run.folder / file, net, samples, count, name, report)
