@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff import memory
 from minidiff.cli.arguments import UsageError
 from minidiff.cli.output import check_writable, write_json
 from minidiff.datasets import Samples, image_stream
@@ -18,7 +17,7 @@ from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.evaluation import inception, inception_metrics, tables
 from minidiff.evaluation.inception import Inception
-from minidiff.evaluation.inception_metrics import MIN_IMAGES, Statistics
+from minidiff.evaluation.inception_metrics import MIN_IMAGES, Accumulator, Reference
 from minidiff.progress import Progress
 from minidiff.runs import Run, data_statistics
 from minidiff.runs import report as report_page
@@ -62,17 +61,22 @@ def evaluate_images(
     except data_statistics.Interrupted as interrupted:
         print(f"{interrupted}; the same command continues from there")
         return 130
-    memory.require(count, 4 * net.width, "features")
-    features = _features(net, stream, count, bar)
-    report = inception_metrics.figures(net, features, reference, np.random.default_rng(options.seed))
+    measured = _measured(net, stream, count, bar)
+    report = inception_metrics.figures(measured, reference, np.random.default_rng(options.seed))
     if held_out is not None:
-        real = inception_metrics.figures(net, held_out[: len(features)], reference)
+        real = inception_metrics.figures(_of_features(net, held_out[: measured.images]), reference)
         report |= {f"{name}_of_held_out": value for name, value in real.items()}
-    measured = f"{len(features)}" if len(features) == count else f"the first {len(features)} of {count}"
+    number = f"{count}" if measured.images == count else f"the first {measured.images} of {count}"
     source = f"images in {options.samples}" if options.samples else f"samples of {run.folder}"
-    print(f"{measured} {source} beside {reference.images or 'an unknown number of'} images of the reference:")
+    print(
+        f"{number} {source} beside {reference.moments.images or 'an unknown number of'} images of the reference:"
+    )
     print(tables.table(report))
-    facts: dict[str, object] = {"step": run.step, "count": len(features), "reference_count": reference.images}
+    facts: dict[str, object] = {
+        "step": run.step,
+        "count": measured.images,
+        "reference_count": reference.moments.images,
+    }
     facts |= {"samples": str(options.samples)} if options.samples else vars(recipe)
     write_json(file, {**facts, "weights": net.checksum, "fingerprint": net.fingerprint, **report})
     print(f"wrote {file}\nwrote {report_page.write(run)}")
@@ -109,27 +113,32 @@ def _drawn(
     return image_stream.of_batches(batches, count)
 
 
-def _features(net: Inception, stream: ImageStream, count: int, bar: Progress) -> np.ndarray:
-    """The features of the first `count` images; of fewer, if Ctrl-C was pressed."""
-    features, done = np.empty((count, net.width), np.float32), 0
+def _measured(net: Inception, stream: ImageStream, count: int, bar: Progress) -> Accumulator:
+    """The first `count` images; fewer, if Ctrl-C was pressed."""
+    measured, done = Accumulator(net, count), 0
     bar.total = count
     try:
-        for batch in inception_metrics.measured(net, stream.blocks):
-            batch = batch[: count - done]
-            features[done : done + len(batch)] = batch
-            done += len(batch)
-            bar.update(done)
-            if done == count:
+        for features in inception_metrics.features_of(net, stream.blocks):
+            measured.add(features[: count - done])
+            done += len(features)
+            bar.update(min(done, count))
+            if done >= count:
                 break
     except KeyboardInterrupt:
         if done < MIN_IMAGES:
             raise
     finally:
         bar.finish()
-    return features[:done]
+    return measured.finished()
 
 
-def _reference(run: Run, net: Inception, path: Path | None) -> Statistics:
+def _of_features(net: Inception, features: np.ndarray) -> Accumulator:
+    measured = Accumulator(net, len(features))
+    measured.add(features)
+    return measured.finished()
+
+
+def _reference(run: Run, net: Inception, path: Path | None) -> Reference:
     """The statistics in a file, or of all training images."""
     if path is not None:
         return data_statistics.read(path, net.width)
@@ -145,7 +154,7 @@ def _held_out(run: Run, net: Inception) -> np.ndarray | None:
     return _of_data(run, net, data_statistics.HELD_OUT, held_out, count, "held-out image").features
 
 
-def _of_data(run: Run, net: Inception, file: str, samples: Samples, count: int, name: str) -> Statistics:
+def _of_data(run: Run, net: Inception, file: str, samples: Samples, count: int, name: str) -> Reference:
     check_writable(run.folder / file)
     bar = Progress(name, sys.stderr, total=count)
 

@@ -16,7 +16,7 @@ from minidiff import files
 from minidiff.datasets import Samples, image_stream, numpy_files
 from minidiff.evaluation import inception_metrics
 from minidiff.evaluation.inception import Inception
-from minidiff.evaluation.inception_metrics import Statistics
+from minidiff.evaluation.inception_metrics import KEPT, Moments, Reference
 
 TRAINING, HELD_OUT = "inception_training.npz", "inception_held_out.npz"
 USUAL, OURS = ("mu", "sigma"), ("count", "features", "key")
@@ -33,7 +33,7 @@ def of_data(
     count: int,
     name: str,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> Statistics:
+) -> Reference:
     """The statistics of `count` of the samples, drawn at random, that are kept in the file `path`, or measured now.
 
     name: of a sample, in errors. report(done, count) is called as images are measured. Raises `Interrupted` on
@@ -41,13 +41,15 @@ def of_data(
     """
     key = np.frombuffer(hashlib.sha256(f"{net.checksum} {samples.checksum}".encode()).digest(), np.uint8)
     known = _kept(path, net.width, key)
-    done = known.images if known else 0
+    done = known.moments.images if known else 0
     if known and done >= count:
         return known
     order = np.random.default_rng(0).permutation(len(samples))[done:count]
     block: list[np.ndarray] = []
     try:
-        for features in inception_metrics.measured(net, image_stream.of_samples(samples, order, name).blocks):
+        for features in inception_metrics.features_of(
+            net, image_stream.of_samples(samples, order, name).blocks
+        ):
             block.append(features)
             report(done := done + len(features), count)
             if sum(map(len, block)) >= image_stream.BLOCK:
@@ -58,7 +60,7 @@ def of_data(
             raise
         _keep(path, known, key)
         raise Interrupted(
-            f"{known.images} of {count} {name}s were measured, and are kept in {path}"
+            f"{known.moments.images} of {count} {name}s were measured, and are kept in {path}"
         ) from None
     known = _extended(known, block)
     assert known is not None  # a data set has at least one sample
@@ -66,7 +68,7 @@ def of_data(
     return known
 
 
-def read(path: Path, width: int) -> Statistics:
+def read(path: Path, width: int) -> Reference:
     """The statistics in the file `path`, ours or others': `mu` (width,) and `sigma` (width, width).
 
     Raises FileNotFoundError where there is none, and ValueError, in one line, for anything else.
@@ -84,10 +86,10 @@ def read(path: Path, width: int) -> Statistics:
     features, count = arrays.get("features", np.zeros((0, width), np.float32)), arrays.get("count", [0])
     if features.shape[1:] != (width,):
         raise ValueError(f"{path}: expected features (n, {width}), got {features.shape}")
-    return Statistics(int(count[0]), mean, (cov + cov.T) / 2, features)
+    return Reference(Moments(int(count[0]), mean, (cov + cov.T) / 2), features)
 
 
-def _kept(path: Path, width: int, key: np.ndarray) -> Statistics | None:
+def _kept(path: Path, width: int, key: np.ndarray) -> Reference | None:
     """What the file has, if it is of these weights and this data."""
     try:
         if np.array_equal(numpy_files.read_arrays(path, OURS)["key"], key):
@@ -97,13 +99,17 @@ def _kept(path: Path, width: int, key: np.ndarray) -> Statistics | None:
     return None
 
 
-def _keep(path: Path, known: Statistics, key: np.ndarray) -> None:
-    arrays = {"mu": known.mean, "sigma": known.cov, "features": known.features}
-    files.replace(path, files.npz(arrays | {"count": np.array([known.images]), "key": key}))
+def _keep(path: Path, known: Reference, key: np.ndarray) -> None:
+    arrays = {"mu": known.moments.mean, "sigma": known.moments.cov, "features": known.features}
+    files.replace(path, files.npz(arrays | {"count": np.array([known.moments.images]), "key": key}))
 
 
-def _extended(known: Statistics | None, block: list[np.ndarray]) -> Statistics | None:
+def _extended(known: Reference | None, block: list[np.ndarray]) -> Reference | None:
     if not block:
         return known
     features = np.concatenate(block)
-    return inception_metrics.statistics(features) if known is None else known.extended(features)
+    moments = inception_metrics.moments(features)
+    if known is None:
+        return Reference(moments, features[:KEPT])
+    kept = np.concatenate([known.features, features[: KEPT - len(known.features)]])
+    return Reference(known.moments.merged(moments), kept)
