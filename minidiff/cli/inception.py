@@ -18,6 +18,7 @@ from minidiff.diffusion.guidance import Conditioning
 from minidiff.evaluation import inception, inception_metrics, tables
 from minidiff.evaluation.inception import Inception
 from minidiff.evaluation.inception_metrics import MIN_IMAGES, Accumulator, Reference
+from minidiff.evaluation.reports import Report
 from minidiff.progress import Progress
 from minidiff.runs import Run, data_statistics
 from minidiff.runs import report as report_page
@@ -56,16 +57,14 @@ def evaluate_images(
         raise ValueError(f"expected at least {MIN_IMAGES} images to measure, got {count}")
     net = _network(options.inception)
     try:
-        held_out = _held_out(run, net)
         reference = _reference(run, net, options.reference)
+        real = _figures_of_held_out(run, net, reference, count)
     except data_statistics.Interrupted as interrupted:
         print(f"{interrupted}; the same command continues from there")
         return 130
     measured = _measured(net, stream, count, bar)
     report = inception_metrics.figures(measured, reference, np.random.default_rng(options.seed))
-    if held_out is not None:
-        real = inception_metrics.figures(_of_features(net, held_out[: measured.images]), reference)
-        report |= {f"{name}_of_held_out": value for name, value in real.items()}
+    report |= {f"{name}_of_held_out": value for name, value in real.items()}
     number = f"{count}" if measured.images == count else f"the first {measured.images} of {count}"
     source = f"images in {options.samples}" if options.samples else f"samples of {run.folder}"
     print(
@@ -132,12 +131,6 @@ def _measured(net: Inception, stream: ImageStream, count: int, bar: Progress) ->
     return measured.finished()
 
 
-def _of_features(net: Inception, features: np.ndarray) -> Accumulator:
-    measured = Accumulator(net, len(features))
-    measured.add(features)
-    return measured.finished()
-
-
 def _reference(run: Run, net: Inception, path: Path | None) -> Reference:
     """The statistics in a file, or of all training images."""
     if path is not None:
@@ -145,13 +138,16 @@ def _reference(run: Run, net: Inception, path: Path | None) -> Reference:
     return _of_data(run, net, data_statistics.TRAINING, run.data().x, len(run.data().x), "training image")
 
 
-def _held_out(run: Run, net: Inception) -> np.ndarray | None:
-    """The features of held-out images; None of a run without data, or where nothing is held out."""
+def _figures_of_held_out(run: Run, net: Inception, reference: Reference, count: int) -> Report:
+    """Those of `count` held-out images; none of a run without data, or with too few."""
     held_out = None if run.settings.data is None else run.data().held_out
     if held_out is None or len(held_out) < MIN_IMAGES:
-        return None
-    count = min(len(held_out), inception_metrics.KEPT)
-    return _of_data(run, net, data_statistics.HELD_OUT, held_out, count, "held-out image").features
+        return {}
+    most = min(len(held_out), inception_metrics.KEPT)
+    features = _of_data(run, net, data_statistics.HELD_OUT, held_out, most, "held-out image").features[:count]
+    measured = Accumulator(net, len(features))
+    measured.add(features)
+    return inception_metrics.figures(measured.finished(), reference)
 
 
 def _of_data(run: Run, net: Inception, file: str, samples: Samples, count: int, name: str) -> Reference:

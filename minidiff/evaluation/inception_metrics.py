@@ -89,7 +89,8 @@ class Accumulator:
         nothing = Moments(0, np.zeros(net.width), np.zeros((net.width, net.width)))
         self.halves, self.images = [nothing, nothing], 0
         self._logits, self._stride = net.logits, math.ceil(count / KEPT)
-        self._kept, self._pending = list[np.ndarray](), list[np.ndarray]()
+        self._kept = np.empty((math.ceil(count / self._stride), net.width), np.float32)
+        self._pending = list[np.ndarray]()
         self._probabilities, self._log_likelihoods = np.zeros((SPLITS, CLASSES)), np.zeros(SPLITS)
 
     def add(self, features: np.ndarray) -> None:
@@ -107,7 +108,7 @@ class Accumulator:
     @property
     def features(self) -> np.ndarray:
         """(n, D)."""
-        return np.concatenate(self._kept)
+        return self._kept[: math.ceil(self.images / self._stride)]
 
     def inception_score(self) -> tuple[float, float]:
         """exp E KL(p(y|x) ‖ p(y)) of the splits: the mean and the standard deviation (Salimans et al. 2016).
@@ -134,10 +135,11 @@ class Accumulator:
             half.merged(moments(features[index % 2 == parity])) if (index % 2 == parity).any() else half
             for parity, half in enumerate(self.halves)
         ]
-        kept = [*self._kept, features[index % self._stride == 0]]
+        chosen = index % self._stride == 0
+        self._kept[index[chosen] // self._stride] = features[chosen]
         # Only now, and with no call in between: Ctrl-C may come at any moment.
         self._probabilities, self._log_likelihoods, self.halves = probabilities, log_likelihoods, halves
-        self._kept, self._pending, self.images = kept, [], self.images + len(index)
+        self._pending, self.images = [], self.images + len(index)
 
 
 def figures(measured: Accumulator, reference: Reference, rng: np.random.Generator | None = None) -> Report:
