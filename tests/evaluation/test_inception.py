@@ -155,7 +155,7 @@ def test_the_max_pool_is_the_maximum_over_3_by_3_pixels(h, stride):
 def test_a_ramp_stays_a_ramp_when_it_is_resized(size):
     ramp = np.linspace(0, 255, size).round().astype(np.uint8)
     x = inception.resized(np.broadcast_to(ramp[:, None, None], (1, size, 4, 1)))
-    assert x.shape == (1, 299, 299, 3) and np.abs(x).max() <= 1
+    assert x.shape == (1, 299, 299, 3) and np.abs(x).max() <= 1 + 1e-6
     # Pixel centres: of the output in the input's pixels, clamped to the first and the last.
     centre = np.clip((np.arange(299) + 0.5) * size / 299 - 0.5, 0, size - 1)
     expected = np.interp(centre, np.arange(size), ramp) / 127.5 - 1

@@ -71,10 +71,10 @@ def test_the_kid_is_a_plain_double_sum():
     estimates = []
     for i in range(10):
         of_a, of_b = range(i, 40, 10), range(40 + i, 70, 10)
-        within_a = np.mean([kernel[j, k] for j in of_a for k in of_a if j != k])
-        within_b = np.mean([kernel[j, k] for j in of_b for k in of_b if j != k])
+        of_first = np.mean([kernel[j, k] for j in of_a for k in of_a if j != k])
+        of_second = np.mean([kernel[j, k] for j in of_b for k in of_b if j != k])
         between = np.mean([kernel[j, k] for j in of_a for k in of_b])
-        estimates.append(within_a + within_b - 2 * between)
+        estimates.append(of_first + of_second - 2 * between)
     np.testing.assert_allclose(metrics.kid(a, b), estimates, rtol=1e-9)
 
 
