@@ -29,7 +29,7 @@ from .jit import device, kernel
 from .launch import ceil_div, launch_ranges
 from .math32 import fast_sigmoid
 from .microkernel import FLOAT, MR, NR, address_of
-from .packing import add_transposed, fill_addresses, multiply, pack
+from .packing import add_transposed, aligned, fill_addresses, multiply, pack
 from .reference import Array
 
 BLOCK = 64  # rows that go through the layers together: a multiple of MR on every machine
@@ -60,7 +60,7 @@ def _prepared(weights, width, outputs, transposed):
 
     (depth − 1, micro-panels, width, NR) and (outputs, width).
     """
-    packed = np.empty((weights.size - 2, ceil_div(width, NR), width, NR), np.float32)
+    packed = aligned((weights.size - 2, ceil_div(width, NR), width, NR))
     for layer in range(packed.shape[0]):
         w = _vector(weights[layer + 1], width * width)
         for index in range(packed.shape[1]):
@@ -77,7 +77,7 @@ def _prepared(weights, width, outputs, transposed):
 @device
 def _scratch(width):
     """Two blocks, and a few numbers more, since MR are read from a row that may be shorter."""
-    return np.empty((2, BLOCK + MR, 1, width), np.float32)
+    return aligned((2, BLOCK + MR, 1, width))
 
 
 @device
@@ -262,7 +262,7 @@ def _backward_range(worker, begin, end, g, x, weights, z, dx, partial_sums):
     (_, depth, width), inputs, outputs = z.shape, x.shape[1], g.shape[1]
     prepared = _prepared(weights, width, outputs, True)
     w_first = _vector(weights[0], inputs * width).reshape(inputs, width)
-    memory, dz_packed = _scratch(width), np.empty((ceil_div(width, NR), BLOCK, NR), np.float32)
+    memory, dz_packed = _scratch(width), aligned((ceil_div(width, NR), BLOCK, NR))
     h_rows, dz_rows = np.empty((1, BLOCK), np.int64), np.empty((1, BLOCK), np.int64)
     fill_addresses(address_of(memory), width, h_rows[0])
     scratch = memory, dz_packed, h_rows, dz_rows, np.zeros(dz_packed.shape[0] * NR, np.float32)

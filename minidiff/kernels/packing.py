@@ -20,6 +20,19 @@ from .microkernel import FLOAT, MR, NR, address_of, copy_row, microkernel, trans
 
 KC = 288  # rows of a micro-panel that are used on all rows of A before the next: they stay in the L1 cache
 
+LINE = 16  # numbers in a cache line
+
+
+@device
+def aligned(shape):
+    """An uninitialised array that begins on a cache line, so that no vector straddles two; Numba's may not."""
+    size = 1
+    for length in shape:
+        size *= length
+    memory = np.empty(size + LINE, np.float32)
+    skip = -(address_of(memory) // FLOAT) % LINE
+    return memory[skip : skip + size].reshape(shape)
+
 
 @device
 def fill_addresses(first, step, table):
