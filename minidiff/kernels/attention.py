@@ -29,6 +29,7 @@ from .launch import ceil_div, launch_ranges, workers_for
 from .math32 import exp
 from .microkernel import FLOAT, MR, NR, address_of, microkernel, transposed_microkernel
 from .packing import fill_addresses, pack
+from .reference import Array
 
 HALF = NR // 2  # lanes that the softmax processes at a time
 SERIAL_BELOW = 250_000  # multiplications; fewer take less time than waking the other threads
@@ -223,7 +224,7 @@ def _backward(g, q, k, v, weights, dq, dk, dv, scratch):
     launch_ranges(_differentiate, images * heads, scratch.shape[0], shape, arrays, scratch)
 
 
-def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
+def _scratch(q: Array, k: Array, heads: int) -> Array:
     """(workers, blocks, rows, NR): for each worker all the blocks of NR lanes that it needs, forward or backward."""
     size = q.shape[2] // heads
     rows = max(k.shape[1], size, NR) + MR
@@ -231,15 +232,13 @@ def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
     return memory.empty((workers, 5 + 2 * ceil_div(size, NR), rows, NR))
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
+def attention(q: Array, k: Array, v: Array, heads: int) -> tuple[Array, Array]:
     out, weights = memory.empty(q.shape), memory.empty((len(q), heads, k.shape[1], q.shape[1]))
     _forward(q, k, v, out, weights, _scratch(q, k, heads))
     return out, weights
 
 
-def attention_backward(
-    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def attention_backward(g: Array, q: Array, k: Array, v: Array, weights: Array) -> tuple[Array, Array, Array]:
     dq, dk, dv = memory.empty(q.shape), memory.empty(k.shape), memory.empty(v.shape)
     _backward(g, q, k, v, weights, dq, dk, dv, _scratch(q, k, weights.shape[1]))
     return dq, dk, dv

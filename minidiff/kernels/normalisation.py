@@ -23,6 +23,7 @@ from . import memory
 from .jit import device, kernel
 from .launch import launch_ranges, workers_for
 from .math32 import sigmoid
+from .reference import Array
 from .rows import add_up, fold, sum_lines
 
 LINES = 32  # lines summed in float32 before they are added to the float64 total
@@ -231,7 +232,7 @@ def _backward(g, x, gamma, beta, means, rstds, silu, dx, dparameters, workers):
     add_up(of_image.reshape(of_image.shape[0], dparameters.size), dparameters)
 
 
-def _lines(x: np.ndarray) -> tuple[int, int]:
+def _lines(x: Array) -> tuple[int, int]:
     """The shape of x as the kernels take it: (lines, pixels of a line · channels)."""
     images, channels = len(x), x.shape[-1]
     pixels = x.size // max(images * channels, 1)
@@ -240,8 +241,8 @@ def _lines(x: np.ndarray) -> tuple[int, int]:
 
 
 def group_norm(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, silu: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x: Array, gamma: Array, beta: Array, groups: int, eps: float, silu: bool
+) -> tuple[Array, Array, Array]:
     y, mean, rstd = (memory.empty(s) for s in (x.shape, (len(x), groups), (len(x), groups)))
     shape, workers = _lines(x), workers_for(x.size, SERIAL_BELOW)
     _forward(x.reshape(shape), gamma, beta, eps, silu, y.reshape(shape), mean, rstd, workers)
@@ -249,14 +250,8 @@ def group_norm(
 
 
 def group_norm_backward(
-    g: np.ndarray,
-    x: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
-    mean: np.ndarray,
-    rstd: np.ndarray,
-    silu: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    g: Array, x: Array, gamma: Array, beta: Array, mean: Array, rstd: Array, silu: bool
+) -> tuple[Array, Array, Array]:
     dx, dparameters = memory.empty(x.shape), memory.empty((2, gamma.size))
     shape, workers = _lines(x), workers_for(x.size, SERIAL_BELOW)
     lines = g.reshape(shape), x.reshape(shape), dx.reshape(shape)
