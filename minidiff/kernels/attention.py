@@ -28,7 +28,7 @@ from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
 from .math32 import exp
 from .microkernel import FLOAT, MR, NR, address_of, microkernel
-from .packing import add_transposed, fill_addresses, pack
+from .packing import add_all_transposed, fill_addresses, pack
 from .reference import Array
 
 HALF = NR // 2  # lanes that the softmax processes at a time
@@ -150,7 +150,7 @@ def _attend(worker, begin, end, shape, arrays, scratch):
         _softmax(weights, keys, count, scale)
         _store(weights, keys, count, weights_out, head * keys * queries + first, queries)
         out_block[:] = 0
-        add_transposed(v_rows, 0, keys, weights, out_block.reshape(-1), 0, wide, NR, NR)
+        add_all_transposed(v_rows, keys, weights, out_block.reshape(-1), 0, wide, NR, NR)
         _store_transposed(out_block, size, out, q_at, channels, count)
 
 
@@ -193,7 +193,7 @@ def _differentiate(worker, begin, end, shape, arrays, scratch):
             _add_product(v_rows, size, g_block, dweights)
             _softmax_backward(weights, dweights, keys, count, scale)
             dq_block[:] = 0
-            add_transposed(k_rows, 0, keys, dweights, dq_block.reshape(-1), 0, wide, NR, NR)
+            add_all_transposed(k_rows, keys, dweights, dq_block.reshape(-1), 0, wide, NR, NR)
             _store_transposed(dq_block, size, dq, q_at, channels, count)
             for index in range(blocks):
                 at, width = q_at + index * NR, min(NR, size - index * NR)

@@ -29,7 +29,7 @@ from .jit import device, kernel
 from .launch import ceil_div, launch_ranges
 from .math32 import fast_sigmoid
 from .microkernel import FLOAT, MR, NR, address_of
-from .packing import add_transposed, aligned, fill_addresses, multiply, pack
+from .packing import add_all_transposed, aligned, fill_addresses, multiply, pack
 from .reference import Array
 
 BLOCK = 64  # rows that go through the layers together: a multiple of MR on every machine
@@ -228,7 +228,7 @@ def _backward_block(first, count, g, x, w_first, prepared, z, dx, gradients, scr
             dw = dw_inner[layer].reshape(-1)
             for index in range(dz_packed.shape[0]):
                 column, lanes = index * NR, min(NR, width - index * NR)
-                add_transposed(h_rows[0], 0, count, dz_packed[index], dw, column, width, lanes, width)
+                add_all_transposed(h_rows[0], count, dz_packed[index], dw, column, width, lanes, width)
         if layer > 0:
             at = first * stride + layer * width
             for index in range(dz_packed.shape[0]):

@@ -140,13 +140,14 @@ def _repeat_for_channels(of_group, of_channel, out):
 def _normalise(worker, begin, end, splits, images, parameters, eps, silu, statistics):
     """Jobs begin … end − 1: y, and the mean and rstd of their groups."""
     (x, y), (all_gamma, all_beta), (means, rstds) = images, parameters, statistics
-    all_totals, all_values = np.empty(x.shape[1]), np.empty(4 * x.shape[1], np.float32)
+    all_totals, all_values = np.empty(x.shape[1]), np.empty((4, x.shape[1]), np.float32)
     all_own, size = np.empty(all_gamma.size, np.float32), all_gamma.size // means.shape[1]
     for job in range(begin, end):
         image, groups, channels, block, count = _bounds(job, splits, x, all_gamma.size, means)
         first, last, low, high = block
-        totals, values = all_totals[: high - low], all_values[: 4 * (high - low)].reshape(4, high - low)
-        sums, centre, scale, shift = values[0], values[1], values[2], values[3]
+        width = high - low
+        totals, sums, centre = all_totals[:width], all_values[0, :width], all_values[1, :width]
+        scale, shift = all_values[2, :width], all_values[3, :width]
         own, gamma, mean, rstd = (
             all_own[channels],
             all_gamma[channels],

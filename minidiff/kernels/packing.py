@@ -100,16 +100,22 @@ def multiply(addresses, count, run, micro_panel, start, out, at, width, stride):
 def add_transposed(addresses, offset, count, micro_panel, out, at, rows, width, stride):
     """out[at + p · stride + lane] += Σ_j A[j][p] · micro_panel[j, lane], j < count, for p < rows and lane < width.
 
-    A[j] begins `offset` bytes after addresses[j]; numbers are read there up to the next multiple of MR after `rows`.
+    A[j] begins `offset` bytes after addresses[j]; MR numbers are read there whatever `rows` is.
     """
-    a, b = address_of(addresses), address_of(micro_panel)
+    a, b, out_at = address_of(addresses), address_of(micro_panel), address_of(out) + at * FLOAT
+    if rows == MR and width == NR:
+        transposed_microkernel(a, offset, count, b, out_at, stride * FLOAT)
+    else:
+        scratch = np.zeros((MR, NR), np.float32)
+        transposed_microkernel(a, offset, count, b, address_of(scratch), NR * FLOAT)
+        for p in range(rows):
+            for lane in range(width):
+                out[at + p * stride + lane] += scratch[p, lane]
+
+
+@device
+def add_all_transposed(addresses, count, micro_panel, out, at, rows, width, stride):
+    """`add_transposed` for any number of rows; numbers are read up to the next multiple of MR."""
     for p in range(0, rows, MR):
-        here, offset_p = at + p * stride, offset + p * FLOAT
-        if rows - p >= MR and width == NR:
-            transposed_microkernel(a, offset_p, count, b, address_of(out) + here * FLOAT, stride * FLOAT)
-        else:
-            scratch = np.zeros((MR, NR), np.float32)
-            transposed_microkernel(a, offset_p, count, b, address_of(scratch), NR * FLOAT)
-            for r in range(min(MR, rows - p)):
-                for lane in range(width):
-                    out[here + r * stride + lane] += scratch[r, lane]
+        here, height = at + p * stride, min(MR, rows - p)
+        add_transposed(addresses, p * FLOAT, count, micro_panel, out, here, height, width, stride)
