@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import memory, narrow, winograd
+from . import bf16, memory, narrow, winograd
 from .implicit_gemm import NO_BIAS, OUTSIDE, product, transposed_product
 from .microkernel import FLOAT
 from .reference import Padding
@@ -34,7 +34,7 @@ def _backward_lines(size: int, kernel: int, stride: int, before: int, after: int
     return np.where((remainder == 0) & (line >= 0) & (line < count), line, OUTSIDE)
 
 
-def _table(rows: np.ndarray, columns: np.ndarray, size: tuple[int, int], channels: int):
+def _table(rows: np.ndarray, columns: np.ndarray, size: tuple[int, int], channels: int, dtype=np.float32):
     """Both axes combined: (kh · kw, patches) offsets into an image of this size; with what else is in `Patches`."""
     rows, columns = rows[:, None, :, None], columns[None, :, None, :]
     inside, pixels = (rows != OUTSIDE) & (columns != OUTSIDE), rows * size[1] + columns
@@ -42,16 +42,16 @@ def _table(rows: np.ndarray, columns: np.ndarray, size: tuple[int, int], channel
         inside.shape[0] * inside.shape[1], -1
     )
     image_bytes = size[0] * size[1] * channels * FLOAT
-    return image_bytes, np.zeros(channels, np.float32), np.ascontiguousarray(offsets, np.int64)
+    return image_bytes, np.zeros(channels, dtype), np.ascontiguousarray(offsets, np.int64)
 
 
 @lru_cache(maxsize=256)
-def _forward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
+def _forward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int, dtype=np.dtype(np.float32)):
     """Height and width of the output, and what follows the images in `Patches`."""
     rows, columns = (
         _forward_lines(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
     )
-    return (rows.shape[1], columns.shape[1]), _table(rows, columns, size, channels)
+    return (rows.shape[1], columns.shape[1]), _table(rows, columns, size, channels, dtype)
 
 
 @lru_cache(maxsize=256)
@@ -84,10 +84,13 @@ def conv2d(
 ) -> np.ndarray:
     channels, outputs = w.shape[2:]
     size, table = _forward(x.shape[1:3], w.shape[:2], stride, padding, channels)
-    if _uses_winograd(w.shape[:2], stride, padding, channels, outputs, size):
+    if bf16.applies(w):
+        x = bf16.to_pairs(x)
+        size, table = _forward(x.shape[1:3], w.shape[:2], stride, padding, x.shape[3], x.dtype)
+    elif _uses_winograd(w.shape[:2], stride, padding, channels, outputs, size):
         return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
     bias = b if b.ndim == 1 else np.zeros(outputs, np.float32)
-    convolve = narrow.convolve if narrow.suits(channels, outputs) else product
+    convolve = narrow.convolve if narrow.suits(channels, outputs) and not bf16.applies(w) else product
     out = convolve((x.reshape(-1), *table), w, bias, memory.empty((len(x), *size, outputs)))
     if b.ndim == 2:
         out += b[:, None, None, :]

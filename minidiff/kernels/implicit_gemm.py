@@ -22,6 +22,7 @@ Patches are counted through the whole batch. Each sum runs in one order, which i
 import numpy as np
 
 from . import memory
+from .bf16 import PAIR, row_pairs
 from .frozen import cache, cached
 from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
@@ -156,11 +157,13 @@ def product(
     """Fill `out` (..., columns) and return it. w holds (taps, run, columns), or (taps, columns, run) if transposed."""
     columns, depth = out.shape[-1], w.size // out.shape[-1]
     packed = cached(w, ("packed", transposed))
-    ready = packed is not None
+    ready, source = packed is not None, w
+    pairs = patches[0].dtype == PAIR
     if not ready:
-        packed = memory.empty((ceil_div(columns, NR), depth, NR))
+        source = row_pairs(w) if pairs else w
+        packed = memory.empty((ceil_div(columns, NR), source.size // columns, NR)).view(patches[0].dtype)
     workers = workers_for(out.size * depth, SERIAL_BELOW)
-    _product(patches, w.reshape(-1), transposed, packed, ready, bias, out.reshape(-1, columns), workers)
+    _product(patches, source.reshape(-1).view(patches[0].dtype), transposed, packed, ready, bias, out.reshape(-1, columns), workers)
     cache(w, ("packed", transposed), packed)
     return out
 

@@ -15,6 +15,7 @@ A is given by a table of the addresses of its rows, in bytes, with as many as a 
 
 import numpy as np
 
+from .bf16 import PAIR, pair_microkernel
 from .jit import device
 from .microkernel import FLOAT, MR, NR, address_of, copy_row, microkernel, transposed_microkernel
 
@@ -68,10 +69,14 @@ def multiply(addresses, count, run, micro_panel, start, out, at, width, stride):
                 if r >= whole:
                     out_at, step = address_of(scratch) + r * NR * FLOAT, NR * FLOAT
                 start_at, start_step = (out_at, step) if tap + i > 0 else (address_of(start), 0)
-                microkernel(
+                arguments = (
                     address_of(addresses) + tap * tap_stride + r * 8, tap_stride, min(taps_at_once, taps - tap),
                     i * FLOAT, min(KC, run - i), b_at, start_at, start_step, out_at, step,
                 )  # fmt: skip
+                if micro_panel.dtype == PAIR:
+                    pair_microkernel(*arguments)
+                else:
+                    microkernel(*arguments)
     for r in range(whole, count):
         for lane in range(width):
             out[at + r * stride + lane] = scratch[r, lane]
