@@ -9,11 +9,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import bf16, memory, narrow, winograd
+from . import bf16, memory, narrow, winograd, winograd_bf16
 from .implicit_gemm import NO_BIAS, OUTSIDE, product, transposed_product
 from .microkernel import FLOAT
 from .reference import Padding
 
+WSMALL = int(os.environ.get('WSMALL', '1'))
 _CHOICE = os.environ.get("MINIDIFF_CONVOLUTION", "winograd")
 if _CHOICE not in ("winograd", "direct"):
     raise ValueError(f"MINIDIFF_CONVOLUTION must be 'winograd' or 'direct', not {_CHOICE!r}")
@@ -84,13 +85,17 @@ def conv2d(
 ) -> np.ndarray:
     channels, outputs = w.shape[2:]
     size, table = _forward(x.shape[1:3], w.shape[:2], stride, padding, channels)
-    if bf16.applies(w):
+    in_bf16, shift = bf16.applies(w), (padding[0][0], padding[1][0])
+    if _uses_winograd(w.shape[:2], stride, padding, channels, outputs, size):
+        if in_bf16 and min(size) >= WSMALL:
+            return winograd_bf16.convolve(x, w, b, size, shift, residual)
+        if not in_bf16: return winograd.convolve(x, w, b, size, shift, False, residual)
+    few = narrow.suits(channels, outputs)
+    if in_bf16 and not few:
         x = bf16.to_pairs(x)
         size, table = _forward(x.shape[1:3], w.shape[:2], stride, padding, x.shape[3], x.dtype)
-    elif _uses_winograd(w.shape[:2], stride, padding, channels, outputs, size):
-        return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
     bias = b if b.ndim == 1 else np.zeros(outputs, np.float32)
-    convolve = narrow.convolve if narrow.suits(channels, outputs) and not bf16.applies(w) else product
+    convolve = narrow.convolve if few else product
     out = convolve((x.reshape(-1), *table), w, bias, memory.empty((len(x), *size, outputs)))
     if b.ndim == 2:
         out += b[:, None, None, :]
