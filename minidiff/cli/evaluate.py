@@ -12,6 +12,7 @@ from minidiff.cli.arguments import (
     add_command,
     add_conditioning,
     add_moved_data,
+    add_precision,
     add_recipe,
     checked_conditioning,
     label_of,
@@ -45,6 +46,7 @@ def add_commands(commands: Subparsers) -> None:
         help="distance against 5, 10, 20, 50, 100 and T evaluations of the network, of these samplers (all)",
     )
     add_recipe(parser)
+    add_precision(parser)
 
 
 class _Compare(argparse.Action):
@@ -71,7 +73,7 @@ class _Compare(argparse.Action):
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a run's samples beside real data; with --compare, samplers beside each other."""
-    run = Run.open(options.run)
+    run = Run.open(options.run, options.precision)
     recipe = recipe_of(options, run)
     run.data(options.moved_data)
     conditioning = _conditioning(options, run)

@@ -19,17 +19,17 @@ from .frozen import precision_of
 from .jit import device, kernel
 from .launch import launch_ranges, workers_for
 from .microkernel import (
-    BF16,
+    FEATURES,
     FLOAT,
     VECTOR,
     WIDTH,
     address_of,
     instruction,
     load,
-    multiply_add,
     write_microkernel,
 )
 
+AVAILABLE = {"avx512f", "avx512bf16"} <= FEATURES
 PAIR = np.dtype(np.int32)
 SERIAL_BELOW = 65_536  # numbers to be rounded; fewer take less time than waking the other threads
 
@@ -45,7 +45,7 @@ class _BFloat(ir.Type):
 
 def _add_pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     """acc + a · b for vectors of pairs."""
-    if not BF16:  # in code that is not run
+    if not AVAILABLE:  # in code that is not run
         return c
     pairs = ir.VectorType(_i32, WIDTH)
     kind = ir.FunctionType(VECTOR, [VECTOR, pairs, pairs])

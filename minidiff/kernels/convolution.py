@@ -14,7 +14,6 @@ from .implicit_gemm import NO_BIAS, OUTSIDE, product, transposed_product
 from .microkernel import FLOAT
 from .reference import Padding
 
-WSMALL = int(os.environ.get('WSMALL', '1'))
 _CHOICE = os.environ.get("MINIDIFF_CONVOLUTION", "winograd")
 if _CHOICE not in ("winograd", "direct"):
     raise ValueError(f"MINIDIFF_CONVOLUTION must be 'winograd' or 'direct', not {_CHOICE!r}")
@@ -47,7 +46,14 @@ def _table(rows: np.ndarray, columns: np.ndarray, size: tuple[int, int], channel
 
 
 @lru_cache(maxsize=256)
-def _forward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int, dtype=np.dtype(np.float32)):
+def _forward(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: int,
+    padding: Padding,
+    channels: int,
+    dtype=np.float32,
+):
     """Height and width of the output, and what follows the images in `Patches`."""
     rows, columns = (
         _forward_lines(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
@@ -87,9 +93,9 @@ def conv2d(
     size, table = _forward(x.shape[1:3], w.shape[:2], stride, padding, channels)
     in_bf16, shift = bf16.applies(w), (padding[0][0], padding[1][0])
     if _uses_winograd(w.shape[:2], stride, padding, channels, outputs, size):
-        if in_bf16 and min(size) >= WSMALL:
+        if in_bf16:
             return winograd_bf16.convolve(x, w, b, size, shift, residual)
-        if not in_bf16: return winograd.convolve(x, w, b, size, shift, False, residual)
+        return winograd.convolve(x, w, b, size, shift, False, residual)
     few = narrow.suits(channels, outputs)
     if in_bf16 and not few:
         x = bf16.to_pairs(x)

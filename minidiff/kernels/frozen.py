@@ -23,7 +23,10 @@ _by_memory: dict[int, _Frozen] = {}
 
 
 def freeze(array: np.ndarray, precision: str = "float32") -> np.ndarray:
-    """A read-only copy of an array, from which kernels prepare what they need once; the cache lives as long as it."""
+    """A read-only copy of an array, from which kernels prepare what they need once; the cache lives as long as it.
+
+    precision: "float32" or "bf16", in which convolutions and linear layers multiply by it.
+    """
     memory = np.array(array, order="C")
     view = memory.view()
     view.flags.writeable = False

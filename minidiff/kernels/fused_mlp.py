@@ -337,6 +337,8 @@ def perceptron(
     index: np.ndarray,
     keep: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
+    if frozen.precision_of(weights[-1]) == "bf16":
+        raise ValueError("precision bf16 is for convolutions and linear layers: an MLP takes float32")
     width, outputs = weights[-1].shape
     y = memory.empty((len(x), outputs))
     z = memory.empty((len(x) if keep else 0, len(weights) - 1, width))

@@ -155,15 +155,15 @@ def product(
     patches: Patches, w: np.ndarray, bias: np.ndarray, out: np.ndarray, transposed: bool = False
 ) -> np.ndarray:
     """Fill `out` (..., columns) and return it. w holds (taps, run, columns), or (taps, columns, run) if transposed."""
-    columns, depth = out.shape[-1], w.size // out.shape[-1]
-    packed = cached(w, ("packed", transposed))
-    ready, source = packed is not None, w
-    pairs = patches[0].dtype == PAIR
+    dtype, columns, depth = patches[0].dtype, out.shape[-1], w.size // out.shape[-1]
+    packed, source = cached(w, ("packed", transposed)), w.reshape(-1)
+    ready = packed is not None
     if not ready:
-        source = row_pairs(w) if pairs else w
-        packed = memory.empty((ceil_div(columns, NR), source.size // columns, NR)).view(patches[0].dtype)
-    workers = workers_for(out.size * depth, SERIAL_BELOW)
-    _product(patches, source.reshape(-1).view(patches[0].dtype), transposed, packed, ready, bias, out.reshape(-1, columns), workers)
+        source = row_pairs(w).reshape(-1) if dtype == PAIR else source
+        packed = memory.empty((ceil_div(columns, NR), source.size // columns, NR)).view(dtype)
+    workers, out_rows = workers_for(out.size * depth, SERIAL_BELOW), out.reshape(-1, columns)
+    # Where the weights are packed already, the type of `source` alone matters.
+    _product(patches, source.view(dtype), transposed, packed, ready, bias, out_rows, workers)
     cache(w, ("packed", transposed), packed)
     return out
 

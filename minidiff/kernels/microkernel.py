@@ -42,9 +42,9 @@ def _register_blocking(features: set[str]) -> tuple[int, int, int]:
     return (4, 2, 8) if "avx2" in features and "fma" in features else (4, 2, 4)
 
 
-MR, VECTORS, WIDTH = _register_blocking(_features())
+FEATURES = _features()
+MR, VECTORS, WIDTH = _register_blocking(FEATURES)
 NR = VECTORS * WIDTH
-BF16 = {"avx512f", "avx512bf16"} <= _features()
 
 _f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(_f32, WIDTH)
@@ -193,9 +193,7 @@ def write_microkernel(
         def add(i, a=a, b=b):
             distance = builder.mul(i, _i64(FLOAT))
             scalars = [load(builder, builder.add(row, distance), _f32) for row in a]
-            accumulators.add_products(
-                scalars, builder.add(b, builder.mul(i, _i64(NR * FLOAT))), multiply_add
-            )
+            accumulators.add_products(scalars, builder.add(b, builder.mul(i, _i64(NR * FLOAT))), multiply_add)
 
         _unrolled_loop(builder, run, add)
     accumulators.store(out, stride, add=False)

@@ -2,9 +2,9 @@
 
     V = bf16(Bᵀ d B)      U = bf16(G w Gᵀ)      M[e] = V[e] U[e]      Y = Aᵀ M A + bias
 
-A bf16 has 8 bits, so it matters at which points the polynomials are evaluated. At 0, ±1, ±2 and ∞ the transforms amplify
-the roundings of V and U eleven times beyond those of the direct sum (root mean square, over white images and
-kernels); at 0, ±2/3, ±3/2 and ∞, near to the best of all, five times. F(2×2) would come to 1.7 times, but is hardly
+A bf16 has 8 bits, so it matters at which points the polynomials are evaluated. At 0, ±1, ±2 and ∞ the error is eleven
+times that of the direct sum in bf16 (root mean square, over white images and kernels); at 0, ±2/3, ±3/2 and ∞, near to
+the best of all, five times. F(2×2) would come to 1.7 times, but is hardly
 faster than F(4×4) in float32: it has 16 products for 4 outputs, half as fast again.
 """
 

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from minidiff import files, nn
+from minidiff import files, kernels, nn
 from minidiff.datasets import Dataset, LoadingOptions, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
@@ -78,7 +78,7 @@ class Run:
         self.folder, self.settings, self.facts, self._data = folder, settings, facts, data
         self.units, self.shape, self.class_names = facts.units, facts.shape, facts.class_names
         self.net, self.trainer, self._step, self._lock = net, trainer, step, held
-        self.schedule = settings.schedule.build()
+        self.schedule, self.precision = settings.schedule.build(), "float32"
         self._metrics = Metrics(folder / METRICS, pending)
 
     @classmethod
@@ -111,12 +111,18 @@ class Run:
         return cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
+    def open(cls, folder: str | Path, precision: str = "float32") -> Run:
+        """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one.
+
+        precision: that of its `denoiser`, as of `nn.frozen`.
+        """
+        kernels.require(precision)
         with _checkpoint(Path(folder)) as (settings, facts, sections):
             net = nn.build(settings.net, np.random.default_rng(settings.seed))
             fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
-            return cls(Path(folder), settings, facts, net, sections["adam"][0]["step"])
+            run = cls(Path(folder), settings, facts, net, sections["adam"][0]["step"])
+            run.precision = precision
+            return run
 
     @classmethod
     def resume(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> Run:
@@ -255,7 +261,7 @@ class Run:
         """
         clip = (-1, 1) if len(self.shape) == 3 and self.settings.clip_x0 else None
         training = self.settings.training
-        denoiser = Denoiser(nn.frozen(self.net), self.schedule, training.prediction, clip)
+        denoiser = Denoiser(nn.frozen(self.net, self.precision), self.schedule, training.prediction, clip)
         try:
             return conditioning.apply(denoiser, self.net.classes, training.label_drop > 0)
         except ValueError as error:
