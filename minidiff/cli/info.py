@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
+from textwrap import indent
 
 import numpy as np
 
-from minidiff import datasets
+from minidiff import datasets, nn
 from minidiff.cli.arguments import Subparsers, add_command
 from minidiff.runs import Run
 
 
 def add_commands(commands: Subparsers) -> None:
     """Add both to the parser."""
-    add_command(commands, info, run=True)
+    parser = add_command(commands, info, run=True)
+    parser.add_argument("--verify", action="store_true", help="check every byte of the checkpoint")
     add_command(commands, data)
 
 
@@ -25,6 +27,8 @@ def info(options: argparse.Namespace) -> int:
     settings, rows = run.settings, run.metrics()
     print(f"{run.folder}: {run.step} steps on {settings.data or 'no data'}, samples of shape {run.shape}")
     print(f"network   {run.net.count_parameters():,} parameters  {_line(settings.net)}")
+    if isinstance(run.net, nn.UNet):
+        print(indent(nn.diagram(run.net), " " * 10))
     print(f"schedule  {_line(asdict(settings.schedule))}")
     print(f"training  {_line(asdict(settings.training))}  seed {settings.seed}")
     if run.class_names:
@@ -32,6 +36,9 @@ def info(options: argparse.Namespace) -> int:
     if rows:
         losses = [row["loss"] for row in rows[-10:]]
         print(f"loss      {np.mean(losses):.4f}, mean of the last {len(losses)} lines of metrics")
+    if options.verify:
+        run.verify()
+        print("checkpoint verified: all of it is as it was written")
     return 0
 
 

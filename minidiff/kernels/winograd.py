@@ -52,16 +52,8 @@ CHUNK = 192  # patches that are transformed before they are summed into dU: so m
 LINE = 16  # numbers in a cache line, as padding between the 36 matrices: else they conflict in the same cache sets
 NO_RESIDUAL = np.empty((0, 0, 0, 0), np.float32)
 
-_BUTTERFLY = np.array(
-    [
-        [1, 0, 0, 0, 0, 0],
-        [0, 1, 1, 0, 0, 0],
-        [0, 1, -1, 0, 0, 0],
-        [0, 0, 0, 1, 1, 0],
-        [0, 0, 0, 1, -1, 0],
-        [0, 0, 0, 0, 0, 1],
-    ]
-)
+_BUTTERFLY = np.eye(6)  # the values at 1 and −1, and at 2 and −2: even powers plus and minus odd ones
+_BUTTERFLY[1:3, 1:3] = _BUTTERFLY[3:5, 3:5] = [[1, 1], [1, -1]]
 _B = np.array(  # Bᵀ = _BUTTERFLY · _B
     [
         [4, 0, -5, 0, 1, 0],
@@ -275,7 +267,7 @@ def convolve(
     batch, inputs, outputs = x.shape[0], x.shape[3], w.shape[2] if rotated else w.shape[3]
     y = memory.empty((batch, *size, outputs))
     patches = batch * ceil_div(size[0], OUTPUT) * ceil_div(size[1], OUTPUT)
-    workers = max(1, min(pool.size(), ceil_div(patches, BLOCK)))
+    workers = max(1, min(pool.active(), ceil_div(patches, BLOCK)))
     u = cached(w, ("winograd", rotated))
     packed = memory.empty((outputs // NR if u is None else 0, TAPS * inputs * NR))
     if u is None:
@@ -297,5 +289,5 @@ def backward_weight(x: np.ndarray, g: np.ndarray, shift: tuple[int, int]) -> np.
     z = memory.empty((POINTS * micro_panels * (CHUNK * NR + LINE),))
     du = memory.empty((POINTS * micro_panels * (inputs * NR + LINE),))
     dw = memory.empty((3, 3, inputs, outputs))
-    _backward_weight(x, g, shift, v, z, du, dw, pool.size())
+    _backward_weight(x, g, shift, v, z, du, dw, pool.active())
     return dw
