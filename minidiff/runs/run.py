@@ -26,7 +26,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from minidiff import files, kernels, nn
+from minidiff import files, nn
 from minidiff.datasets import Dataset, LoadingOptions, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
@@ -121,7 +121,7 @@ class Run:
 
         precision: that of its `denoiser`, as of `nn.frozen`.
         """
-        kernels.require(precision)
+        nn.require_precision(precision)
         with _checkpoint(Path(folder)) as (settings, facts, sections):
             net, step = _ema_net(settings, sections), sections["adam"][0]["step"]
             run = cls(Path(folder), settings, facts, net, step)
