@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import memory, narrow, winograd
+from . import bf16, memory, narrow, winograd, winograd_bf16
 from .implicit_gemm import NO_BIAS, OUTSIDE, product, transposed_product
 from .microkernel import FLOAT
 from .reference import Array, Padding, Size
@@ -33,7 +33,9 @@ def _backward_lines(size: int, kernel: int, outputs: int, stride: int, before: i
 
 
 @lru_cache(maxsize=256)
-def _table(size: Size, kernel: Size, stride: int, padding: Padding, channels: int, backward: bool = False):
+def _table(
+    size: Size, kernel: Size, stride: int, padding: Padding, channels: int, backward=False, dtype=np.float32
+):
     """Height and width of the output, and what follows the images in `Patches`.
 
     backward: these are the output's gradients, with a patch for each pixel of the input; `channels` are theirs.
@@ -45,7 +47,7 @@ def _table(size: Size, kernel: Size, stride: int, padding: Padding, channels: in
     rows, columns, pixel_bytes = rows[:, None, :, None], columns[None, :, None, :], channels * FLOAT
     inside = (rows != OUTSIDE) & (columns != OUTSIDE)
     offsets = np.where(inside, (rows * image[1] + columns) * pixel_bytes, OUTSIDE).astype(np.int64)
-    table = image[0] * image[1] * pixel_bytes, np.zeros(channels, np.float32)
+    table = image[0] * image[1] * pixel_bytes, np.zeros(channels, dtype)
     return outputs, (*table, offsets.reshape(kernel[0] * kernel[1], -1))
 
 
@@ -60,10 +62,17 @@ def conv2d(
 ) -> Array:
     channels, outputs = w.shape[2:]
     size, table = _table(x.shape[1:3], w.shape[:2], stride, padding, channels)
+    in_bf16, shift = bf16.applies(w), (padding[0][0], padding[1][0])
     if _uses_winograd(w.shape[:2], stride, padding, channels, outputs, size):
-        return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
+        if in_bf16:
+            return winograd_bf16.convolve(x, w, b, size, shift, residual)
+        return winograd.convolve(x, w, b, size, shift, False, residual)
+    few = narrow.suits(channels, outputs)
+    if in_bf16 and not few:
+        x = bf16.to_pairs(x)
+        _, table = _table(x.shape[1:3], w.shape[:2], stride, padding, x.shape[3], dtype=x.dtype)
     bias = b if b.ndim == 1 else np.zeros(outputs, np.float32)
-    convolve = narrow.convolve if narrow.suits(channels, outputs) else product
+    convolve = narrow.convolve if few else product
     out = convolve((x.reshape(-1), *table), w, bias, memory.empty((len(x), *size, outputs)))
     if b.ndim == 2:
         out += b[:, None, None, :]

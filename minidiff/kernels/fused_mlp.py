@@ -317,6 +317,8 @@ def _layers(weights: list[Array], biases: list[Array]):
 def perceptron(
     x: Array, weights: list[Array], biases: list[Array], tables: list[Array], index: Array, keep: bool
 ) -> tuple[Array, Array | None]:
+    if frozen.precision_of(weights[-1]) == "bf16":
+        raise ValueError("precision bf16 is for convolutions and linear layers: an MLP takes float32")
     width, outputs = weights[-1].shape
     y = memory.empty((len(x), outputs))
     z = memory.empty((len(x) if keep else 0, len(weights) - 1, width))

@@ -15,6 +15,7 @@ A is given by a table of the addresses of its rows, in bytes, with as many as a 
 
 import numpy as np
 
+from .bf16 import PAIR, pair_microkernel
 from .jit import device
 from .microkernel import FLOAT, MR, NR, address_of, copy_row, microkernel, transposed_microkernel
 
@@ -73,10 +74,14 @@ def _multiply_rows(addresses, first, last, run, micro_panel, start, out, step):
             for r in range(first, last, MR):
                 rows, here = address_of(addresses) + tap * tap_stride + r * 8, out + r * step
                 start_at, start_step = (here, step) if tap + i > 0 else (address_of(start), 0)
-                microkernel(
+                arguments = (
                     rows, tap_stride, min(taps_at_once, taps - tap), i * FLOAT, min(KC, run - i),
                     b_at, start_at, start_step, here, step,
                 )  # fmt: skip
+                if micro_panel.dtype == PAIR:
+                    pair_microkernel(*arguments)
+                else:
+                    microkernel(*arguments)
 
 
 @device

@@ -73,7 +73,7 @@ _A = np.array(  # Aᵀ = _A · _BUTTERFLY
 
 _to_v = both_sides(_BUTTERFLY, _B)  # Bᵀ d B
 _to_u = both_sides(_BUTTERFLY, _G)  # G w Gᵀ
-_to_y = both_sides(_A, _BUTTERFLY, add=True)  # Aᵀ M A + what is added
+_to_y = both_sides(_A, _BUTTERFLY)  # Aᵀ M A + what is added
 _to_z = both_sides(_BUTTERFLY.T, _A.T)  # A dY Aᵀ
 _to_dw = both_sides(_G.T, _BUTTERFLY.T)  # Gᵀ dU G
 
