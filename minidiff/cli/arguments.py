@@ -224,15 +224,12 @@ def checked_conditioning(label: Any, guidance: float | None, run: Run) -> Condit
     return conditioning
 
 
-def add_moved_data(parser: Parser) -> None:
-    """--data."""
-    parser.add_argument(
-        "--data",
-        dest="moved_data",
-        type=Path,
-        metavar="PATH",
-        help="where the run's data is now (where it was)",
-    )
+def add_moved_data(parser: Parser, held_out: bool = True) -> None:
+    """--data, and --held-out where there is no setting of this name."""
+    add, where = parser.add_argument, "is now (where it was)"
+    add("--data", dest="moved_data", type=path, metavar="PATH", help=f"where the run's data {where}")
+    if held_out:
+        add("--held-out", type=path, metavar="PATH", help=f"where the run's data to hold out {where}")
 
 
 # ---- kinds of values

@@ -175,7 +175,7 @@ def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edi
     if options.source is not None:
         images = datasets.read_images(options.source, run.units, run.shape)
     else:
-        held_out = run.data(options.moved_data).held_out
+        held_out = run.data(options.moved_data, options.held_out).held_out
         if held_out is None:
             raise ValueError(f"{run.settings.data} has no held-out images: give some with --from")
         images = held_out[:count]

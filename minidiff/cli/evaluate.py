@@ -73,7 +73,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure a run's samples beside real data; with --compare, samplers beside each other."""
     run = Run.open(options.run)
     recipe = recipe_of(options, run)
-    run.data(options.moved_data)
+    run.data(options.moved_data, options.held_out)
     conditioning = _conditioning(options, run)
     if options.compare is None:
         return evaluate_run(run, recipe, conditioning, options.count, options.seed)
