@@ -100,5 +100,5 @@ def test_an_npz_has_the_bytes_of_savez_and_nothing_pickled():
         assert archive.files == list(arrays)
         for name, array in arrays.items():
             np.testing.assert_array_equal(archive[name], array)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="without pickle"):
         files.npz({"objects": np.array([None])})

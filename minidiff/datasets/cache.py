@@ -12,14 +12,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from minidiff import files
 
 from .image_files import ImageOptions, list_folder
-from .numpy_files import read_npz
+from .numpy_files import KERAS, read_npz
 from .stored import Stored
 from .strict import damage_as_value_error
 
@@ -43,18 +40,8 @@ def cached(file: Path | None, source: Path, options: ImageOptions, decode: Calla
 def keep(folder: Path, decoded: Mapping[str, Stored]) -> None:
     """Write what was decoded into files of these names, if there is room; for data that is the run's."""
     for name, stored in decoded.items():
-        arrays = {
-            "x_train": stored.samples,
-            "y_train": stored.labels,
-            "x_test": stored.held_out,
-            "y_test": stored.held_out_labels,
-        }
-        given = {name: array for name, array in arrays.items() if array is not None}
-        about = {"key": stored.key, "class_names": stored.class_names, "left_out": stored.left_out}
         with suppress(OSError):
-            room = MOST_OF_DISK * shutil.disk_usage(folder).free
-            if sum(array.nbytes for array in given.values()) < room:
-                _write(folder / name, given, about)
+            _write(folder / name, stored)
 
 
 def _key(source: Path, options: ImageOptions) -> str:
@@ -71,7 +58,7 @@ def _read(file: Path, key: str) -> Stored | None:
     try:
         with damage_as_value_error(file), zipfile.ZipFile(file) as archive:
             about = json.loads(archive.read(ABOUT))
-            if about["key"] != key:
+            if about["key"] != key or archive.namelist() != [*about["arrays"], ABOUT]:
                 return None
             class_names, left_out = tuple(map(str, about["class_names"])), str(about["left_out"])
         return replace(read_npz(file), class_names=class_names, left_out=left_out)
@@ -79,8 +66,13 @@ def _read(file: Path, key: str) -> Stored | None:
         return None
 
 
-def _write(file: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+def _write(file: Path, stored: Stored) -> None:
+    arrays = stored.samples, stored.labels, stored.held_out, stored.held_out_labels
+    given = {name: array for name, array in zip(KERAS, arrays, strict=True) if array is not None}
+    if sum(array.nbytes for array in given.values()) > MOST_OF_DISK * shutil.disk_usage(file.parent).free:
+        return
+    about = {"key": stored.key, "class_names": stored.class_names, "left_out": stored.left_out}
     with files.replacing(file) as opened:
-        files.write_npz(opened, arrays)
+        files.write_npz(opened, given)
         with zipfile.ZipFile(opened, "a") as archive:
-            archive.writestr(ABOUT, json.dumps(about))
+            archive.writestr(zipfile.ZipInfo(ABOUT), json.dumps(about | {"arrays": archive.namelist()}))

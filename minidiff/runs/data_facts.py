@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,8 @@ def moved(
     if data is not None:
         settings = replace(settings, data=source_of(data))
     if held_out is not None:
-        loading = loading_options(data or "", asdict(settings.loading) | {"held_out": held_out})
-        settings = replace(settings, loading=loading)
+        path = loading_options(data or "", {"held_out": str(held_out)}).held_out
+        settings = replace(settings, loading=replace(settings.loading, held_out=path))
     return settings
 
 
