@@ -23,6 +23,9 @@ BYTES_IN_NETWORK = (
 )
 
 
+MOST_IN_BATCH = 128 * 64 * 64 * 3  # numbers, of many samples: of larger images there are fewer in a batch
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to sample: by which of `samplers.SAMPLERS`, in how many steps, how spaced, and with which options.
@@ -117,7 +120,7 @@ def generate(
     """
     memory.require(count, BYTES_A_NUMBER * math.prod(shape), "samples")
     label = getattr(denoiser, "label", None)
-    size = max(128, 4096 // math.prod(shape))
+    size = max(1, min(128, MOST_IN_BATCH // math.prod(shape)), 4096 // math.prod(shape))
     batches = -(-count // size)
     total = batches * (len(recipe.times(denoiser.schedule)) - 1)
     samples, done = np.empty((count, *shape), np.float32), 0
