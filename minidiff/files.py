@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import tempfile
@@ -66,13 +65,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def npz(arrays: Mapping[str, np.ndarray], comment: bytes = b"") -> bytes:
-    """The content of such a file as `write_npz` writes."""
-    content = io.BytesIO()
-    write_npz(content, arrays, comment)
-    return content.getvalue()
 
 
 def write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray], comment: bytes = b"") -> None:

@@ -14,6 +14,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from minidiff.datasets import Dataset
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.samplers import SAMPLERS, SPACINGS, Option
@@ -227,9 +228,25 @@ def checked_conditioning(label: Any, guidance: float | None, run: Run) -> Condit
 def add_moved_data(parser: Parser, held_out: bool = True) -> None:
     """--data, and --held-out where there is no setting of this name."""
     add, where = parser.add_argument, "is now (where it was)"
-    add("--data", dest="moved_data", type=path, metavar="PATH", help=f"where the run's data {where}")
+    add(
+        "--data",
+        dest="moved_data",
+        type=path,
+        metavar="PATH",
+        help=f"where the run's data {where}; of a network that was imported without data, any",
+    )
     if held_out:
         add("--held-out", type=path, metavar="PATH", help=f"where the run's data to hold out {where}")
+
+
+def data_of(options: argparse.Namespace, run: Run) -> Dataset:
+    """The data of the run, from where it is said to be; with a note where it may be other than it was trained on."""
+    data = run.data(options.moved_data, options.held_out)
+    if run.facts.checksum == "":
+        print(
+            f"note: {data.name} is not known to be what {run.folder} was trained on; the run does not keep it"
+        )
+    return data
 
 
 # ---- kinds of values
