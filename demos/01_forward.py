@@ -81,7 +81,7 @@ trajectories = np.concatenate(trajectories, axis=1)  # (10, T + 1)
 #
 # Put $x_{t-1}$ into $x_t$:
 #
-# $$x_t = \sqrt{\alpha_t}\left(\sqrt{\alpha_{t-1}}\, x_{t-2} + \sqrt{\beta_{t-1}}\, z_{t-1}\right) + \sqrt{\beta_t} z_t$$
+# $$x_t = \sqrt{\alpha_t}\left(\sqrt{\alpha_{t-1}}\, x_{t-2} + \sqrt{\beta_{t-1}} z_{t-1}\right) + \sqrt{\beta_t} z_t$$
 #
 # $$\phantom{x_t} = \sqrt{\alpha_t \alpha_{t-1}}\, x_{t-2} + \sqrt{\alpha_t \beta_{t-1}} z_{t-1} + \sqrt{\beta_t} z_t$$
 #
