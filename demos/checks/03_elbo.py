@@ -101,6 +101,8 @@ def check_simple_loss(f: Callable) -> str | None:
         f"the x_t that the network is given{variance}", x_t, noising.diffuse(schedule, x0, t, eps), errors
     )
     wrong = wrong or compare("the t that the network is given", times, t, {"are they counted from 0?": t - 1})
+    if wrong:
+        return wrong
     exact = data.eps(schedule, x_t, t)
     errors = {
         "have you taken x_0 for the target? The network predicts ε": np.mean((x0 - exact) ** 2),
@@ -109,4 +111,4 @@ def check_simple_loss(f: Callable) -> str | None:
         "have you taken absolute values for squares?": np.mean(np.abs(eps - exact)),
         "have you taken the root? The loss is the squared error": np.sqrt(np.mean((eps - exact) ** 2)),
     }
-    return wrong or compare("the loss of a perfect network", loss, np.mean((eps - exact) ** 2), errors)
+    return compare("the loss of a perfect network", loss, np.mean((eps - exact) ** 2), errors)

@@ -18,8 +18,9 @@ def is_derivation(node: ast.AST) -> bool:
 
 def is_constant(node: ast.AST) -> bool:
     """Whether it gives names to literals, as in `T, X0 = 3, 1`."""
-    nodes = ast.walk(node.value) if isinstance(node, ast.Assign) else [node]
-    return all(isinstance(each, ast.Constant | ast.Tuple | ast.expr_context) for each in nodes)
+    if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name | ast.Tuple):
+        return False
+    return all(isinstance(each, ast.Constant | ast.Tuple | ast.expr_context) for each in ast.walk(node.value))
 
 
 def derivations_of(tree: ast.Module) -> dict[str, list[course.Line]]:
