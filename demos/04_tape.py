@@ -241,6 +241,13 @@ print(f"on 200 000 other points: {loss.data:.4f}, and {best_on_fresh:.4f}: nothi
 # - **Only what is needed.** A value that depends on no parameter is not recorded; in `no_grad()` nothing is.
 # - **Errors.** A vjp that returns a gradient of the wrong shape is named, with both shapes.
 #
+# `autograd.draw` prints its tape, in the order in which it was recorded. This is that of the network above:
+
+# %%
+loss_again, _ = loss_of(autograd.Tensor(x_t), autograd.Tensor(eps), *tensors)
+print(autograd.draw(loss_again, **dict(zip(("w1", "b1", "w2", "b2"), tensors, strict=True))))
+
+# %% [markdown]
 # ## How to trust a gradient
 #
 # By comparing it with finite differences, in every entry. But with which step $h$? The error of $(f(x+h) - f(x-h))/2h$
