@@ -133,8 +133,8 @@ print(f"component along a scaling: {(dx @ normalised(x)) / np.abs(dx).sum():.0e}
 #
 # A kernel does all the passes over one *group* before it goes on to the next. The group, a few thousand numbers, stays
 # in the cache; from memory, each number is read once and written once. Numba compiles such loops from Python. Below is
-# one for a single group per image; `kernels/normalisation.py` is the real one, which also runs on all cores, and sums
-# in float64 every 32 lines.
+# one for a single group per image; `kernels/normalisation.py` is the real one, which also runs on all cores, and adds
+# its sums to totals in float64 every 32 lines.
 
 
 # %%
@@ -305,8 +305,8 @@ save(
     figure,
     "05_kernels",
     "Left: what a number costs, on the machine that drew this, as the array grows beyond the caches. Right: one "
-    "formula for the variance loses two digits for each factor of ten in the mean; the other two lose at most one. Mean "
-    "over 20 sets of numbers.",
+    "formula for the variance loses two digits for each factor of ten in the mean; the other two lose at most one. "
+    "Mean over 20 sets of numbers.",
 )
 
 # %% [markdown]

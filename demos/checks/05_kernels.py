@@ -78,7 +78,7 @@ def check_combine(f: Callable) -> str | None:
         (n, m, s), (k, o, r) = parts
         both = np.concatenate([a, b])
         count, mean, squares = f(*parts[0], *parts[1])
-        where = f"of numbers near {offset:g}: " if offset else ""
+        where = f"for numbers near {offset:g}, " if offset else ""
         wrong = compare(f"{where}the count", count, 6)
         errors = {
             "is it the mean of the means? The larger part counts more": (m + o) / 2,
@@ -94,7 +94,7 @@ def check_combine(f: Callable) -> str | None:
             "have you turned the sign of the last term round?": s + r - d**2 * n * k / 6,
         }
         right = ((both - both.mean()) ** 2).sum()
-        wrong = wrong or compare(f"{where}the squares", squares, right, errors)
+        wrong = wrong or compare(f"{where}Σ(x − mean)²", squares, right, errors)
         if wrong and offset:
             return f"{wrong}: have you subtracted large numbers? Use the difference of the means alone"
         if wrong:
