@@ -252,8 +252,8 @@ print(autograd.draw(loss_again, **dict(zip(("w1", "b1", "w2", "b2"), tensors, st
 #
 # By comparing it with finite differences, in every entry. But with which step $h$? The error of $(f(x+h) - f(x-h))/2h$
 # is of order $h^2$ by Taylor's theorem, and of order $10^{-16}/h$ by rounding: the best is about $10^{-5}$, and gives
-# ten digits, in float64. In float32 rounding is $10^{-7}$, and no step gives more than four digits: check gradients in
-# float64. `check_gradient` does all that, and names the entry that is wrong:
+# ten digits, in float64. In float32 rounding is $10^{-7}$, and no step gives more than about five digits: check
+# gradients in float64. `check_gradient` does all that, and names the entry that is wrong:
 
 
 # %%
