@@ -55,7 +55,7 @@ def add_commands(commands: Subparsers) -> None:
         "--inception",
         type=path,
         metavar="FILE",
-        help="FID, KID and Inception score by these weights, .pth or .safetensors, in place of the other figures",
+        help="FID, KID and Inception score by these weights, .pth or .safetensors, instead of the other figures",
     )
     parser.add_argument(
         "--samples",
