@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from minidiff import memory
+from minidiff.communicator import SINGLE, Communicator
 from minidiff.diffusion.denoiser import Denoiser, Prediction
 from minidiff.diffusion.samplers import SAMPLERS, Sampler, State, final, finite, initial_noise, spaced
 from minidiff.diffusion.samplers.timesteps import check_spacing
@@ -106,11 +107,13 @@ def generate(
     rng: np.random.Generator,
     recipe: Recipe,
     report: Callable[[int, int], None] = lambda done, total: None,
+    comm: Communicator = SINGLE,
 ) -> np.ndarray:
     """(count, *shape) float32 samples in the network's range; the first n are the same whatever the count.
 
     They are drawn in batches, whose size depends on the shape alone, each with a child of `rng`. The denoiser's
-    label may be one for all, or (count,) of them. report(done, total) is called after every step.
+    label may be one for all, or (count,) of them. report(done, total) is called after every step. comm: the processes
+    that divide the batches among them; rank 0 returns all samples, the others none.
 
     Raises MemoryError for more samples than can be held and written, before one is drawn, and NotFinite for samples
     with NaN or infinity in them.
@@ -119,10 +122,13 @@ def generate(
     label = getattr(denoiser, "label", None)
     size = max(128, 4096 // math.prod(shape))
     batches = -(-count // size)
-    total = batches * (len(recipe.times(denoiser.schedule)) - 1)
+    own = comm.own(batches)
+    total = len(own) * (len(recipe.times(denoiser.schedule)) - 1)
     samples, done = np.empty((count, *shape), np.float32), 0
     for i in range(batches):
         stream = rng.spawn(1)[0]
+        if i not in own:
+            continue
         index = slice(i * size, (i + 1) * size)
         batch, conditioned = samples[index], denoiser
         if np.ndim(cast(Any, label)):
@@ -132,7 +138,9 @@ def generate(
             report(done, total)
             if state.t == 0:
                 batch[...] = finite(state.x)
-    return samples
+    if comm.size == 1:
+        return samples
+    return np.concatenate([samples[:0], *comm.gather(samples[own.start * size : own.stop * size])])
 
 
 def trajectory(

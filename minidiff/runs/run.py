@@ -9,7 +9,8 @@
     lock             held by the process that trains
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made. It
-belongs to the process that created or resumed it, for as long as its `Run` exists; others may sample from it.
+belongs to the process that created or resumed it, for as long as its `Run` exists; others may sample from it. Where
+several processes train it together, it belongs to that of rank 0, which alone reads and writes here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +28,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from minidiff import files, nn
+from minidiff.communicator import SINGLE, Communicator
 from minidiff.datasets import Dataset, LoadingOptions, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
@@ -34,7 +36,7 @@ from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import facts
 from minidiff.progress import Progress
-from minidiff.runs import checkpoints, folders, lock, pictures, presets
+from minidiff.runs import checkpoints, folders, lock, mpi, pictures, presets
 from minidiff.runs.data_facts import DataFacts, load_again, loading_options, source_of
 from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
@@ -60,7 +62,7 @@ class Run:
 
     settings: see `Settings`. facts: of the data, whose units, shape (of a sample) and class_names are the run's too.
     net: the network with the EMA weights. trainer, data and held: None for a run that was opened only to be sampled.
-    pending: as of `Metrics`.
+    pending: as of `Metrics`. comm: the processes that train and sample together.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class Run:
         data: Dataset | None = None,
         held: lock.Lock | None = None,
         pending: Sequence[float] = (),
+        comm: Communicator = SINGLE,
     ) -> None:
+        self.comm = comm
         self.folder, self.settings, self.facts, self._data = folder, settings, facts, data
         self.units, self.shape, self.class_names = facts.units, facts.shape, facts.class_names
         self.net, self.trainer, self._step, self._lock = net, trainer, step, held
@@ -83,64 +87,91 @@ class Run:
 
     @classmethod
     def create(
-        cls, folder: str | Path | None = None, *, data: str | Path | Dataset, seed: int = 0, **options: Any
+        cls,
+        folder: str | Path | None = None,
+        *,
+        data: str | Path | Dataset,
+        seed: int = 0,
+        comm: Communicator | None = None,
+        **options: Any,
     ) -> Run:
         """Make a new run, and save its first checkpoint.
 
         folder: new or empty; by default runs/NAME of the data, or runs/NAME-2 and so on. data: a name that
         `datasets.NAMES` has, a path, or a `Dataset`. options: as of `presets.settings`, such as schedule="cosine",
-        classes=True, lr=0.002, or of `LoadingOptions` for the data at a path.
+        classes=True, lr=0.002, or of `LoadingOptions` for the data at a path. comm: the processes that train together,
+        each with the data at hand; by default those that `mpiexec` started.
 
         Raises FileExistsError where the folder holds anything, BlockingIOError where another process makes a run there,
         TypeError or ValueError for options that do not fit, and what `datasets.load` raises. Then nothing is left.
         """
+        comm = comm or mpi.world()
         names = {about.name for about in fields(LoadingOptions)} & options.keys()
         loading = loading_options(data, {name: options.pop(name) for name in names})
         source = source_of(data)
-        folder = Path(folder) if folder else folders.free_folder(Path(source).stem)
-        with folders.new(folder) as (hidden, held):
+        folder = comm.broadcast(lambda: Path(folder or folders.free_folder(Path(source).stem)))
+        with ExitStack() as stack:
+            hidden, held = comm.on_root(lambda: stack.enter_context(folders.new(folder))) or (folder, None)
             dataset = data if isinstance(data, Dataset) else load(data, seed, loading)
             settings = replace(presets.settings(dataset, source, seed, **options), loading=loading)
-            trainer = trainer_of(settings, dataset)
+            trainer = trainer_of(settings, dataset, comm=comm)
             if isinstance(options.get("net"), Mapping):
                 _check_network(trainer.net, dataset.x[:1])
             of_data = DataFacts.of(dataset)
-            cls(hidden, settings, of_data, trainer.ema_net, 0, trainer).save()
-            write_settings(hidden, settings)
-        held = lock.take(folder)  # the same; but on Windows it did not outlive the renaming
-        return cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held)
+
+            def write() -> None:
+                cls(hidden, settings, of_data, trainer.ema_net, 0, trainer).save()
+                write_settings(hidden, settings)
+
+            comm.on_root(write)
+        held = comm.on_root(
+            lambda: lock.take(folder)
+        )  # the same; but on Windows it did not outlive the renaming
+        return cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held, comm=comm)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
-        with _checkpoint(Path(folder)) as (settings, facts, sections):
+    def open(cls, folder: str | Path, comm: Communicator | None = None) -> Run:
+        """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one.
+
+        comm: the processes that sample together; by default those that `mpiexec` started.
+        """
+        comm = comm or mpi.world()
+        with _checkpoint(Path(folder), comm) as (settings, facts, sections):
             net = nn.build(settings.net, np.random.default_rng(settings.seed))
             fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
-            return cls(Path(folder), settings, facts, net, sections["adam"][0]["step"])
+            return cls(Path(folder), settings, facts, net, sections["adam"][0]["step"], comm=comm)
 
     @classmethod
-    def resume(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> Run:
-        """A run to train further, on the data of its settings.
+    def resume(
+        cls,
+        folder: str | Path,
+        data: str | Path | Dataset | None = None,
+        comm: Communicator | None = None,
+    ) -> Run:
+        """A run to train further, on the data of its settings; with the same bits by any number of processes.
 
-        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. Raises as
-        `open`, BlockingIOError where another process trains it, and ValueError where the data has changed.
+        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. comm: as
+        of `create`. Raises as `open`, BlockingIOError where another process trains it, and ValueError where the data
+        has changed.
         """
-        folder = Path(folder)
-        _check_run(folder)
-        held = lock.take(folder)
-        folders.clear_temporaries(folder)
-        with _checkpoint(folder) as (settings, of_data, sections):
+        folder, comm = Path(folder), comm or mpi.world()
+        held = comm.on_root(lambda: _claim(folder))
+        with _checkpoint(folder, comm) as (settings, of_data, sections):
             dataset = load_again(settings, of_data, folder, data)
             if data is not None:
                 settings = replace(settings, data=source_of(data))
-            trainer = trainer_of(settings, dataset)
+            trainer = trainer_of(settings, dataset, comm=comm)
             trainer.restore(sections)
             pending = _pending_losses(sections)
         of_data, step = DataFacts.of(dataset), trainer.step
-        run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending)
-        run._metrics.cut(run.step)  # a run that was killed makes those steps again
-        if data is not None or not (folder / SETTINGS).exists():
-            write_settings(folder, settings)
+        run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending, comm)
+
+        def write() -> None:
+            run._metrics.cut(step)  # a run that was killed makes those steps again
+            if data is not None or not (folder / SETTINGS).exists():
+                write_settings(folder, settings)
+
+        comm.on_root(write)
         return run
 
     @property
@@ -175,37 +206,44 @@ class Run:
         if steps is None and minutes is None:
             steps = presets.steps_for(self.settings)
         seconds = 60 * minutes if minutes else None
-        stream = sys.stderr if progress is True else progress or None
+        stream = None if self.comm.rank else sys.stderr if progress is True else progress or None
         epoch = len(self._trainable().x) / self.settings.training.batch
         bar = Progress("step", stream, steps, self.step, seconds, epoch)
-        previews = Previews(self, preview) if preview else None
+        previews = Previews(self, preview) if preview and self.comm.rank == 0 else None
         with interruptible() as interrupted:
             try:
-                with closing(self.train_iter(steps, minutes)) as made:
+                with closing(self.train_iter(steps, minutes, lambda: bool(interrupted))) as made:
                     for step in made:
                         bar.update(step.step, f"loss {step.loss:.4f}")
                         if previews:
                             previews.after_step()
-                        if interrupted:
-                            break
             finally:
                 bar.finish()
             self.save()
-        if interrupted:
+            stopped = self.comm.any(bool(interrupted))
+        if stopped:
             raise Interrupted(f"stopped after step {self.step}, saved in {self.folder}")
 
-    def train_iter(self, steps: int | None = None, minutes: float | None = None) -> Generator[Step]:
+    def train_iter(
+        self,
+        steps: int | None = None,
+        minutes: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Generator[Step]:
         """`Trainer.run` as a generator, with metrics written and a checkpoint every minute; call `save` after it.
 
         Nothing happens until it is iterated over; `train` is the plain function. Raises `Diverged`, with the last
         checkpoint kept.
         """
         trainer = self._trainable()
+        if self.comm.rank:
+            yield from trainer.run(steps, minutes, stop)
+            return
         saved_at = time.monotonic()
         begin = saved_at - next((row["seconds"] for row in reversed(self.metrics())), 0.0)
         saved = self.step
         try:
-            for step in trainer.run(steps, minutes):
+            for step in trainer.run(steps, minutes, stop):
                 now = time.monotonic()
                 self._metrics.record(step, now - begin, last=step.step == steps)
                 if now - saved_at > SAVE_EVERY:
@@ -218,8 +256,10 @@ class Run:
             self._metrics.close()
 
     def save(self) -> None:
-        """Write the checkpoint of training as it stands. Raises ValueError for a run opened to be sampled."""
-        self.write(self._trainable().state())
+        """Write the checkpoint of training as it stands, on rank 0. Raises ValueError for one opened to be sampled."""
+        trainer = self._trainable()
+        if self.comm.rank == 0:
+            self.write(trainer.state())
 
     def write(self, state: checkpoints.Sections) -> None:
         """Write the checkpoint of this state: the trainer's, or that of the EMA weights alone."""
@@ -271,11 +311,14 @@ class Run:
     ) -> np.ndarray:
         """(count, *shape) float32 samples in the data's own units; the first n are the same whatever the count.
 
-        conditioning: what to sample, a class and the guidance towards it. recipe: how. Raises ValueError where one of
+        conditioning: what to sample, a class and the guidance towards it. recipe: how. Several processes draw them
+        together; rank 0 returns them, the others none. Raises ValueError where one of
         them does not fit the run.
         """
         rng = np.random.default_rng(seed)
-        x = generation.generate(self.denoiser(conditioning), self.shape, count, rng, recipe, report)
+        x = generation.generate(
+            self.denoiser(conditioning), self.shape, count, rng, recipe, report, self.comm
+        )
         return self.units.to_units(x)
 
     def draw(self, seed: int = 0) -> list[Path]:
@@ -283,12 +326,14 @@ class Run:
         return pictures.draw(self, seed)
 
 
-def trainer_of(settings: Settings, data: Dataset, net: nn.Network | None = None) -> Trainer:
+def trainer_of(
+    settings: Settings, data: Dataset, net: nn.Network | None = None, comm: Communicator = SINGLE
+) -> Trainer:
     """A trainer as the settings say, before its first step. net: that of the settings, with other initial weights."""
     rng = np.random.default_rng(settings.seed)
     net = nn.build(settings.net, rng) if net is None else net
     labels = data.labels if net.classes else None
-    return Trainer(net, settings.schedule.build(), data.x, labels, settings.training, rng=rng)
+    return Trainer(net, settings.schedule.build(), data.x, labels, settings.training, rng=rng, comm=comm)
 
 
 def _check_network(net: nn.Network, x: np.ndarray) -> None:
@@ -302,15 +347,29 @@ def _check_network(net: nn.Network, x: np.ndarray) -> None:
         )
 
 
+def _claim(folder: Path) -> lock.Lock:
+    """Lock a run to train it, and remove what a process that was killed left in it."""
+    _check_run(folder)
+    held = lock.take(folder)
+    folders.clear_temporaries(folder)
+    return held
+
+
 @contextmanager
-def _checkpoint(folder: Path) -> Iterator[tuple[Settings, DataFacts, checkpoints.Sections]]:
-    """The checkpoint of a run: settings, facts of the data, all sections.
+def _checkpoint(
+    folder: Path, comm: Communicator
+) -> Iterator[tuple[Settings, DataFacts, checkpoints.Sections]]:
+    """The checkpoint of a run, read by rank 0: settings, facts of the data, all sections.
 
     What turns out to be missing or unknown in it within the block is a ValueError.
     """
-    _check_run(folder)
     path = folder / CHECKPOINT
-    sections, writer = checkpoints.read(path, SECTIONS)
+
+    def read() -> tuple[checkpoints.Sections, str]:
+        _check_run(folder)
+        return checkpoints.read(path, SECTIONS)
+
+    sections, writer = comm.broadcast(read)
     try:
         settings = Settings.from_facts(sections["settings"][0])
         facts = DataFacts.from_json(
