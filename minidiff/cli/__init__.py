@@ -23,10 +23,11 @@ from minidiff.runs import mpi
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    with outputs(silent=mpi.launched()[0] > 0) as out:
+    rank, _ = mpi.launched()
+    with outputs(silent=rank > 0) as out:
         status = _run(arguments)
         out.flush()
-        if out.error and not isinstance(out.error, BrokenPipeError) and sys.__stdout__:
+        if rank == 0 and out.error and not isinstance(out.error, BrokenPipeError) and sys.__stdout__:
             return _complain(f"standard output: {out.error.strerror or out.error}", status or 1)
         return status
 
