@@ -6,21 +6,20 @@ import signal
 import sys
 import time
 
+import numpy as np
+
 from minidiff import cli, files
-from minidiff.runs import mpi
-from minidiff.training import Trainer, trainer
+from minidiff.datasets import from_raw
+from minidiff.runs import mpi, run
+from minidiff.training import Trainer
+from minidiff.training import trainer as training
 
 STEP = 3  # before which the fault occurs
 
 
 def set_nan(trainer):
-    def add(*arguments):
-        trainer.parameters.gradients[0] = float("nan")
-        return (0.0, arguments[0].t)
-
-    trainer._add_gradient, before = lambda batch: before(batch), trainer._add_gradient
     loss = trainer._loss
-    trainer._loss = lambda batch, rng: (loss(batch, rng)[0] * float("nan"), loss(batch, rng)[1])
+    trainer._loss = lambda batch, rng: loss(batch._replace(x0=batch.x0 * np.float32("nan")), rng)
 
 
 def raise_error(trainer):
@@ -52,16 +51,19 @@ FAULTS = {
 
 
 def main(fault, rank, *arguments):
-    mpi.WARN_AFTER, mpi.GIVE_UP_AFTER, trainer.CHECK_EVERY = 1.0, 3.0, 5
-    advance = Trainer.advance
+    """Run the command line; the fault is in the process of this rank."""
+    mpi.WARN_AFTER, mpi.GIVE_UP_AFTER, training.CHECK_EVERY = 1.0, 3.0, 5
+    advance, is_faulty = Trainer.advance, mpi.launched()[0] == int(rank)
 
     def faulty(trainer):
-        if trainer.step == STEP and trainer.comm.rank == int(rank):
+        if trainer.step == STEP:
             FAULTS[fault](trainer)
         return advance(trainer)
 
-    if fault in FAULTS:
+    if is_faulty and fault in FAULTS:
         Trainer.advance = faulty
+    if is_faulty and fault == "other data":
+        run.load = lambda *arguments: from_raw("points", np.random.default_rng(1).normal(size=(60, 2)))
     return cli.main(list(arguments))
 
 
