@@ -37,7 +37,7 @@ LAUNCHERS = {
 }
 WARN_AFTER, GIVE_UP_AFTER = 60.0, 1800.0  # seconds that a process waits for the others
 GRACE = 2.0  # seconds that a process which failed leaves the others to end by themselves
-ARRIVED, GO, ENDED = 1, 2, 3  # tags of messages
+MEETING, END = 1, 2  # tags of messages: to and from rank 0 where all meet; the last of a process
 
 
 class PeerFailed(RuntimeError):
@@ -87,20 +87,11 @@ class Processes(Communicator):
                 f"mpiexec belongs to another MPI; the right one may be {os.path.dirname(sys.executable)}/mpiexec"
             )
         self._sent: list[Any] = []
+        self._inbox: dict[int, Any] = {}  # rank → what it sent for the meeting
         self._ended: dict[int, tuple[int, str]] = {}  # rank → exit status and reason
         self._hosts = [""] * self.size
         self._hosts = self.allgather(MPI.Get_processor_name())
-        self.require_equal(
-            {"minidiff": __version__} | {name: metadata.version(name) for name in ("numpy", "numba")}
-        )
-        widths = self.allgather(microkernel.WIDTH)
-        if len(set(widths)) > 1 and self.rank == 0:
-            warnings.warn(
-                f"the CPUs have vectors of {' and '.join(map(str, sorted(set(widths))))} numbers, which add in another "
-                "order: the result will depend on which process computes what",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self._compare_versions()
         self._divide_cores()
         sys.excepthook = self._fail_uncaught
         atexit.register(self._end)
@@ -118,12 +109,12 @@ class Processes(Communicator):
     def gather(self, item: T) -> list[T]:
         """The items of all processes by rank, on rank 0; elsewhere an empty list. All processes meet here."""
         if self.rank:
-            self._send(0, ARRIVED, item)
-            self._receive(GO, {0})
+            self._send(0, MEETING, item)
+            self._receive({0})
             return []
-        items = {0: item, **self._receive(ARRIVED, {*range(1, self.size)})}
+        items = {0: item, **self._receive({*range(1, self.size)})}
         for rank in range(1, self.size):
-            self._send(rank, GO)
+            self._send(rank, MEETING)
         return [items[rank] for rank in range(self.size)]
 
     def alltoall(self, vector: np.ndarray, rows: np.ndarray) -> None:
@@ -141,21 +132,18 @@ class Processes(Communicator):
         self._sent = [request for request in self._sent if not request.Test()]
         self._sent.append(self._messages.isend(item, rank, tag))
 
-    def _received(self, tag: int) -> tuple[int, Any] | None:
-        """A message with this tag, if there is one: the rank of its sender, and the item."""
+    def _read(self) -> None:
+        """Take in all messages that have come, in their order."""
         status = self._mpi.Status()
-        message = self._messages.improbe(tag=tag, status=status)
-        return None if message is None else (status.Get_source(), message.recv())
+        while message := self._messages.improbe(status=status):
+            rank, item = status.Get_source(), message.recv()
+            (self._ended if status.Get_tag() == END else self._inbox)[rank] = item
 
-    def _receive(self, tag: int, ranks: set[int]) -> dict[int, Any]:
-        """The item that each of these ranks sends with a tag. Raises PeerFailed where one will not."""
-        items: dict[int, Any] = {}
+    def _receive(self, ranks: set[int]) -> dict[int, Any]:
+        """The item that each of these ranks sends for the meeting. Raises PeerFailed where one will not."""
         begin, warned = time.monotonic(), False
-        while missing := ranks - items.keys():
-            if message := self._received(tag):
-                items[message[0]] = message[1]
-                continue
-            self._note_ended()
+        self._read()
+        while missing := ranks - self._inbox.keys():
             waited, names = time.monotonic() - begin, ", ".join(map(self.name_of, sorted(missing)))
             if gone := missing & self._ended.keys():
                 reason = self._ended[min(gone)][1] or "has ended, while others wait for it"
@@ -163,10 +151,12 @@ class Processes(Communicator):
             if waited > GIVE_UP_AFTER:
                 raise PeerFailed(f"waited {waited:.0f} s for {names}")
             if waited > WARN_AFTER and not warned and self.rank < 2:  # rank 1 in case that rank 0 is missing
-                print(f"{self.name_of(self.rank)}: waiting for {names}", file=sys.__stderr__, flush=True)
+                line = f"minidiff: {self.name_of(self.rank)}: waiting for {names}"
+                print(line, file=sys.__stderr__, flush=True)
                 warned = True
             time.sleep(min(1e-3, waited / 20))
-        return items
+            self._read()
+        return {rank: self._inbox.pop(rank) for rank in ranks}
 
     # ---- the end
 
@@ -183,10 +173,10 @@ class Processes(Communicator):
         reason = reason.removeprefix("minidiff: ")
         self._ended[self.rank] = status, reason
         for rank in {*range(self.size)} - {self.rank}:
-            self._send(rank, ENDED, (status, reason))
+            self._send(rank, END, (status, reason))
         begin = time.monotonic()
         while len(self._ended) < self.size and (not status or time.monotonic() - begin < GRACE):
-            self._note_ended()
+            self._read()
             time.sleep(1e-3)
         failed = sorted(rank for rank, (its_status, _) in self._ended.items() if its_status)
         if failed and failed[0] != 0 and (self.rank == 0 or 0 not in self._ended):
@@ -195,10 +185,6 @@ class Processes(Communicator):
         if len(self._ended) < self.size:
             self._world.Abort(status)
 
-    def _note_ended(self) -> None:
-        while message := self._received(ENDED):
-            self._ended[message[0]] = message[1]
-
     def _fail_uncaught(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
@@ -206,7 +192,21 @@ class Processes(Communicator):
             sys.__excepthook__(kind, error, trace)
         self._end(130 if kind is KeyboardInterrupt else 1, f"{kind.__name__}: {error}")
 
-    # ---- cores
+    # ---- the hosts
+
+    def _compare_versions(self) -> None:
+        """Refuse versions with other bits; warn of CPUs whose vectors differ, since sums over those have other bits."""
+        versions = {name: metadata.version(name) for name in ("numpy", "numba")}
+        kernels = os.environ.get("MINIDIFF_KERNELS", "numba")
+        self.require_equal({"minidiff": __version__, **versions, "MINIDIFF_KERNELS": kernels})
+        widths = sorted({*self.allgather(microkernel.WIDTH)})
+        if len(widths) > 1 and self.rank == 0:
+            warnings.warn(
+                f"the CPUs have vectors of {' and '.join(map(str, widths))} numbers, which add in another order: "
+                "the result will depend on which process computes what",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _divide_cores(self) -> None:
         """Leave each process its part of the cores that it has in common with others; a launcher may have bound it."""

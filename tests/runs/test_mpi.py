@@ -247,7 +247,13 @@ def test_the_mpiexec_of_another_mpi_is_refused(run):
     assert ended.stderr.startswith("minidiff: mpiexec started 2 processes, and each found 1: mpi4py uses ")
 
 
-THREADS = "from minidiff.runs import mpi; from minidiff.kernels import pool, threads; mpi.world(); threads.start(); print(pool.size())"
+THREADS = """
+from minidiff.kernels import pool, threads
+from minidiff.runs import mpi
+mpi.world()
+threads.start()
+print(pool.size())
+"""
 
 
 def test_processes_on_one_host_divide_its_cores():
