@@ -12,6 +12,7 @@ that waits for it then fails for that reason. Only processes that do not even lo
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import sys
 import time
@@ -36,6 +37,7 @@ LAUNCHERS = {
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
 WARN_AFTER, GIVE_UP_AFTER = 60.0, 1800.0  # seconds that a process waits for the others
+START_LIMIT = 600.0  # seconds in which all processes have to start
 GRACE = 2.0  # seconds that a process which failed leaves the others to end by themselves
 MEETING, END = 1, 2  # tags of messages: to and from rank 0 where all meet; the last of a process
 
@@ -76,8 +78,11 @@ class Processes(Communicator):
     """
 
     def __init__(self) -> None:
+        # MPI_Init waits for all processes, and holds Python's global lock.
+        faulthandler.dump_traceback_later(START_LIMIT, exit=True, file=sys.__stderr__)
         from mpi4py import MPI  # initialises MPI
 
+        faulthandler.cancel_dump_traceback_later()
         self._mpi, self._world, self._messages = MPI, MPI.COMM_WORLD, MPI.COMM_WORLD.Dup()
         self.rank, self.size = self._world.rank, self._world.size
         if self.size != launched()[1]:

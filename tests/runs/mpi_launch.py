@@ -41,9 +41,9 @@ class Ended(NamedTuple):
 
 
 @contextmanager
-def started(processes, *command, **environment):
+def started(processes, *command, mpiexec=(MPIEXEC,), **environment):
     """A program under mpiexec; whatever is left of it is killed."""
-    words = [MPIEXEC, "-n", processes, sys.executable, *command]
+    words = [*mpiexec, "-n", processes, sys.executable, *command]
     process = subprocess.Popen(
         [str(word) for word in words],
         stdout=subprocess.PIPE,
@@ -60,9 +60,9 @@ def started(processes, *command, **environment):
             process.communicate()
 
 
-def launch(processes, *command, **environment):
+def launch(processes, *command, **options):
     """The exit status and the output of a program under mpiexec."""
-    with started(processes, *command, **environment) as process:
+    with started(processes, *command, **options) as process:
         out, err = process.communicate(timeout=SECONDS)
     return Ended(process.returncode, out, err)
 
@@ -75,3 +75,63 @@ def command(processes, *arguments):
 def faulty(fault, rank, *arguments, processes=2):
     """The command line with a fault in the process of this rank."""
     return launch(processes, PROGRAM, fault, rank, *arguments)
+
+
+SSH = """#!/bin/sh
+# In the place of ssh: a host is a network namespace, whose name its address ends with.
+while [ "${1#-}" != "$1" ]; do shift; done
+host=minidiff${1##*.}
+shift
+exec ip netns exec $host sh -c "$*"
+"""
+
+
+@contextmanager
+def two_hosts(folder):
+    """The beginning of a command that starts a process on each of two hosts, and their traffic in bytes so far."""
+
+    def ip(*words):
+        return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+    hosts = {f"minidiff{n}": f"10.77.0.{n}" for n in (1, 2)}
+    ssh = folder / "ssh"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    try:
+        for host in hosts:
+            ip("netns", "add", host)
+        ip(
+            "link",
+            "add",
+            "veth1",
+            "netns",
+            "minidiff1",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "veth2",
+            "netns",
+            "minidiff2",
+        )
+        for host, address in hosts.items():
+            device = f"veth{address[-1]}"
+            ip("-n", host, "addr", "add", f"{address}/24", "dev", device)
+            for name in ("lo", device):
+                ip("-n", host, "link", "set", name, "up")
+        launcher = [
+            "ip",
+            "netns",
+            "exec",
+            "minidiff1",
+            MPIEXEC,
+            "-launcher",
+            "ssh",
+            "-launcher-exec",
+            str(ssh),
+        ]
+        counter = ["netns", "exec", "minidiff1", "cat", "/sys/class/net/veth1/statistics/tx_bytes"]
+        yield [*launcher, "-hosts", ",".join(hosts.values()), "-ppn", "1"], lambda: int(ip(*counter))
+    finally:
+        for host in hosts:
+            subprocess.run(["ip", "netns", "delete", host], check=False, capture_output=True)

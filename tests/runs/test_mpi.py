@@ -2,13 +2,14 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from mpi_launch import ENVIRONMENT, SECONDS, command, faulty, launch, needs_mpi, started, thorough
+from mpi_launch import ENVIRONMENT, SECONDS, command, faulty, launch, needs_mpi, started, thorough, two_hosts
 
 from minidiff import cli
 from minidiff.runs import Run
@@ -209,7 +210,7 @@ def test_a_mistake_is_printed_once_and_its_status_is_that_of_one_process(points,
         (
             ["train", points, "--shards", "0"],
             2,
-            "minidiff: train: argument --shards: expected at least 1, got 0",
+            "minidiff: train: argument --shards: expected an integer ≥ 1, got 0",
         ),
         (["train", "nothing"], 2, "minidiff: no data set is called 'nothing'"),
         (["info", tmp_path], 2, "minidiff: info takes one process: leave out mpiexec"),
@@ -270,3 +271,24 @@ def test_a_process_that_the_launcher_bound_keeps_its_cores():
     bind = f"import os; cores = {cores}; os.sched_setaffinity(0, [cores[int(os.environ['PMI_RANK']) % len(cores)]]); "
     ended = launch(2, "-c", bind + THREADS)
     assert ended.out.split() == ["1", "1"], ended
+
+
+@thorough
+@pytest.mark.skipif(
+    not shutil.which("ip") or os.geteuid() != 0, reason="network namespaces need root, and ip"
+)
+def test_two_hosts_train_as_one(images, tmp_path):
+    arguments = ["train", images, *EVERYTHING, "--batch", "19", "--shards", "4", "--steps", 5]
+    alone(*arguments, "--out", tmp_path / "alone")
+    with two_hosts(tmp_path) as (mpiexec, traffic):
+        before = traffic()
+        tcp = {
+            "UCX_TLS": "tcp,self",
+            "FI_PROVIDER": "tcp",
+        }  # the hosts share memory, which other hosts do not
+        ended = launch(2, "-m", "minidiff", *arguments, "--out", tmp_path / "run", mpiexec=mpiexec, **tcp)
+        status_of(ended, 0)
+        sent = traffic() - before
+    assert checkpoint(tmp_path / "run") == checkpoint(tmp_path / "alone")
+    gradient = 4 * Run.open(tmp_path / "run").net.count_parameters()
+    assert 5 * gradient <= sent < 15 * gradient + 10**6  # 2 (P − 1) / P vectors a step, and messages
