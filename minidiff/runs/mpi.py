@@ -79,7 +79,7 @@ class Processes(Communicator):
 
     def __init__(self) -> None:
         # MPI_Init waits for all processes, and holds Python's global lock.
-        faulthandler.dump_traceback_later(START_LIMIT, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(START_LIMIT, exit=True, file=2)
         from mpi4py import MPI  # initialises MPI
 
         faulthandler.cancel_dump_traceback_later()
