@@ -16,11 +16,10 @@ several processes train it together, it belongs to that of rank 0, which alone r
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,17 +35,17 @@ from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import facts
 from minidiff.progress import Progress
-from minidiff.runs import checkpoints, folders, lock, mpi, pictures, presets
+from minidiff.runs import checkpoints, folders, lock, mpi, pictures, presets, reopening
 from minidiff.runs.data_facts import DataFacts, load_again, loading_options, source_of
 from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
 from minidiff.runs.metrics import Metrics
 from minidiff.runs.previews import Previews
 from minidiff.runs.settings import Settings
-from minidiff.training.trainer import Diverged, Step, Trainer, fill
+from minidiff.training.trainer import Diverged, Step, Trainer
 
-SECTIONS = {"settings", "data", "parameters", "ema", "adam", "batches", "random", "loss-aware", "metrics"}
-SAVE_EVERY = 60.0  # seconds between two checkpoints
+SAVE_EVERY = 60.0  # seconds between two checkpoints, at least
+SAVE_FRACTION = 0.02  # of the time of training, at most, that checkpoints take
 
 
 class Interrupted(KeyboardInterrupt):
@@ -84,6 +83,7 @@ class Run:
         self.net, self.trainer, self._step, self._lock = net, trainer, step, held
         self.schedule = settings.schedule.build()
         self._metrics = Metrics(folder / METRICS, pending)
+        self._save_seconds = 0.0  # that the last checkpoint took
 
     @classmethod
     def create(
@@ -119,15 +119,18 @@ class Run:
                 _check_network(trainer.net, dataset.x[:1])
             of_data = DataFacts.of(dataset)
 
-            def write() -> None:
-                cls(hidden, settings, of_data, trainer.ema_net, 0, trainer).save()
+            def write() -> float:
+                made = cls(hidden, settings, of_data, trainer.ema_net, 0, trainer)
+                made.save()
                 write_settings(hidden, settings)
+                return made._save_seconds
 
-            comm.on_root(write)
-        held = comm.on_root(
-            lambda: lock.take(folder)
-        )  # the same; but on Windows it did not outlive the renaming
-        return cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held, comm=comm)
+            save_seconds = comm.on_root(write)
+        # The same; but on Windows it did not outlive the renaming.
+        held = comm.on_root(lambda: lock.take(folder))
+        run = cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held, comm=comm)
+        run._save_seconds = save_seconds or 0.0
+        return run
 
     @classmethod
     def open(cls, folder: str | Path, comm: Communicator | None = None) -> Run:
@@ -135,11 +138,10 @@ class Run:
 
         comm: the processes that sample together; by default those that `mpiexec` started.
         """
-        comm = comm or mpi.world()
-        with _checkpoint(Path(folder), comm) as (settings, facts, sections):
-            net = nn.build(settings.net, np.random.default_rng(settings.seed))
-            fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
-            return cls(Path(folder), settings, facts, net, sections["adam"][0]["step"], comm=comm)
+        folder, comm = Path(folder), comm or mpi.world()
+        with reopening.checkpoint(folder, comm) as (settings, facts, sections):
+            net, step = reopening.ema_net(settings, sections), sections["adam"][0]["step"]
+            return cls(folder, settings, facts, net, step, comm=comm)
 
     @classmethod
     def resume(
@@ -150,19 +152,21 @@ class Run:
     ) -> Run:
         """A run to train further, on the data of its settings; with the same bits by any number of processes.
 
-        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. comm: as
-        of `create`. Raises as `open`, BlockingIOError where another process trains it, and ValueError where the data
-        has changed.
+        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. A network
+        that was imported without data takes any of its shape. comm: as of `create`. Raises as `open`, BlockingIOError
+        where another process trains it, and ValueError where the data has changed.
         """
         folder, comm = Path(folder), comm or mpi.world()
-        held = comm.on_root(lambda: _claim(folder))
-        with _checkpoint(folder, comm) as (settings, of_data, sections):
+        held = comm.on_root(lambda: reopening.claim(folder))
+        with reopening.checkpoint(folder, comm, verify=True) as (settings, of_data, sections):
             dataset = load_again(settings, of_data, folder, data)
+            net = reopening.ema_net(settings, sections) if settings.data is None else None
             if data is not None:
                 settings = replace(settings, data=source_of(data))
-            trainer = trainer_of(settings, dataset, comm=comm)
-            trainer.restore(sections)
-            pending = _pending_losses(sections)
+            trainer = trainer_of(settings, dataset, net, comm)
+            if net is None:
+                trainer.restore(sections)
+            pending = reopening.pending_losses(sections)
         of_data, step = DataFacts.of(dataset), trainer.step
         run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending, comm)
 
@@ -230,8 +234,9 @@ class Run:
         minutes: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Generator[Step]:
-        """`Trainer.run` as a generator, with metrics written and a checkpoint every minute; call `save` after it.
+        """`Trainer.run` as a generator, with metrics and checkpoints written; call `save` after it.
 
+        There is a checkpoint every minute, or as rarely as it takes for them to cost at most 2 % of the time.
         Nothing happens until it is iterated over; `train` is the plain function. Raises `Diverged`, with the last
         checkpoint kept.
         """
@@ -246,9 +251,9 @@ class Run:
             for step in trainer.run(steps, minutes, stop):
                 now = time.monotonic()
                 self._metrics.record(step, now - begin, last=step.step == steps)
-                if now - saved_at > SAVE_EVERY:
+                if now - saved_at > max(SAVE_EVERY, self._save_seconds / SAVE_FRACTION):
                     self.save()
-                    saved, saved_at = step.step, now
+                    saved, saved_at = step.step, time.monotonic()
                 yield step
         except Diverged as error:
             raise Diverged(f"{error}; {self.folder} keeps its checkpoint of step {saved}") from error
@@ -269,8 +274,15 @@ class Run:
             "metrics": ({"pending": self._metrics.pending}, {}),
             **state,
         }
+        begin = time.monotonic()
         self._metrics.sync()  # the checkpoint counts its lines
         checkpoints.write(self.folder / CHECKPOINT, sections)
+        self._save_seconds = time.monotonic() - begin
+
+    def verify(self) -> None:
+        """Read all of the checkpoint, of which `open` reads a part; ValueError if anything in it is damaged."""
+        with reopening.checkpoint(self.folder, self.comm, verify=True):
+            pass
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics that were written so far; not one that is damaged or half written."""
@@ -345,52 +357,6 @@ def _check_network(net: nn.Network, x: np.ndarray) -> None:
             f"the network maps a sample of shape {x.shape[1:]} to {output.shape[1:]}, "
             f"expected {(*x.shape[1:-1], channels)}"
         )
-
-
-def _claim(folder: Path) -> lock.Lock:
-    """Lock a run to train it, and remove what a process that was killed left in it."""
-    _check_run(folder)
-    held = lock.take(folder)
-    folders.clear_temporaries(folder)
-    return held
-
-
-@contextmanager
-def _checkpoint(
-    folder: Path, comm: Communicator
-) -> Iterator[tuple[Settings, DataFacts, checkpoints.Sections]]:
-    """The checkpoint of a run, read by rank 0: settings, facts of the data, all sections.
-
-    What turns out to be missing or unknown in it within the block is a ValueError.
-    """
-    path = folder / CHECKPOINT
-
-    def read() -> tuple[checkpoints.Sections, str]:
-        _check_run(folder)
-        return checkpoints.read(path, SECTIONS)
-
-    sections, writer = comm.broadcast(read)
-    try:
-        settings = Settings.from_facts(sections["settings"][0])
-        facts = DataFacts.from_json(
-            sections["data"][0], sections.get("batches", ({}, {}))[0].get("checksum", "")
-        )
-        yield settings, facts, sections
-    except (AttributeError, KeyError, OverflowError, TypeError) as error:
-        raise ValueError(f"{path}, written by {writer}, is not the checkpoint of a run: {error}") from error
-
-
-def _check_run(folder: Path) -> None:
-    if not (folder / CHECKPOINT).is_file():
-        raise FileNotFoundError(f"{folder} is not a run: expected a folder with a {CHECKPOINT} in it")
-
-
-def _pending_losses(sections: checkpoints.Sections) -> list[float]:
-    """The losses that no full line of metrics has yet; none in a checkpoint of version 0.1."""
-    pending = sections.get("metrics", ({"pending": []}, {}))[0]["pending"]
-    if not (isinstance(pending, list) and all(isinstance(x, float) and math.isfinite(x) for x in pending)):
-        raise TypeError(f"expected the losses of the last steps, got {pending}")
-    return pending
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
