@@ -8,7 +8,7 @@ from small_runs import MLP, create, train
 
 from minidiff import datasets
 from minidiff.runs import Run, checkpoints
-from minidiff.runs.run import SECTIONS
+from minidiff.runs.reopening import SECTIONS
 
 RAW = np.random.default_rng(0).normal(3.0, 2.0, (40, 2))
 LABELS = np.arange(40) % 2
