@@ -226,20 +226,33 @@ def checked_conditioning(label: Any, guidance: float | None, run: Run) -> Condit
     return conditioning
 
 
-def add_moved_data(parser: Parser) -> None:
-    """--data."""
+def add_precision(parser: Parser) -> None:
+    """--precision."""
     parser.add_argument(
-        "--data",
-        dest="moved_data",
-        type=Path,
-        metavar="PATH",
-        help="where the run's data is now (where it was); of a network that was imported without data, any",
+        "--precision",
+        choices=("float32", "bf16"),
+        default="float32",
+        help="of the network: float32, or bf16, faster where the processor has it (float32)",
     )
 
 
+def add_moved_data(parser: Parser, held_out: bool = True) -> None:
+    """--data, and --held-out where there is no setting of this name."""
+    add, where = parser.add_argument, "is now (where it was)"
+    add(
+        "--data",
+        dest="moved_data",
+        type=path,
+        metavar="PATH",
+        help=f"where the run's data {where}; of a network that was imported without data, any",
+    )
+    if held_out:
+        add("--held-out", type=path, metavar="PATH", help=f"where the run's data to hold out {where}")
+
+
 def data_of(options: argparse.Namespace, run: Run) -> Dataset:
-    """The data of the run, from where --data says; with a note where it may be other data than it was trained on."""
-    data = run.data(options.moved_data)
+    """The data of the run, from where it is said to be; with a note where it may be other than it was trained on."""
+    data = run.data(options.moved_data, options.held_out)
     if run.facts.checksum == "":
         print(
             f"note: {data.name} is not known to be what {run.folder} was trained on; the run does not keep it"

@@ -16,6 +16,7 @@ from minidiff.cli.arguments import (
     add_command,
     add_conditioning,
     add_moved_data,
+    add_precision,
     add_recipe,
     checked_conditioning,
     data_of,
@@ -55,7 +56,7 @@ def add_commands(commands: Subparsers) -> None:
         "--inception",
         type=path,
         metavar="FILE",
-        help="FID, KID and Inception score by these weights, .pth or .safetensors, in place of the other figures",
+        help="FID, KID and Inception score by these weights, .pth or .safetensors, instead of the other figures",
     )
     parser.add_argument(
         "--samples",
@@ -70,6 +71,7 @@ def add_commands(commands: Subparsers) -> None:
         help="statistics to compare with, an .npz with mu and sigma (of the training data)",
     )
     add_recipe(parser)
+    add_precision(parser)
 
 
 class _Compare(argparse.Action):
@@ -96,7 +98,7 @@ class _Compare(argparse.Action):
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a run's samples beside real data; with --compare, samplers beside each other."""
-    run = Run.open(options.run)
+    run = Run.open(options.run, options.precision)
     recipe = recipe_of(options, run)
     inception.check(options, run)
     if options.reference is None or options.moved_data is not None:

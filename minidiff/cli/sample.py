@@ -11,6 +11,7 @@ from minidiff.cli.arguments import (
     Subparsers,
     add_command,
     add_conditioning,
+    add_precision,
     add_recipe,
     conditioning_of,
     natural,
@@ -38,11 +39,12 @@ def add_commands(commands: Subparsers) -> None:
         help="FILE.png, .npz or .gif (RUN/samples.png), or FOLDER/ for an image each",
     )
     add_recipe(parser)
+    add_precision(parser)
 
 
 def sample(options: argparse.Namespace) -> int:
     """Draw new samples from a run."""
-    run = Run.open(options.run)
+    run = Run.open(options.run, options.precision)
     recipe, conditioning = recipe_of(options, run), conditioning_of(options, run)
     out = run.comm.broadcast(lambda: _output(options, run))
     denoiser, rng = run.denoiser(conditioning), np.random.default_rng(options.seed)

@@ -24,6 +24,9 @@ BYTES_IN_NETWORK = (
 )
 
 
+MOST_IN_BATCH = 128 * 64 * 64 * 3  # numbers, of many samples: of larger images there are fewer in a batch
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to sample: by which of `samplers.SAMPLERS`, in how many steps, how spaced, and with which options.
@@ -140,7 +143,7 @@ def batches(
     own.
     """
     label = getattr(denoiser, "label", None)
-    size = max(128, 4096 // math.prod(shape))
+    size = max(1, min(128, MOST_IN_BATCH // math.prod(shape)), 4096 // math.prod(shape))
     own, done = comm.own(-(-count // size)), 0
     total = len(own) * (len(recipe.times(denoiser.schedule)) - 1)
     for number, start in enumerate(range(0, count, size)):

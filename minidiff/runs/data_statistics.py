@@ -101,7 +101,8 @@ def _kept(path: Path, width: int, key: np.ndarray) -> Reference | None:
 
 def _keep(path: Path, known: Reference, key: np.ndarray) -> None:
     arrays = {"mu": known.moments.mean, "sigma": known.moments.cov, "features": known.features}
-    files.replace(path, files.npz(arrays | {"count": np.array([known.moments.images]), "key": key}))
+    with files.replacing(path) as file:
+        files.write_npz(file, arrays | {"count": np.array([known.moments.images]), "key": key})
 
 
 def _extended(known: Reference | None, block: list[np.ndarray]) -> Reference | None:

@@ -6,6 +6,7 @@
     loss.png  samples.png  classes.png  animation.gif  trajectory.png
     previews/        samples from the same noise in the course of training
     report.html      all of it on one page
+    decoded.npz  decoded_held_out.npz   the images, where they were in a folder or zip (`datasets.cache`)
     lock             held by the process that trains
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made. It
@@ -28,7 +29,7 @@ import numpy as np
 
 from minidiff import files, nn
 from minidiff.communicator import SINGLE, Communicator
-from minidiff.datasets import Dataset, LoadingOptions, load
+from minidiff.datasets import Dataset, LoadingOptions, cache, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.generation import Recipe
@@ -36,7 +37,7 @@ from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import facts
 from minidiff.progress import Progress
 from minidiff.runs import checkpoints, folders, lock, mpi, pictures, presets, reopening
-from minidiff.runs.data_facts import DataFacts, load_again, loading_options, source_of
+from minidiff.runs.data_facts import DataFacts, load_again, loading_options, moved, source_of
 from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
 from minidiff.runs.metrics import Metrics
@@ -81,7 +82,7 @@ class Run:
         self.folder, self.settings, self.facts, self._data = folder, settings, facts, data
         self.units, self.shape, self.class_names = facts.units, facts.shape, facts.class_names
         self.net, self.trainer, self._step, self._lock = net, trainer, step, held
-        self.schedule = settings.schedule.build()
+        self.schedule, self.precision = settings.schedule.build(), "float32"
         self._metrics = Metrics(folder / METRICS, pending)
         self._save_seconds = 0.0  # that the last checkpoint took
 
@@ -112,7 +113,9 @@ class Run:
         folder = comm.broadcast(lambda: Path(folder or folders.free_folder(Path(source).stem)))
         with ExitStack() as stack:
             hidden, held = comm.on_root(lambda: stack.enter_context(folders.new(folder))) or (folder, None)
-            dataset = data if isinstance(data, Dataset) else load(data, seed, loading)
+            dataset = (
+                data if isinstance(data, Dataset) else load(data, seed, loading, hidden if held else None)
+            )
             settings = replace(presets.settings(dataset, source, seed, **options), loading=loading)
             trainer = trainer_of(settings, dataset, comm=comm)
             if isinstance(options.get("net"), Mapping):
@@ -120,6 +123,7 @@ class Run:
             of_data = DataFacts.of(dataset)
 
             def write() -> float:
+                cache.keep(hidden, dataset.decoded)
                 made = cls(hidden, settings, of_data, trainer.ema_net, 0, trainer)
                 made.save()
                 write_settings(hidden, settings)
@@ -133,36 +137,41 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: str | Path, comm: Communicator | None = None) -> Run:
+    def open(cls, folder: str | Path, precision: str = "float32", comm: Communicator | None = None) -> Run:
         """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one.
 
-        comm: the processes that sample together; by default those that `mpiexec` started.
+        precision: that of its `denoiser`, as of `nn.frozen`. comm: the processes that sample together; by default those
+        that `mpiexec` started.
         """
+        nn.require_precision(precision)
         folder, comm = Path(folder), comm or mpi.world()
         with reopening.checkpoint(folder, comm) as (settings, facts, sections):
             net, step = reopening.ema_net(settings, sections), sections["adam"][0]["step"]
-            return cls(folder, settings, facts, net, step, comm=comm)
+            run = cls(folder, settings, facts, net, step, comm=comm)
+            run.precision = precision
+            return run
 
     @classmethod
     def resume(
         cls,
         folder: str | Path,
         data: str | Path | Dataset | None = None,
+        held_out: str | Path | None = None,
         comm: Communicator | None = None,
     ) -> Run:
         """A run to train further, on the data of its settings; with the same bits by any number of processes.
 
         data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. A network
-        that was imported without data takes any of its shape. comm: as of `create`. Raises as `open`, BlockingIOError
-        where another process trains it, and ValueError where the data has changed.
+        that was imported without data takes any of its shape. held_out: the path where the data of the option
+        `held_out` is now. comm: as of `create`. Raises as `open`, BlockingIOError where another process trains it, and
+        ValueError where the data has changed.
         """
         folder, comm = Path(folder), comm or mpi.world()
         held = comm.on_root(lambda: reopening.claim(folder))
-        with reopening.checkpoint(folder, comm, verify=True) as (settings, of_data, sections):
-            dataset = load_again(settings, of_data, folder, data)
-            net = reopening.ema_net(settings, sections) if settings.data is None else None
-            if data is not None:
-                settings = replace(settings, data=source_of(data))
+        with reopening.checkpoint(folder, comm, verify=True) as (kept, of_data, sections):
+            settings = moved(kept, data, held_out)
+            dataset = load_again(settings, of_data, folder, data, keep=comm.rank == 0)
+            net = reopening.ema_net(kept, sections) if kept.data is None else None
             trainer = trainer_of(settings, dataset, net, comm)
             if net is None:
                 trainer.restore(sections)
@@ -172,7 +181,7 @@ class Run:
 
         def write() -> None:
             run._metrics.cut(step)  # a run that was killed makes those steps again
-            if data is not None or not (folder / SETTINGS).exists():
+            if settings != kept or not (folder / SETTINGS).exists():
                 write_settings(folder, settings)
 
         comm.on_root(write)
@@ -183,13 +192,14 @@ class Run:
         """How many steps were made."""
         return self.trainer.step if self.trainer else self._step
 
-    def data(self, data: str | Path | Dataset | None = None) -> Dataset:
+    def data(self, data: str | Path | Dataset | None = None, held_out: str | Path | None = None) -> Dataset:
         """The data that the run was trained on, loaded when it is first needed.
 
-        data: as of `resume`. Raises what `datasets.load` raises, and ValueError where the data has changed.
+        data, held_out: as of `resume`. Raises what `datasets.load` raises, and ValueError where the data has changed.
         """
         if self._data is None:
-            self._data = load_again(self.settings, self.facts, self.folder, data)
+            settings, keep = moved(self.settings, data, held_out), self.comm.rank == 0
+            self._data = load_again(settings, self.facts, self.folder, data, keep)
         return self._data
 
     # ---- training
@@ -307,7 +317,7 @@ class Run:
         """
         clip = (-1, 1) if len(self.shape) == 3 and self.settings.clip_x0 else None
         training = self.settings.training
-        denoiser = Denoiser(nn.frozen(self.net), self.schedule, training.prediction, clip)
+        denoiser = Denoiser(nn.frozen(self.net, self.precision), self.schedule, training.prediction, clip)
         try:
             return conditioning.apply(denoiser, self.net.classes, training.label_drop > 0)
         except ValueError as error:

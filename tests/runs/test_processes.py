@@ -253,5 +253,5 @@ def test_samples_are_the_same_by_any_number_of_processes(processes, run):
 
 def test_a_run_that_several_opened_samples_as_one_does(run):
     expected = run.sample(4100)
-    first, *_ = in_threads(3, lambda comm: Run.open(run.folder, comm).sample(4100))
+    first, *_ = in_threads(3, lambda comm: Run.open(run.folder, comm=comm).sample(4100))
     np.testing.assert_array_equal(first, expected)
