@@ -31,10 +31,10 @@ def drift(trainer):
 
 
 def fill_disk(trainer):
-    def replace(path, content):
+    def fail(path, *content):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    files.replace = replace
+    files.replace = files.replacing = fail
 
 
 FAULTS = {

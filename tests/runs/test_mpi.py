@@ -136,6 +136,7 @@ def test_a_process_that_raises_ends_all_with_its_reason(rank, points, tmp_path):
     assert Run.open(tmp_path / "run").step == 0
 
 
+@thorough
 def test_a_process_that_leaves_with_status_0_is_noticed(points, tmp_path):
     ended = trained("leave", 1, points, tmp_path / "run")
     status_of(ended, 1)
@@ -157,7 +158,7 @@ def test_a_process_that_is_killed_ends_all_and_leaves_a_checkpoint(points, tmp_p
     alone("train", "--resume", tmp_path / "run", "--steps", 2)  # nothing holds its lock
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=thorough)])
 def test_a_signal_to_one_process_stops_all_and_saves(number, points, tmp_path):
     fault = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminate"}[number]
     ended = trained(fault, 1, points, tmp_path / "run")
@@ -197,6 +198,7 @@ def test_a_full_disk_ends_all_with_the_last_checkpoint(points, tmp_path):
     assert Run.open(tmp_path / "run").step == 0
 
 
+@thorough
 def test_other_data_is_refused_before_the_first_step(points, tmp_path):
     ended = trained("other data", 1, points, tmp_path / "run")
     status_of(ended, 1)
