@@ -49,14 +49,15 @@ def add_command(
     function: Callable[[argparse.Namespace], int],
     run: bool = False,
     name: str | None = None,
+    parallel: bool = False,
 ) -> Parser:
     """A command that is a function, whose docstring is the help. run: it takes the folder of a run.
 
-    name: by default that of the function.
+    name: by default that of the function. parallel: several processes may run it together.
     """
     name = name or function.__name__
     added = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
-    added.set_defaults(command=function)
+    added.set_defaults(command=function, parallel=parallel)
     if run:
         added.add_argument("run", metavar="RUN", type=path, help="the folder of a run")
     return added

@@ -40,7 +40,7 @@ COUNT = 1000  # samples, by default
 
 def add_commands(commands: Subparsers) -> None:
     """Add it to the parser."""
-    parser = add_command(commands, evaluate, run=True)
+    parser = add_command(commands, evaluate, run=True, parallel=True)
     add_conditioning(parser, "measure this class alone")
     add_moved_data(parser)
     parser.add_argument("--count", type=whole, help=f"number of samples ({COUNT}; with --samples all)")
@@ -105,6 +105,8 @@ def evaluate(options: argparse.Namespace) -> int:
         data_of(options, run)
     count = options.count or COUNT
     conditioning = Conditioning() if options.samples else _conditioning(options, run, count)
+    if options.inception is not None and run.comm.size > 1:
+        raise UsageError("evaluate --inception takes one process: leave out mpiexec")
     if options.inception is not None:
         return inception.evaluate_images(run, options, recipe, conditioning, count)
     if options.compare is None:
@@ -123,11 +125,12 @@ def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: in
     labels = _labels(conditioning, count)
     file, picture = run.folder / "evaluation.json", run.folder / "rate_distortion.png"
     reports.reference(data, labels)
-    check_writable(file)
+    run.comm.on_root(lambda: check_writable(file))
+    denoiser, rng = run.denoiser(conditioning), np.random.default_rng(seed)
     with progress(f"{recipe.sampler} step", f"{count} samples") as report_progress:
-        samples = generation.generate(
-            run.denoiser(conditioning), run.shape, count, np.random.default_rng(seed), recipe, report_progress
-        )
+        samples = generation.generate(denoiser, run.shape, count, rng, recipe, report_progress, run.comm)
+    if run.comm.rank:
+        return 0
     report = reports.evaluate(samples, data, seed, labels)
     bits, rate, rmse = reports.compression(run.denoiser(), data, run.variance, seed, labels)
     report |= bits
@@ -150,9 +153,12 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
 
     labels = _labels(conditioning, count)
     file, picture = run.folder / "comparison.json", run.folder / "comparison.png"
-    check_writable(file)
+    run.comm.on_root(lambda: check_writable(file))
+    denoiser = run.denoiser(conditioning)
     with progress("measurement") as report:
-        found = reports.compare(run.denoiser(conditioning), run.data(), names, count, seed, labels, report)
+        found = reports.compare(denoiser, run.data(), names, count, seed, labels, report, run.comm)
+    if run.comm.rank:
+        return 0
     print(
         f"{found.distance} of {count} samples{_of(conditioning)} by each sampler, "
         "against evaluations of the network:"

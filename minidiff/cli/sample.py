@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 
@@ -20,12 +21,14 @@ from minidiff.cli.arguments import (
 )
 from minidiff.cli.output import output_folder, output_path, progress, write_npz
 from minidiff.diffusion import generation
+from minidiff.diffusion.denoiser import Denoiser
+from minidiff.diffusion.generation import Recipe
 from minidiff.runs import Run
 
 
 def add_commands(commands: Subparsers) -> None:
     """Add it to the parser."""
-    parser = add_command(commands, sample, run=True)
+    parser = add_command(commands, sample, run=True, parallel=True)
     add_conditioning(parser, "the class to sample")
     parser.add_argument("--count", type=whole, default=64, help="number of samples (64)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of everything random (0)")
@@ -43,30 +46,40 @@ def sample(options: argparse.Namespace) -> int:
     """Draw new samples from a run."""
     run = Run.open(options.run, options.precision)
     recipe, conditioning = recipe_of(options, run), conditioning_of(options, run)
-    into_folder = options.out is not None and not options.out.suffix
-    if into_folder:
-        out = output_folder(options.out, run)
-    else:
-        out = output_path(options, run, "samples.png", ".png", ".npz", ".gif")
+    out = run.comm.broadcast(lambda: _output(options, run))
     denoiser, rng = run.denoiser(conditioning), np.random.default_rng(options.seed)
     if out.suffix == ".gif":
-        from minidiff.evaluation import plots
-
-        states = generation.trajectory(denoiser, run.shape, options.count, rng, recipe)
-        plots.animate([plots.picture(state.x, run.units) for state in states], out)
-        print(f"wrote {out}")
-        return 0
+        return 0 if run.comm.rank else _animate(out, run, denoiser, options.count, rng, recipe)
     with progress(f"{recipe.sampler} step", f"{options.count} samples") as report:
-        x = generation.generate(denoiser, run.shape, options.count, rng, recipe, report)
+        x = generation.generate(denoiser, run.shape, options.count, rng, recipe, report, run.comm)
+    if run.comm.rank:
+        return 0
     if out.suffix == ".npz":
         write_npz(out, samples=run.units.to_units(x))
     else:
         from minidiff.evaluation import plots
 
-        if into_folder:
+        if not out.suffix:
             out.mkdir(exist_ok=True)
             plots.save_each(x, out)
         else:
             plots.save(plots.picture(x, run.units), out)
+    print(f"wrote {out}")
+    return 0
+
+
+def _output(options: argparse.Namespace, run: Run) -> Path:
+    if options.out is not None and not options.out.suffix:
+        return output_folder(options.out, run)
+    return output_path(options, run, "samples.png", ".png", ".npz", ".gif")
+
+
+def _animate(
+    out: Path, run: Run, denoiser: Denoiser, count: int, rng: np.random.Generator, recipe: Recipe
+) -> int:
+    from minidiff.evaluation import plots
+
+    states = generation.trajectory(denoiser, run.shape, count, rng, recipe)
+    plots.animate([plots.picture(state.x, run.units) for state in states], out)
     print(f"wrote {out}")
     return 0

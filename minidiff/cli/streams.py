@@ -53,8 +53,8 @@ class Output(io.TextIOBase):
 
 
 @contextmanager
-def outputs() -> Iterator[Output]:
-    """Let stdout and stderr be `Output`s; yields that of stdout."""
+def outputs(silent: bool = False) -> Iterator[Output]:
+    """Let stdout and stderr be `Output`s, which drop everything if `silent`; yields that of stdout."""
     for number in range(
         3
     ):  # else the next file that is opened, perhaps a checkpoint, would be stdout or stderr
@@ -65,7 +65,7 @@ def outputs() -> Iterator[Output]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console without β shows a question mark
-    out, err = Output(sys.stdout), Output(sys.stderr)
+    out, err = (Output(None if silent else stream) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(out), redirect_stderr(err):
         try:
             yield out

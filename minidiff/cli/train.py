@@ -37,7 +37,7 @@ def add_commands(commands: Subparsers) -> None:
     """Add both to the parser."""
     quick = add_command(commands, quickstart)
     quick.add_argument("--out", type=path, metavar="RUN", help="the folder to make (runs/quickstart)")
-    parser: Parser = add_command(commands, train)
+    parser: Parser = add_command(commands, train, parallel=True)
     add = parser.add_argument
     add("data", nargs="?", metavar="DATA", type=source, help="a name that `minidiff data` lists, or a path")
     add("--steps", type=whole, help="number of steps in all, also when resumed")
@@ -98,7 +98,7 @@ def train(options: argparse.Namespace) -> int:
     if steps is None and options.minutes is None:
         steps = presets.steps_for(run.settings)
     if steps is not None and run.step >= steps:
-        if not pictures.up_to_date(run):
+        if run.comm.rank or not pictures.up_to_date(run):
             return _draw(run)
         print(f"nothing to do: {run.step} steps are made; --steps is the total")
         return 0
@@ -126,6 +126,8 @@ def _train(run: Run, steps: int | None, minutes: float | None, preview: float = 
 
 def _draw(run: Run) -> int:
     """Draw; where that is interrupted or fails, print how to draw again."""
+    if run.comm.rank:
+        return 0
     try:
         paths = run.draw()
     except (KeyboardInterrupt, OSError):

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from minidiff import memory
+from minidiff.communicator import SINGLE, Communicator
 from minidiff.diffusion.denoiser import Denoiser, Prediction
 from minidiff.diffusion.samplers import SAMPLERS, Sampler, State, final, finite, initial_noise, spaced
 from minidiff.diffusion.samplers.timesteps import check_spacing
@@ -109,20 +110,22 @@ def generate(
     rng: np.random.Generator,
     recipe: Recipe,
     report: Callable[[int, int], None] = lambda done, total: None,
+    comm: Communicator = SINGLE,
 ) -> np.ndarray:
     """(count, *shape) float32 samples in the network's range; the first n are the same whatever the count.
 
-    The denoiser's label may be one for all, or (count,) of them. report(done, total) is called after every step.
+    The denoiser's label may be one for all, or (count,) of them. report(done, total) is called after every step. comm:
+    the processes that divide the batches among them; rank 0 returns all samples, the others none.
 
     Raises MemoryError for more samples than can be held and written, before one is drawn, and NotFinite for samples
     with NaN or infinity in them.
     """
     memory.require(count, BYTES_A_NUMBER * math.prod(shape), "samples")
     samples, done = np.empty((count, *shape), np.float32), 0
-    for batch in batches(denoiser, shape, count, rng, recipe, report):
+    for batch in batches(denoiser, shape, count, rng, recipe, report, comm):
         samples[done : done + len(batch)] = batch
         done += len(batch)
-    return samples
+    return samples if comm.size == 1 else np.concatenate([samples[:0], *comm.gather(samples[:done])])
 
 
 def batches(
@@ -132,17 +135,21 @@ def batches(
     rng: np.random.Generator,
     recipe: Recipe,
     report: Callable[[int, int], None] = lambda done, total: None,
+    comm: Communicator = SINGLE,
 ) -> Iterator[np.ndarray]:
     """Yields the samples of `generate` as they are drawn, for those who need not hold all of them.
 
-    The size of the batches depends on the shape alone, and each is drawn with a child of `rng`.
+    The size of the batches depends on the shape alone, and each is drawn with a child of `rng`. Each process draws its
+    own.
     """
     label = getattr(denoiser, "label", None)
     size = max(1, min(128, MOST_IN_BATCH // math.prod(shape)), 4096 // math.prod(shape))
-    total = -(-count // size) * (len(recipe.times(denoiser.schedule)) - 1)
-    done = 0
-    for start in range(0, count, size):
+    own, done = comm.own(-(-count // size)), 0
+    total = len(own) * (len(recipe.times(denoiser.schedule)) - 1)
+    for number, start in enumerate(range(0, count, size)):
         stream = rng.spawn(1)[0]
+        if number not in own:
+            continue
         index, conditioned = slice(start, min(start + size, count)), denoiser
         if np.ndim(cast(Any, label)):
             conditioned = replace(denoiser, label=cast(np.ndarray, label)[index])

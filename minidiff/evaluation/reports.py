@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidiff import memory
+from minidiff.communicator import SINGLE, Communicator
 from minidiff.datasets import Dataset, Samples
 from minidiff.datasets.samples import blocks
 from minidiff.diffusion import generation, likelihood, noising
@@ -219,12 +220,14 @@ def compare(
     seed: int = 0,
     labels: np.ndarray | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
+    comm: Communicator = SINGLE,
 ) -> Comparison:
     """Compare samplers, each with its defaults, at 5, 10, 20, 50, 100 and T evaluations of the network (NFE).
 
     Each starts from the same `count` draws of noise. The distance is the Fréchet distance of a classifier's features
     where data has labels, else Wasserstein. labels: the classes that `denoiser` is conditioned on, as in `evaluate`.
-    report(done, total) is called after each measurement. Raises ValueError where nothing is held out, and
+    report(done, total) is called after each measurement. comm: the processes that sample together; rank 0 measures, and
+    the comparison of the others is empty. Raises ValueError where nothing is held out, and
     metrics.TooFew, both before anything is sampled.
     """
     training, held_out, _ = reference(data, labels)
@@ -238,7 +241,10 @@ def compare(
     for i, sampler in enumerate(names):
         for j, nfe in enumerate(nfes, 1):
             recipe = generation.for_nfe(nfe, denoiser.schedule, sampler)
-            x = generation.generate(denoiser, data.x.shape[1:], count, np.random.default_rng(seed), recipe)
+            noise = np.random.default_rng(seed)
+            x = generation.generate(denoiser, data.x.shape[1:], count, noise, recipe, comm=comm)
+            if comm.rank:
+                continue
             x = features(x)
             distances[sampler][nfe] = distance(x, real)
             resampled = [distance(x[rng.integers(0, count, count)], real) for _ in range(BOOTSTRAP_RESAMPLES)]

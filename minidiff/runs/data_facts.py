@@ -103,12 +103,20 @@ def moved(
 
 
 def load_again(
-    settings: Settings, facts: DataFacts, folder: Path, data: str | Path | Dataset | None = None
+    settings: Settings,
+    facts: DataFacts,
+    folder: Path,
+    data: str | Path | Dataset | None = None,
+    keep: bool = True,
 ) -> Dataset:
-    """The data of the run in `folder`, or a `Dataset` in its place, if it is the same; else ValueError."""
+    """The data of the run in `folder`, or a `Dataset` in its place, if it is the same; else ValueError.
+
+    keep: write decoded images into the folder.
+    """
     dataset = data if isinstance(data, Dataset) else _load(settings, folder)
     facts.check(dataset, folder)
-    cache.keep(folder, dataset.decoded)
+    if keep:
+        cache.keep(folder, dataset.decoded)
     return dataset
 
 

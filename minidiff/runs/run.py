@@ -10,17 +10,17 @@
     lock             held by the process that trains
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made. It
-belongs to the process that created or resumed it, for as long as its `Run` exists; others may sample from it.
+belongs to the process that created or resumed it, for as long as its `Run` exists; others may sample from it. Where
+several processes train it together, it belongs to that of rank 0, which alone reads and writes here.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,6 +28,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from minidiff import files, nn
+from minidiff.communicator import SINGLE, Communicator
 from minidiff.datasets import Dataset, LoadingOptions, cache, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
@@ -35,16 +36,15 @@ from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import facts
 from minidiff.progress import Progress
-from minidiff.runs import checkpoints, folders, lock, pictures, presets
+from minidiff.runs import checkpoints, folders, lock, mpi, pictures, presets, reopening
 from minidiff.runs.data_facts import DataFacts, load_again, loading_options, moved, source_of
 from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
 from minidiff.runs.metrics import Metrics
 from minidiff.runs.previews import Previews
 from minidiff.runs.settings import Settings
-from minidiff.training.trainer import Diverged, Step, Trainer, fill
+from minidiff.training.trainer import Diverged, Step, Trainer
 
-SECTIONS = {"settings", "data", "parameters", "ema", "adam", "batches", "random", "loss-aware", "metrics"}
 SAVE_EVERY = 60.0  # seconds between two checkpoints, at least
 SAVE_FRACTION = 0.02  # of the time of training, at most, that checkpoints take
 
@@ -62,7 +62,7 @@ class Run:
 
     settings: see `Settings`. facts: of the data, whose units, shape (of a sample) and class_names are the run's too.
     net: the network with the EMA weights. trainer, data and held: None for a run that was opened only to be sampled.
-    pending: as of `Metrics`.
+    pending: as of `Metrics`. comm: the processes that train and sample together.
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class Run:
         data: Dataset | None = None,
         held: lock.Lock | None = None,
         pending: Sequence[float] = (),
+        comm: Communicator = SINGLE,
     ) -> None:
+        self.comm = comm
         self.folder, self.settings, self.facts, self._data = folder, settings, facts, data
         self.units, self.shape, self.class_names = facts.units, facts.shape, facts.class_names
         self.net, self.trainer, self._step, self._lock = net, trainer, step, held
@@ -86,47 +88,66 @@ class Run:
 
     @classmethod
     def create(
-        cls, folder: str | Path | None = None, *, data: str | Path | Dataset, seed: int = 0, **options: Any
+        cls,
+        folder: str | Path | None = None,
+        *,
+        data: str | Path | Dataset,
+        seed: int = 0,
+        comm: Communicator | None = None,
+        **options: Any,
     ) -> Run:
         """Make a new run, and save its first checkpoint.
 
         folder: new or empty; by default runs/NAME of the data, or runs/NAME-2 and so on. data: a name that
         `datasets.NAMES` has, a path, or a `Dataset`. options: as of `presets.settings`, such as schedule="cosine",
-        classes=True, lr=0.002, or of `LoadingOptions` for the data at a path.
+        classes=True, lr=0.002, or of `LoadingOptions` for the data at a path. comm: the processes that train together,
+        each with the data at hand; by default those that `mpiexec` started.
 
         Raises FileExistsError where the folder holds anything, BlockingIOError where another process makes a run there,
         TypeError or ValueError for options that do not fit, and what `datasets.load` raises. Then nothing is left.
         """
+        comm = comm or mpi.world()
         names = {about.name for about in fields(LoadingOptions)} & options.keys()
         loading = loading_options(data, {name: options.pop(name) for name in names})
         source = source_of(data)
-        folder = Path(folder) if folder else folders.free_folder(Path(source).stem)
-        with folders.new(folder) as (hidden, held):
-            dataset = data if isinstance(data, Dataset) else load(data, seed, loading, hidden)
+        folder = comm.broadcast(lambda: Path(folder or folders.free_folder(Path(source).stem)))
+        with ExitStack() as stack:
+            hidden, held = comm.on_root(lambda: stack.enter_context(folders.new(folder))) or (folder, None)
+            dataset = (
+                data if isinstance(data, Dataset) else load(data, seed, loading, hidden if held else None)
+            )
             settings = replace(presets.settings(dataset, source, seed, **options), loading=loading)
-            trainer = trainer_of(settings, dataset)
+            trainer = trainer_of(settings, dataset, comm=comm)
             if isinstance(options.get("net"), Mapping):
                 _check_network(trainer.net, dataset.x[:1])
             of_data = DataFacts.of(dataset)
-            cache.keep(hidden, dataset.decoded)
-            made = cls(hidden, settings, of_data, trainer.ema_net, 0, trainer)
-            made.save()
-            write_settings(hidden, settings)
-        held = lock.take(folder)  # the same; but on Windows it did not outlive the renaming
-        run = cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held)
-        run._save_seconds = made._save_seconds
+
+            def write() -> float:
+                cache.keep(hidden, dataset.decoded)
+                made = cls(hidden, settings, of_data, trainer.ema_net, 0, trainer)
+                made.save()
+                write_settings(hidden, settings)
+                return made._save_seconds
+
+            save_seconds = comm.on_root(write)
+        # The same; but on Windows it did not outlive the renaming.
+        held = comm.on_root(lambda: lock.take(folder))
+        run = cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held, comm=comm)
+        run._save_seconds = save_seconds or 0.0
         return run
 
     @classmethod
-    def open(cls, folder: str | Path, precision: str = "float32") -> Run:
+    def open(cls, folder: str | Path, precision: str = "float32", comm: Communicator | None = None) -> Run:
         """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one.
 
-        precision: that of its `denoiser`, as of `nn.frozen`.
+        precision: that of its `denoiser`, as of `nn.frozen`. comm: the processes that sample together; by default those
+        that `mpiexec` started.
         """
         nn.require_precision(precision)
-        with _checkpoint(Path(folder)) as (settings, facts, sections):
-            net, step = _ema_net(settings, sections), sections["adam"][0]["step"]
-            run = cls(Path(folder), settings, facts, net, step)
+        folder, comm = Path(folder), comm or mpi.world()
+        with reopening.checkpoint(folder, comm) as (settings, facts, sections):
+            net, step = reopening.ema_net(settings, sections), sections["adam"][0]["step"]
+            run = cls(folder, settings, facts, net, step, comm=comm)
             run.precision = precision
             return run
 
@@ -136,31 +157,34 @@ class Run:
         folder: str | Path,
         data: str | Path | Dataset | None = None,
         held_out: str | Path | None = None,
+        comm: Communicator | None = None,
     ) -> Run:
-        """A run to train further, on the data of its settings.
+        """A run to train further, on the data of its settings; with the same bits by any number of processes.
 
         data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. A network
         that was imported without data takes any of its shape. held_out: the path where the data of the option
-        `held_out` is now. Raises as `open`, BlockingIOError where another process trains it, and ValueError where the
-        data has changed.
+        `held_out` is now. comm: as of `create`. Raises as `open`, BlockingIOError where another process trains it, and
+        ValueError where the data has changed.
         """
-        folder = Path(folder)
-        _check_run(folder)
-        held = lock.take(folder)
-        folders.clear_temporaries(folder)
-        with _checkpoint(folder, verify=True) as (kept, of_data, sections):
+        folder, comm = Path(folder), comm or mpi.world()
+        held = comm.on_root(lambda: reopening.claim(folder))
+        with reopening.checkpoint(folder, comm, verify=True) as (kept, of_data, sections):
             settings = moved(kept, data, held_out)
-            dataset = load_again(settings, of_data, folder, data)
-            net = _ema_net(kept, sections) if kept.data is None else None
-            trainer = trainer_of(settings, dataset, net)
+            dataset = load_again(settings, of_data, folder, data, keep=comm.rank == 0)
+            net = reopening.ema_net(kept, sections) if kept.data is None else None
+            trainer = trainer_of(settings, dataset, net, comm)
             if net is None:
                 trainer.restore(sections)
-            pending = _pending_losses(sections)
+            pending = reopening.pending_losses(sections)
         of_data, step = DataFacts.of(dataset), trainer.step
-        run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending)
-        run._metrics.cut(run.step)  # a run that was killed makes those steps again
-        if settings != kept or not (folder / SETTINGS).exists():
-            write_settings(folder, settings)
+        run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending, comm)
+
+        def write() -> None:
+            run._metrics.cut(step)  # a run that was killed makes those steps again
+            if settings != kept or not (folder / SETTINGS).exists():
+                write_settings(folder, settings)
+
+        comm.on_root(write)
         return run
 
     @property
@@ -174,7 +198,8 @@ class Run:
         data, held_out: as of `resume`. Raises what `datasets.load` raises, and ValueError where the data has changed.
         """
         if self._data is None:
-            self._data = load_again(moved(self.settings, data, held_out), self.facts, self.folder, data)
+            settings, keep = moved(self.settings, data, held_out), self.comm.rank == 0
+            self._data = load_again(settings, self.facts, self.folder, data, keep)
         return self._data
 
     # ---- training
@@ -195,26 +220,30 @@ class Run:
         if steps is None and minutes is None:
             steps = presets.steps_for(self.settings)
         seconds = 60 * minutes if minutes else None
-        stream = sys.stderr if progress is True else progress or None
+        stream = None if self.comm.rank else sys.stderr if progress is True else progress or None
         epoch = len(self._trainable().x) / self.settings.training.batch
         bar = Progress("step", stream, steps, self.step, seconds, epoch)
-        previews = Previews(self, preview) if preview else None
+        previews = Previews(self, preview) if preview and self.comm.rank == 0 else None
         with interruptible() as interrupted:
             try:
-                with closing(self.train_iter(steps, minutes)) as made:
+                with closing(self.train_iter(steps, minutes, lambda: bool(interrupted))) as made:
                     for step in made:
                         bar.update(step.step, f"loss {step.loss:.4f}")
                         if previews:
                             previews.after_step()
-                        if interrupted:
-                            break
             finally:
                 bar.finish()
             self.save()
-        if interrupted:
+            stopped = self.comm.any(bool(interrupted))
+        if stopped:
             raise Interrupted(f"stopped after step {self.step}, saved in {self.folder}")
 
-    def train_iter(self, steps: int | None = None, minutes: float | None = None) -> Generator[Step]:
+    def train_iter(
+        self,
+        steps: int | None = None,
+        minutes: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Generator[Step]:
         """`Trainer.run` as a generator, with metrics and checkpoints written; call `save` after it.
 
         There is a checkpoint every minute, or as rarely as it takes for them to cost at most 2 % of the time.
@@ -222,11 +251,14 @@ class Run:
         checkpoint kept.
         """
         trainer = self._trainable()
+        if self.comm.rank:
+            yield from trainer.run(steps, minutes, stop)
+            return
         saved_at = time.monotonic()
         begin = saved_at - next((row["seconds"] for row in reversed(self.metrics())), 0.0)
         saved = self.step
         try:
-            for step in trainer.run(steps, minutes):
+            for step in trainer.run(steps, minutes, stop):
                 now = time.monotonic()
                 self._metrics.record(step, now - begin, last=step.step == steps)
                 if now - saved_at > max(SAVE_EVERY, self._save_seconds / SAVE_FRACTION):
@@ -239,8 +271,10 @@ class Run:
             self._metrics.close()
 
     def save(self) -> None:
-        """Write the checkpoint of training as it stands. Raises ValueError for a run opened to be sampled."""
-        self.write(self._trainable().state())
+        """Write the checkpoint of training as it stands, on rank 0. Raises ValueError for one opened to be sampled."""
+        trainer = self._trainable()
+        if self.comm.rank == 0:
+            self.write(trainer.state())
 
     def write(self, state: checkpoints.Sections) -> None:
         """Write the checkpoint of this state: the trainer's, or that of the EMA weights alone."""
@@ -257,7 +291,7 @@ class Run:
 
     def verify(self) -> None:
         """Read all of the checkpoint, of which `open` reads a part; ValueError if anything in it is damaged."""
-        with _checkpoint(self.folder, verify=True):
+        with reopening.checkpoint(self.folder, self.comm, verify=True):
             pass
 
     def metrics(self) -> list[dict[str, float]]:
@@ -299,11 +333,14 @@ class Run:
     ) -> np.ndarray:
         """(count, *shape) float32 samples in the data's own units; the first n are the same whatever the count.
 
-        conditioning: what to sample, a class and the guidance towards it. recipe: how. Raises ValueError where one of
+        conditioning: what to sample, a class and the guidance towards it. recipe: how. Several processes draw them
+        together; rank 0 returns them, the others none. Raises ValueError where one of
         them does not fit the run.
         """
         rng = np.random.default_rng(seed)
-        x = generation.generate(self.denoiser(conditioning), self.shape, count, rng, recipe, report)
+        x = generation.generate(
+            self.denoiser(conditioning), self.shape, count, rng, recipe, report, self.comm
+        )
         return self.units.to_units(x)
 
     def draw(self, seed: int = 0) -> list[Path]:
@@ -311,18 +348,14 @@ class Run:
         return pictures.draw(self, seed)
 
 
-def _ema_net(settings: Settings, sections: checkpoints.Sections) -> nn.Network:
-    net = nn.build(settings.net, np.random.default_rng(settings.seed))
-    fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
-    return net
-
-
-def trainer_of(settings: Settings, data: Dataset, net: nn.Network | None = None) -> Trainer:
+def trainer_of(
+    settings: Settings, data: Dataset, net: nn.Network | None = None, comm: Communicator = SINGLE
+) -> Trainer:
     """A trainer as the settings say, before its first step. net: that of the settings, with other initial weights."""
     rng = np.random.default_rng(settings.seed)
     net = nn.build(settings.net, rng) if net is None else net
     labels = data.labels if net.classes else None
-    return Trainer(net, settings.schedule.build(), data.x, labels, settings.training, rng=rng)
+    return Trainer(net, settings.schedule.build(), data.x, labels, settings.training, rng=rng, comm=comm)
 
 
 def _check_network(net: nn.Network, x: np.ndarray) -> None:
@@ -334,42 +367,6 @@ def _check_network(net: nn.Network, x: np.ndarray) -> None:
             f"the network maps a sample of shape {x.shape[1:]} to {output.shape[1:]}, "
             f"expected {(*x.shape[1:-1], channels)}"
         )
-
-
-@contextmanager
-def _checkpoint(
-    folder: Path, verify: bool = False
-) -> Iterator[tuple[Settings, DataFacts, checkpoints.Sections]]:
-    """The checkpoint of a run: settings, facts of the data, all sections; opened as by `checkpoints.opened`.
-
-    What turns out to be missing or unknown in it within the block is a ValueError.
-    """
-    _check_run(folder)
-    path = folder / CHECKPOINT
-    with checkpoints.opened(path, SECTIONS, verify) as (sections, writer):
-        try:
-            settings = Settings.from_facts(sections["settings"][0])
-            facts = DataFacts.from_json(
-                sections["data"][0], sections.get("batches", ({}, {}))[0].get("checksum", "")
-            )
-            yield settings, facts, sections
-        except (AttributeError, KeyError, OverflowError, TypeError) as error:
-            raise ValueError(
-                f"{path}, written by {writer}, is not the checkpoint of a run: {error}"
-            ) from error
-
-
-def _check_run(folder: Path) -> None:
-    if not (folder / CHECKPOINT).is_file():
-        raise FileNotFoundError(f"{folder} is not a run: expected a folder with a {CHECKPOINT} in it")
-
-
-def _pending_losses(sections: checkpoints.Sections) -> list[float]:
-    """The losses that no full line of metrics has yet; none in a checkpoint of version 0.1."""
-    pending = sections.get("metrics", ({"pending": []}, {}))[0]["pending"]
-    if not (isinstance(pending, list) and all(isinstance(x, float) and math.isfinite(x) for x in pending)):
-        raise TypeError(f"expected the losses of the last steps, got {pending}")
-    return pending
 
 
 def write_settings(folder: Path, settings: Settings) -> None:

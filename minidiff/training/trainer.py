@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from minidiff import memory, nn
 from minidiff.autograd import Tensor, mean
+from minidiff.communicator import SINGLE, Communicator
 from minidiff.datasets.batches import Batches
 from minidiff.datasets.samples import Samples, checksum, checksum_0_1, small_as_array
 from minidiff.diffusion.denoiser import Denoiser
@@ -21,11 +22,13 @@ from minidiff.diffusion.schedules import Schedule
 from minidiff.nn import optim
 from minidiff.training.objectives import TIMES, LossAware, Objective, simple_loss
 from minidiff.training.options import TrainingOptions
-from minidiff.training.shards import Batch, add_as_tree
+from minidiff.training.shards import Batch, add_as_tree, total
 from minidiff.training.step_memory import require_memory
 
 State = dict[str, tuple[dict[str, Any], Mapping[str, np.ndarray]]]
 Clip = tuple[float, float] | Callable[[np.ndarray], np.ndarray] | None
+NO_LOSSES = np.zeros(0, np.float32)
+CHECK_EVERY = 100  # steps between two comparisons of the weights of all processes
 
 
 class Step(NamedTuple):
@@ -51,11 +54,13 @@ class Trainer:
         then it can be guided without a classifier.
     options: the settings (`TrainingOptions`).
     rng: draws order, mirroring, times, noise, dropped labels and dropout, in this order at each step.
+    comm: the processes that divide the shards of each batch among them; all make every step, with the same bits.
 
     ema_net: the network over the averaged weights, which is the one to sample with (`denoiser`).
 
     Raises ValueError for data of another dtype than the network's, for labels of a network without classes, or not one
-    for each item, and for points that are to be flipped; MemoryError where a step would not fit (`step_memory`).
+    for each item, for points that are to be flipped, for more processes than shards, and where the processes differ in
+    data, options, weights or random state; MemoryError where a step would not fit (`step_memory`).
     """
 
     def __init__(
@@ -67,7 +72,13 @@ class Trainer:
         options: TrainingOptions = TrainingOptions(),
         *,
         rng: np.random.Generator,
+        comm: Communicator = SINGLE,
     ) -> None:
+        if comm.size > options.shards:
+            raise ValueError(
+                f"expected at most as many processes as shards, got {comm.size} processes and shards {options.shards}: "
+                "more shards, or fewer processes"
+            )
         if x.dtype != net.dtype:
             raise ValueError(
                 f"expected x in the network's dtype, {net.dtype}, got {x.dtype}: convert it first"
@@ -83,7 +94,7 @@ class Trainer:
         require_memory(net, options)
         self.net, self.schedule, self.labels, self.rng = net, schedule, labels, rng
         self.x = small_as_array(x)
-        self.options = options
+        self.options, self.comm = options, comm
         self.draw_times = TIMES[options.times](schedule.T)
         self.objective = Objective(schedule, options.prediction, options.weighting)
         plain = (options.prediction, options.weighting, net.learned_variance) == ("eps", "simple", False)
@@ -96,6 +107,13 @@ class Trainer:
         self.ema_net = nn.ema_copy(net, self.parameters, self.ema.values)
         self.batches = Batches(len(x), options.batch, rng)
         self._checksum = checksum(x)
+        if comm.size > 1:
+            start = {
+                "data": self._checksum,
+                "options": options,
+                "weights": zlib.crc32(self.parameters.values.data),
+            }
+            comm.require_equal(start | {"random state": rng.bit_generator.state})
 
     @property
     def step(self) -> int:
@@ -110,15 +128,23 @@ class Trainer:
         denoiser = Denoiser(nn.frozen(self.ema_net), self.schedule, self.options.prediction, clip)
         return conditioning.apply(denoiser, self.net.classes, self.options.label_drop > 0)
 
-    def run(self, steps: int | None = None, minutes: float | None = None) -> Iterator[Step]:
+    def run(
+        self,
+        steps: int | None = None,
+        minutes: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Step]:
         """Train until `steps` were made in all, or for `minutes` from now, whichever is first; yield each step.
 
-        Stop earlier by leaving the loop: between two steps the state is consistent. Raises `Diverged`.
+        stop: ends training once it returns true, on any process. A loop over the steps may be left: between two steps
+        the state is consistent. Raises `Diverged`, and ValueError where the weights of two processes differ.
         """
         if steps is None and minutes is None:
             raise ValueError("expected an end of training: steps, minutes or both")
-        end = None if minutes is None else time.monotonic() + 60 * minutes
-        while (steps is None or self.step < steps) and (end is None or time.monotonic() < end):
+        end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        while steps is None or self.step < steps:
+            if self.comm.any(stop() or time.monotonic() >= end):
+                break
             yield self.advance()
 
     def advance(self) -> Step:
@@ -142,18 +168,27 @@ class Trainer:
             raise
         lr = self.options.lr * optim.warm_up(self.step + 1, self.options.warmup)
         self.adam.update(self.parameters.gradients, lr, scale, self.ema)
+        if self.comm.size > 1 and self.step % CHECK_EVERY == 0:
+            self.comm.require_equal(
+                {f"weights after step {self.step}": zlib.crc32(self.parameters.values.data)}
+            )
         return Step(self.step, loss, norm, lr)
 
     def _add_gradient(self, batch: Batch) -> float:
         """Add the gradient of a batch's loss to that of the parameters, shard by shard; returns the loss."""
+        shards, rngs = batch.shards(self.options.shards), self._generators()
 
-        def term(shard: Batch, rng: np.random.Generator) -> float:
-            loss, fraction = self._loss(shard, rng), len(shard.t) / len(batch.t)
+        def term(number: int) -> tuple[float, np.ndarray]:
+            shard = shards[number]
+            loss, losses = self._loss(shard, rngs[number])
+            fraction = len(shard.t) / len(batch.t)
             loss.backward(fraction)
-            return fraction * loss.item()
+            return fraction * loss.item(), losses
 
-        shards = zip(batch.shards(self.options.shards), self._generators(), strict=True)
-        return add_as_tree([partial(term, shard, rng) for shard, rng in shards], self.parameters.gradients)
+        results = add_as_tree(term, len(shards), self.parameters.gradients, self.comm)
+        if isinstance(self.draw_times, LossAware):
+            self.draw_times.record(batch.t, np.concatenate([losses for _, losses in results]))
+        return total(range(len(shards)), {range(n, n + 1): loss for n, (loss, _) in enumerate(results)})
 
     def _generators(self) -> list[np.random.Generator]:
         """What draws the dropout of each shard: the trainer's own generator, or several seeded by a copy of it.
@@ -165,15 +200,16 @@ class Trainer:
         seed = int(copy.deepcopy(self.rng).integers(2**63))
         return [np.random.default_rng([seed, number]) for number in range(self.options.shards)]
 
-    def _simple_loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        return simple_loss(self.net, self.schedule, batch.x0, batch.t, batch.noise, batch.label, rng)
+    def _simple_loss(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
+        loss = simple_loss(self.net, self.schedule, batch.x0, batch.t, batch.noise, batch.label, rng)
+        return loss, NO_LOSSES
 
-    def _general_loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+    def _general_loss(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
+        """The loss, and those of the samples where the times depend on them."""
         losses = self.objective.losses(self.net, batch.x0, batch.t, batch.noise, batch.label, rng)
-        if not isinstance(self.draw_times, LossAware) or batch.weight is None:
-            return mean(losses)
-        self.draw_times.record(batch.t, losses.data)
-        return mean(losses * batch.weight)
+        if batch.weight is None:
+            return mean(losses), NO_LOSSES
+        return mean(losses * batch.weight), losses.data
 
     def _weights(self, t: np.ndarray) -> np.ndarray | None:
         """Those of the losses at times that were drawn with unequal probabilities."""

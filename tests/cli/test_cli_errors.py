@@ -15,7 +15,7 @@ from PIL import Image
 
 from minidiff import checkpoints, files
 from minidiff.runs import Run
-from minidiff.runs.run import SECTIONS
+from minidiff.runs.reopening import SECTIONS
 
 # ---- status 2: invalid usage
 

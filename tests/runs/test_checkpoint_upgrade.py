@@ -14,7 +14,7 @@ from small_runs import assert_same_sections, assert_same_training, train
 from minidiff import checkpoints
 from minidiff.datasets.samples import checksum_0_1
 from minidiff.runs import Run, Settings
-from minidiff.runs.run import SECTIONS
+from minidiff.runs.reopening import SECTIONS
 from minidiff.training import Diverged, ScheduleOptions, TrainingOptions
 
 

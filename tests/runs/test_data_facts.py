@@ -13,7 +13,7 @@ from minidiff import datasets
 from minidiff.datasets import image_files
 from minidiff.options import OptionError
 from minidiff.runs import Run, checkpoints
-from minidiff.runs.run import SECTIONS
+from minidiff.runs.reopening import SECTIONS
 
 RAW = np.random.default_rng(0).normal(3.0, 2.0, (40, 2))
 LABELS = np.arange(40) % 2

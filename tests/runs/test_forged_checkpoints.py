@@ -12,7 +12,7 @@ from small_runs import create, train
 
 from minidiff.diffusion.samplers import NotFinite
 from minidiff.runs import Run, checkpoints
-from minidiff.runs.run import SECTIONS
+from minidiff.runs.reopening import SECTIONS
 from minidiff.training import Diverged
 
 VALUES = (None, True, -1, 0, 1.5, "x", [], {}, [1, 2], {"a": 1})

@@ -6,7 +6,7 @@ from small_runs import UNET, contents, create, train
 
 from minidiff import checkpoints
 from minidiff.runs import Run
-from minidiff.runs.run import SECTIONS
+from minidiff.runs.reopening import SECTIONS
 
 FACTS, ARRAYS = 0, 1
 

@@ -11,7 +11,7 @@ from small_runs import create, train
 from minidiff import checkpoints, plots
 from minidiff.runs import Run, metrics
 from minidiff.runs.metrics import Metrics
-from minidiff.runs.run import SECTIONS
+from minidiff.runs.reopening import SECTIONS
 from minidiff.training import Step
 
 GOOD = {"step": 10, "loss": 0.5, "norm": 1.0, "lr": 0.01, "seconds": 2.5}

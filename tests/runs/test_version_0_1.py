@@ -15,7 +15,7 @@ from minidiff import checkpoints
 from minidiff.diffusion.generation import Recipe, generate
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.runs import Run, Settings
-from minidiff.runs.run import SECTIONS
+from minidiff.runs.reopening import SECTIONS
 from minidiff.training import ScheduleOptions, TrainingOptions
 
 FOLDER = Path(__file__).parent / "version_0_1"

@@ -9,7 +9,7 @@ from trainers import IMAGES, SCHEDULE, UNET, assert_same, through_a_file
 from minidiff import nn, schedules
 from minidiff.kernels import threads
 from minidiff.training import Trainer, TrainingOptions
-from minidiff.training.shards import Batch, add_as_tree
+from minidiff.training.shards import Batch, add_as_tree, total
 
 PLAIN = dict(lr=0.01, warmup=2, times="uniform")
 LEARNED = dict(times="loss-aware", prediction="v", weighting="min-snr", label_drop=0.5, warmup=2)
@@ -65,11 +65,11 @@ def test_the_dropout_of_each_shard_is_drawn_by_itself():
         np.zeros(6, int),
     )
     losses = [
-        made._loss(shard, rng).item()
+        made._loss(shard, rng)[0].item()
         for shard, rng in zip(Batch(*same, None).shards(3), made._generators(), strict=True)
     ]
     again = [
-        made._loss(shard, rng).item()
+        made._loss(shard, rng)[0].item()
         for shard, rng in zip(Batch(*same, None).shards(3), made._generators(), strict=True)
     ]
     assert len(set(losses)) == 3 and losses == again
@@ -135,6 +135,6 @@ def test_the_sum_is_a_binary_tree_over_halves_of_the_terms(count):
         half = len(values) // 2
         return values[0] if len(values) == 1 else tree(values[:half]) + tree(values[half:])
 
-    total = add_as_tree([lambda n=n: term(n) for n in range(count)], gradients)
-    assert total == tree(losses)
+    assert add_as_tree(term, count, gradients) == losses
+    assert total(range(count), {range(n, n + 1): loss for n, loss in enumerate(losses)}) == tree(losses)
     np.testing.assert_array_equal(gradients, tree(vectors))
