@@ -124,8 +124,9 @@ def test_matplotlib_is_imported_only_where_something_is_drawn(name):
 
 
 def test_tests_and_demos_need_no_framework():
-    here = {module.stem for module in (ROOT / "tests").rglob("*.py")}  # helpers beside the tests
-    for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "demos").rglob("*.py")]:
+    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "demos").rglob("*.py")]
+    here = {module.stem for module in files}  # helpers beside the tests and the sessions
+    for path in files:
         if path.name in WITH_FRAMEWORKS:
             continue
         for imported in imported_by(path.stem, path):
