@@ -3,13 +3,14 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from minidiff import plots
+from minidiff.training import Step, Trainer
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -55,3 +56,24 @@ def save(figure: Figure, name: str, caption: str) -> plots.Frame:
     plots.save(frame, path)
     print(f"wrote {Path(*path.parts[-3:])}")
     return frame
+
+
+def train(trainer: Trainer, steps: int, enough: float) -> Iterator[Step]:
+    """Train until `steps` were made in all; yields each step, prints the loss five times on the way.
+
+    Warns at the end where the mean loss of the last tenth of the steps is above `enough`: what is shown then is not
+    that of a trained network.
+    """
+    losses: list[float] = []
+    for step in trainer.run(steps):
+        losses.append(step.loss)
+        if step.step % max(1, steps // 5) == 0:
+            print(
+                f"step {step.step} of {steps}: loss {np.mean(losses[-(steps // 10 + 1) :]):.4f}", flush=True
+            )
+        yield step
+    loss = np.mean(losses[-(steps // 10 + 1) :])
+    if not loss <= enough:
+        print(
+            f"WARNING: a loss of {loss:.3f} after {trainer.step} steps, expected at most {enough}: not trained"
+        )
