@@ -9,8 +9,6 @@
 # You need: sessions 1 and 3. Takes 60 seconds on two cores, most of them for training five small networks.
 
 # %%
-from dataclasses import replace
-
 import numpy as np
 from course import compare, save, train
 
@@ -172,7 +170,7 @@ save(
     figure,
     "06_mlp_beside_exact",
     "Top: the exact ε over time and place, the learned one, and where they differ, left white where the density is "
-    "below 0.001: only near t = 1, where ε changes over the width of a peak. Bottom left: the loss hides it, since "
+    "below 0.001: mostly at the edges of the narrow peaks, at small t. Bottom left: the loss hides it, since "
     "most of it is irreducible. Bottom right: −ε points to where the data are; a thin arrow in the middle of a thick "
     "one is a good prediction. The arrows far from all points are extrapolated, and differ.",
 )
@@ -245,10 +243,11 @@ print(
 #
 # Each of the three gives the others (R5), but an *error* is scaled on the way. With
 # $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}$ an error of $\hat\varepsilon$ arrives
-# in $\hat x_0$ multiplied by $\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$, which is 157 at $t = 1000$. The other way round,
-# an error of a predicted $x_0$ arrives in $\hat\varepsilon$ multiplied by the inverse, which is 100 at $t = 1$. For
-# $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$, the combination of $x_0$ and $\varepsilon$ that is
-# perpendicular to $x_t$, neither is ever more than 1. With $\sigma = \sqrt{1-\bar\alpha}$ and $s = \sqrt{\bar\alpha}$,
+# in $\hat x_0$ multiplied by $\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$, which is 157 at $t = 1000$. The other way
+# round, an error of a predicted $x_0$ arrives in $\hat\varepsilon$ multiplied by the inverse, which is 100 at $t = 1$.
+# For $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$, the combination of $x_0$ and $\varepsilon$
+# that is perpendicular to $x_t$, neither is ever more than 1. With $\sigma = \sqrt{1-\bar\alpha}$ and
+# $s = \sqrt{\bar\alpha}$,
 #
 # 1. $s\,x_t - \sigma v = s\,(s x_0 + \sigma\varepsilon) - \sigma\,(s\varepsilon - \sigma x_0)$
 # 2. $= s^2 x_0 + s\sigma\varepsilon - s\sigma\varepsilon + \sigma^2 x_0$
@@ -287,7 +286,7 @@ predictions, shown_times = ("eps", "x0", "v"), (1, 10, 30, 100, 300, 600, 1000)
 by_prediction = {}
 for prediction in predictions:
     trainer = new_trainer(line, prediction=prediction)
-    list(train(trainer, 1500, enough=0.6))
+    list(train(trainer, 1500, enough={"eps": 0.3, "x0": 0.8, "v": 1.1}[prediction]))
     denoiser = trainer.denoiser()
     by_prediction[prediction] = []
     for t in many_times:
@@ -328,10 +327,10 @@ save(
 #
 # TARGETS
 #
-# So: **ε** where details count and the schedule leaves some signal at $T$, as for the small images of the paper;
-# **x₀ or v** where much is decided at high noise, with few steps, and necessarily where $\bar\alpha_T = 0$ (zero
-# terminal SNR): there $x_T$ is the noise itself, $\varepsilon$ says nothing about $x_0$, and minidiff refuses to predict
-# it. **v** if in doubt: neither of its conversions multiplies an error by more than 1.
+# So: **ε** where details count and the schedule leaves some signal at $T$, as for the small images of the paper; **x₀
+# or v** where much is decided at high noise, with few steps, and necessarily where $\bar\alpha_T = 0$ (zero terminal
+# SNR): there $x_T$ is the noise itself, $\varepsilon$ says nothing about $x_0$, and minidiff refuses to predict it.
+# **v** if in doubt: neither of its conversions multiplies an error by more than 1.
 
 # %% [markdown]
 # ## Exercises

@@ -111,7 +111,8 @@ for T, beta_start in ((1000, 1e-4), (100, 1e-3)):
 #
 # 1. $\left(1-\bar\alpha_s - \frac{1-\bar\alpha_s}{1-\bar\alpha_t}(1-\alpha)\right) / (1-\bar\alpha_t)$
 # 2. $= (1-\bar\alpha_s)\,\frac{(1-\bar\alpha_t) - (1-\alpha)}{(1-\bar\alpha_t)^2}$
-# 3. $= (1-\bar\alpha_s)\,\frac{\alpha - \alpha\bar\alpha_s}{(1-\bar\alpha_t)^2}$, since $\bar\alpha_t = \alpha\bar\alpha_s$
+# 3. $= (1-\bar\alpha_s)\,\frac{\alpha - \alpha\bar\alpha_s}{(1-\bar\alpha_t)^2}$, since
+#    $\bar\alpha_t = \alpha\bar\alpha_s$
 # 4. $= \left(\frac{\sqrt\alpha\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\right)^2$, the factor of $x_t$ in R3
 #
 # and that of $x_0$ is
@@ -348,12 +349,13 @@ print(f"\nDDIM over 10 times keeps mean and variance of each q(x_t | x_0), for a
 # %% [markdown]
 # ## The limit of small steps: Euler–Maruyama
 #
-# For small $\beta_t$ the step of DDPM (R4),
-# $x_{t-1} = (x_t - \beta_t/\sqrt{1-\bar\alpha_t}\;\hat\varepsilon)/\sqrt{1-\beta_t} + \sqrt{\tilde\beta_t}\, z$, becomes
-# simpler. By Taylor $1/\sqrt{1-\beta} = 1 + \beta/2 + \ldots$, and $\beta$ times that is $\beta + \ldots$, where the dots
-# are of the order of $\beta^2$. So
+# For small $\beta_t$ the step of DDPM (R4), $x_{t-1} = (x_t -
+# \beta_t/\sqrt{1-\bar\alpha_t}\;\hat\varepsilon)/\sqrt{1-\beta_t} + \sqrt{\tilde\beta_t}\, z$, becomes simpler. By
+# Taylor $1/\sqrt{1-\beta} = 1 + \beta/2 + \ldots$, and $\beta$ times that is $\beta + \ldots$, where the dots are of
+# the order of $\beta^2$. So
 #
-# $$x_{t-1} \approx x_t + \tfrac12\beta_t x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,\hat\varepsilon + \sqrt{\beta_t}\, z$$
+# $$x_{t-1} \approx x_t + \tfrac12\beta_t x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,\hat\varepsilon
+# + \sqrt{\beta_t}\, z$$
 #
 # This is a step of length 1 of the Euler–Maruyama method for a stochastic differential equation (SDE): the drift times
 # the step, plus noise of variance $\beta_t$. (For $\tilde\beta_t$ it has $\beta_t$, from which $\tilde\beta_t$ differs

@@ -2,8 +2,9 @@
 # # Session 8 · The score, an ODE and an SDE
 #
 # With ever smaller steps the forward process becomes a stochastic differential equation (SDE), and the way back an
-# ordinary one (ODE) or another SDE. Both contain the same unknown: the score $\nabla\log q_t$, which is what the network
-# has learned. DDIM is Euler's method for the ODE, and better methods need fewer steps: their order is measured here.
+# ordinary one (ODE) or another SDE. Both contain the same unknown: the score $\nabla\log q_t$, which is what the
+# network has learned. DDIM is Euler's method for the ODE, and better methods need fewer steps: their order is measured
+# here.
 #
 # You need: session 7, and derivatives. Takes 20 seconds on two cores; nothing is trained.
 
@@ -113,7 +114,8 @@ compare("The score (O1)", score_lines)
 # variance $\lambda\beta$ keeps all densities too, for every $\lambda \ge 0$: by the Fokker–Planck equation, applied to
 # this process,
 #
-# 1. $\partial q/\partial\tau = -\partial_x\left[(-f + \tfrac{1+\lambda}2\beta\,\partial_x\log q)\,q\right] + \tfrac12\lambda\beta\,\partial_x^2 q$
+# 1. $\partial q/\partial\tau = -\partial_x\left[(-f + \tfrac{1+\lambda}2\beta\,\partial_x\log q)\,q\right] +
+#    \tfrac12\lambda\beta\,\partial_x^2 q$
 # 2. $= \partial_x (fq) - \tfrac{1+\lambda}2\beta\,\partial_x^2 q + \tfrac12\lambda\beta\,\partial_x^2 q$
 # 3. $= \partial_x (fq) - \tfrac12\beta\,\partial_x^2 q$, which is $-\partial q/\partial t$
 #
@@ -175,18 +177,19 @@ compare("The way back with any noise", reverse_lines)
 # $d(1/\sqrt{\bar\alpha})/dt = \tfrac12\beta/\sqrt{\bar\alpha}$. With the ODE and
 # $\nabla\log q = -\hat\varepsilon/\sqrt{1-\bar\alpha}$,
 #
-# 1. $\frac{d\tilde x}{dt} = \left(\frac{dx}{dt} + \tfrac12\beta x\right)/\sqrt{\bar\alpha}
-#    = \left(-\tfrac12\beta x + \tfrac12\beta\,\frac{\hat\varepsilon}{\sqrt{1-\bar\alpha}} + \tfrac12\beta x\right)/\sqrt{\bar\alpha}$
+# 1. $\frac{d\tilde x}{dt} = \left(\frac{dx}{dt} + \tfrac12\beta x\right)/\sqrt{\bar\alpha} = \left(-\tfrac12\beta x +
+#    \tfrac12\beta\,\frac{\hat\varepsilon}{\sqrt{1-\bar\alpha}} + \tfrac12\beta x\right)/\sqrt{\bar\alpha}$
 # 2. $= \frac{\beta}{2\sqrt{\bar\alpha}\sqrt{1-\bar\alpha}}\;\hat\varepsilon$
 # 3. $= \frac{d\tilde\sigma}{dt}\;\hat\varepsilon$
 #
 # so that, whatever the schedule, the ODE is $d\tilde x = \hat\varepsilon\, d\tilde\sigma$. Euler's method keeps
-# $\hat\varepsilon$ constant over a step from $t$ to $s$: $\tilde x_s = \tilde x_t + (\tilde\sigma_s-\tilde\sigma_t)\,\hat\varepsilon$.
-# In $x$ this is
+# $\hat\varepsilon$ constant over a step from $t$ to $s$:
+# $\tilde x_s = \tilde x_t + (\tilde\sigma_s-\tilde\sigma_t)\,\hat\varepsilon$. In $x$ this is
 #
-# 1. $x_s = \sqrt{\bar\alpha_s}\left(x_t/\sqrt{\bar\alpha_t} + (\tilde\sigma_s - \tilde\sigma_t)\,\hat\varepsilon\right)$
-# 2. $= \sqrt{\bar\alpha_s}\,(x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t} + \sqrt{1-\bar\alpha_s}\,\hat\varepsilon$,
-#    since $\sqrt{\bar\alpha}\,\tilde\sigma = \sqrt{1-\bar\alpha}$
+# 1. $x_s = \sqrt{\bar\alpha_s}\left(x_t/\sqrt{\bar\alpha_t} + (\tilde\sigma_s -
+#    \tilde\sigma_t)\,\hat\varepsilon\right)$
+# 2. $= \sqrt{\bar\alpha_s}\,(x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t} +
+#    \sqrt{1-\bar\alpha_s}\,\hat\varepsilon$, since $\sqrt{\bar\alpha}\,\tilde\sigma = \sqrt{1-\bar\alpha}$
 # 3. $= \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s}\,\hat\varepsilon$ (R5)
 #
 # which is DDIM with $\eta = 0$ (S3).
@@ -232,8 +235,9 @@ compare("Euler's step is DDIM (S3)", euler_lines)
 # at $h = 0$, which is that along the solution. So only terms with $h^3$ are wrong, and after $1/h$ steps the error is
 # of order $h^2$: **twice as many steps, a quarter of the error**.
 #
-# For data $N(0, v)$ both derivatives can be computed: there $\varepsilon^* = \tilde\sigma\tilde x/(v + \tilde\sigma^2)$,
-# and the ODE is solved by $\tilde x = c\,\sqrt{v + \tilde\sigma^2}$. The line of each:
+# For data $N(0, v)$ both derivatives can be computed: there
+# $\varepsilon^* = \tilde\sigma\tilde x/(v + \tilde\sigma^2)$, and the ODE is solved by
+# $\tilde x = c\,\sqrt{v + \tilde\sigma^2}$. The line of each:
 #
 # 1. $\tfrac12\, d/d\tilde\sigma$ of $g(\tilde x(\tilde\sigma), \tilde\sigma)$ along the solution
 # 2. $\tfrac12\, d/dh$ of $g(\tilde x + h g, \tilde\sigma + h)$ at $h = 0$
@@ -298,9 +302,9 @@ for name, found in by_method.items():
     print(f"   {name:13}" + "".join(f"{error:10.2e}" for error in found) + f"   order {orders}")
 
 # %% [markdown]
-# The order, the power of $h$, is the base-2 logarithm of the factor by which the error falls when the steps are doubled:
-# it tends to 1 for Euler and to 2 for Heun. Heun evaluates the network twice a step; at the same number of evaluations
-# it is still better, except where there are very few.
+# The order, the power of $h$, is the base-2 logarithm of the factor by which the error falls when the steps are
+# doubled: it tends to 1 for Euler and to 2 for Heun. Heun evaluates the network twice a step; at the same number of
+# evaluations it is still better, except where there are very few.
 #
 # ## What noise is good for
 #
@@ -326,13 +330,14 @@ for begin in (1000, 100):
 figure, (ode_ax, sde_ax, density_ax, order_ax) = plots.figure(15, 4.8, columns=4)
 grid, shown_times = np.linspace(-3, 3, 201), np.arange(1, schedule.T + 1, 5)
 field = np.stack([data.score(schedule, grid[:, None], int(t))[:, 0] for t in shown_times], axis=1)
+many = samplers.initial_noise(np.random.default_rng(0), (4000, 1), np.float64)
 both = {
-    "the ODE (DDIM)": list(samplers.ddim(exact, x_T, np.random.default_rng(1))),
-    "the SDE (DDPM)": list(samplers.ddpm(exact, x_T, np.random.default_rng(1))),
+    "the ODE (DDIM)": list(samplers.ddim(exact, many, np.random.default_rng(1))),
+    "the SDE (DDPM)": list(samplers.ddpm(exact, many, np.random.default_rng(1))),
 }
-for ax, (name, states) in zip((ode_ax, sde_ax), both.items(), strict=True):
+for ax, count, (name, states) in zip((ode_ax, sde_ax), (25, 5), both.items(), strict=True):
     drawn = ax.pcolormesh(shown_times, grid, field, cmap="RdBu_r", vmin=-5, vmax=5, rasterized=True)
-    shown = np.stack([x_T[:25], *(state.x[:25] for state in states)])[..., 0]
+    shown = np.stack([many[:count], *(state.x[:count] for state in states)])[..., 0]
     ax.plot([schedule.T, *(state.t for state in states)], shown, color=plots.INK, linewidth=0.6)
     ax.set(xlabel="time t", ylabel="x", ylim=(-3, 3), title=name)
     ax.invert_xaxis()
@@ -344,7 +349,7 @@ density_ax.plot(
 for (name, states), color in zip(both.items(), plots.COLOURS[1:], strict=False):
     x = next(state.x for state in states if state.t == 150)
     density_ax.hist(x[:, 0], bins, density=True, histtype="step", color=color, label=name)
-density_ax.set(xlabel="x", ylabel="density", ylim=(0, 0.75), title="500 points at t = 150")
+density_ax.set(xlabel="x", ylabel="density", ylim=(0, 0.75), title="4000 points at t = 150")
 density_ax.legend(frameon=False, fontsize=8)
 for (name, found), color, marker in zip(by_method.items(), plots.COLOURS, plots.MARKERS, strict=False):
     order_ax.loglog(step_numbers, found, marker=marker, color=color, label=name)
@@ -359,9 +364,9 @@ order_ax.legend(frameon=False, fontsize=8)
 save(
     figure,
     "08_score_ode_sde",
-    "Left: 25 trajectories of the ODE and of the SDE over the score, from noise at t = 1000 to data at t = 0: the ODE's "
-    "are smooth and never cross, the SDE's are rough. Third: at any t both have the same density, that of the noised "
-    "data. Right: twice as many steps halve the error of Euler's method and quarter that of Heun's.",
+    "Left: 25 trajectories of the ODE and 5 of the SDE over the score, from noise at t = 1000 to data at t = 0: those "
+    "of the ODE are smooth and never cross, those of the SDE are rough. Third: at any t both have the same density, "
+    "that of the noised data. Right: twice as many steps halve the error of Euler's method and quarter that of Heun's.",
 )
 
 # %% [markdown]

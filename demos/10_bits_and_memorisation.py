@@ -37,9 +37,9 @@ schedule = schedules.linear(T=1000)
 #
 # The last term is special for images. A pixel is not a real number but one of, say, 256 levels; so the decoder must
 # give a *probability* for each. It takes the mass of its normal distribution between the two neighbouring midpoints,
-# $\Phi(\frac{x + \delta - \mu}\sigma) - \Phi(\frac{x - \delta - \mu}\sigma)$ with half a level $\delta = 1/255$, and for
-# the lowest and the highest level everything beyond, so that the masses of all levels sum to 1 (V6). With a density in
-# its place the "bits" could be made as negative as one likes by a small $\sigma$.
+# $\Phi(\frac{x + \delta - \mu}\sigma) - \Phi(\frac{x - \delta - \mu}\sigma)$ with half a level $\delta = 1/255$, and
+# for the lowest and the highest level everything beyond, so that the masses of all levels sum to 1 (V6). With a density
+# in its place the "bits" could be made as negative as one likes by a small $\sigma$.
 #
 # On normally distributed data with the exact ε the bound can be compared with the truth, the entropy of the data. With
 # $\sigma_t^2 = \beta_t$ it closes as T grows; with $\tilde\beta_t$ half of Euler's constant remains, 0.289 nats (V1).
@@ -62,13 +62,14 @@ for T in (50, 200, 800):
 # ## The optimum on a finite data set (O2)
 #
 # Training sees $N$ points $x_i$, not the distribution that they come from. The best network for these points is
-# $E[x_0 \mid x_t]$ under the empirical distribution: with $s = \sqrt{\bar\alpha_t}$, $\sigma = \sqrt{1-\bar\alpha_t}$ and
-# Bayes as in session 8,
+# $E[x_0 \mid x_t]$ under the empirical distribution: with $s = \sqrt{\bar\alpha_t}$, $\sigma = \sqrt{1-\bar\alpha_t}$
+# and Bayes as in session 8,
 #
 # 1. $\hat x_0^*(x) = \sum_i N(x; s x_i, \sigma^2)\, x_i \,/ \sum_i N(x; s x_i, \sigma^2)$
-# 2. $= \sum_i p_i x_i$ with $p = \mathrm{softmax}\left(-\frac{(x - s x_i)^2}{2\sigma^2}\right)$, as the factors before the
-#    exponentials cancel
-# 3. the same with $p = \mathrm{softmax}\left(\frac{s\,x\,x_i - s^2 x_i^2/2}{\sigma^2}\right)$, as $x^2$ is common to all $i$
+# 2. $= \sum_i p_i x_i$ with $p = \mathrm{softmax}\left(-\frac{(x - s x_i)^2}{2\sigma^2}\right)$, as the factors before
+#    the exponentials cancel
+# 3. the same with $p = \mathrm{softmax}\left(\frac{s\,x\,x_i - s^2 x_i^2/2}{\sigma^2}\right)$, as $x^2$ is common to
+#    all $i$
 #
 # It is attention: the query $x$ is compared with the keys $x_i$, and the values $x_i$ are averaged. In line 3 the
 # temperature is $\sigma^2/s$. At high noise all points count alike, and $\hat x_0^*$ is the mean of the data. At low
@@ -81,8 +82,9 @@ for T in (50, 200, 800):
 # 2. $= E\left[-\tfrac12\varepsilon^2 + \tfrac12(\varepsilon + s d/\sigma)^2\right]$
 # 3. $= \tfrac12 s^2 d^2/\sigma^2 = \tfrac12 \mathrm{SNR}\, d^2$, since $E[\varepsilon] = 0$
 #
-# So among $N$ points at a typical squared distance $d^2$ (in the plane or for images $\|x_i - x_j\|^2$) the choice is
-# made where $\tfrac12\mathrm{SNR}\,d^2$ passes $\log N$. From there on the sampler only removes the noise around a copy.
+# So among $N$ points at a typical squared distance $d^2$ (in the plane or for images $\|x_i - x_j\|^2$) most are ruled
+# out where $\tfrac12\mathrm{SNR}\,d^2$ passes $\log N$, and close neighbours, of a smaller $d^2$, somewhat later. From
+# there on the sampler only removes the noise around a copy.
 
 
 # %%
@@ -161,14 +163,14 @@ shown = [state for state in states if state.t in (900, 700, 600, 500, 400, 300, 
 counts = np.array([np.median(candidates(state.x, state.t)) for state in states[:-1]])
 square = ((training_digits[:200, None] - training_digits[None, :200]) ** 2).sum(axis=-1)
 chosen = schedule.time_of(2 * np.log(1000) / np.median(square[square > 0]))
-print(f"   by the estimate above the choice is made near t = {chosen:.0f}")
+print(f"   by the estimate above most are ruled out near t = {chosen:.0f}")
 
-figure, (image_ax, count_ax) = plots.figure(13, 4.4, columns=2, width_ratios=(2.2, 1))
+figure, (image_ax, count_ax) = plots.figure(12, 6.2, columns=2, width_ratios=(1.4, 1))
 rows = [state.x for state in shown] + [
     training_digits[np.argmin(((s - training_digits) ** 2).sum(1))][None] for s in shown[-1].x
 ]
 grid = np.concatenate([*rows[: len(shown)], np.concatenate(rows[len(shown) :])]).reshape(-1, 8, 8, 1)
-image_ax.imshow(plots.image_grid(grid, columns=10, side=900), interpolation="nearest", aspect="auto")
+image_ax.imshow(plots.image_grid(grid, columns=10, side=900), interpolation="nearest")
 height = 1 / (len(shown) + 1)
 labels = [f"$x_{{{state.t}}}$" for state in shown[:-1]] + ["sample", "nearest in\nthe data"]
 for k, label in enumerate(labels):
@@ -191,9 +193,9 @@ count_ax.legend(frameon=False, fontsize=9)
 save(
     figure,
     "10_bits_and_memorisation",
-    "The network with the lowest possible loss on 1000 digits, sampled with DDIM. Each sample (second row from below) is "
-    "one of the training digits (last row), to rounding. Right: the number of training digits that share the weight, in "
-    "the median of ten samples: all of them at first, a single one well before the noise is gone.",
+    "The network with the lowest possible loss on 1000 digits, sampled with DDIM. Each sample (second row from below) "
+    "is one of the training digits (last row), to rounding. Right: the number of training digits that share the "
+    "weight, in the median of ten samples: all of them at first, one alone well before the noise is gone.",
 )
 
 # %% [markdown]
@@ -206,7 +208,7 @@ save(
 
 # %%
 print("\nbits/dim of the optimum on 1000 digits:   L_T + Σ L_{t−1} + L_0")
-strata = tuple(range(1000, 1, -9)) + (1,)
+strata = (*range(1000, 1, -9), 1)
 for name, x in (("training digits", training_digits[:32]), ("held-out digits", held_out[:32])):
     bound = likelihood.bound(copier, x, rng, levels=17, strata=strata)
     prior, steps, last = (likelihood.bits_per_dim(term, x).mean() for term in bound)
@@ -245,9 +247,8 @@ for count in (20, 5000):
         losses[name] = np.mean((denoiser(noising.diffuse(schedule, x0, t, eps), t).eps - eps) ** 2)
     to_data = np.median(metrics.nearest_distances(samples, x_curve[:count]))
     of_held_out = np.median(metrics.nearest_distances(curve_held_out, x_curve[:count]))
-    print(
-        f"{count} points: loss for t < 300 {losses['training']:.3f} on training, {losses['held-out']:.3f} on held-out data;"
-    )
+    both = f"{losses['training']:.3f} on training, {losses['held-out']:.3f} on held-out data"
+    print(f"{count} points: loss for t < 300 {both};")
     print(
         f"   median distance to the nearest training point: samples {to_data:.3f}, held-out points {of_held_out:.3f}"
     )
@@ -265,7 +266,7 @@ for ax, (count, samples) in zip((few_ax, many_ax), drawn.items(), strict=True):
     )
     ax.set(xlabel="$x_1$", ylabel="$x_2$", title=f"trained on {count} points")
     ax.legend(frameon=False, fontsize=9, loc="upper left")
-denoiser, x0 = Denoiser(gaussian.network(schedule), schedule), gaussian.sample(rng, 1000)
+denoiser, x0 = Denoiser(gaussian.network(schedule), schedule), gaussian.sample(rng, 5000)
 costs = likelihood.chain(denoiser, x0, rng, "large")
 rate, distortion = likelihood.rate_distortion(schedule, x0, costs)
 rate_ax.plot(rate / np.log(2), distortion, color=plots.ACCENT, linewidth=2, label="diffusion, exact ε (S8)")
@@ -278,7 +279,7 @@ rate_ax.legend(frameon=False, fontsize=9)
 save(
     figure,
     "10_bits_and_memorisation-2",
-    "Left: trained on 20 points, most samples lie on one of them: the network has begun to copy. Middle: on 5000 points "
+    "Left: trained on 20 points, the samples gather around them: the network has begun to copy. Middle: on 5000 points "
     "the same training gives new points of the curve. Right: the error with which the data can be estimated, against "
     "the bits paid so far: close to the limit that holds for any code.",
 )
