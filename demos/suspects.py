@@ -3,7 +3,7 @@
     python demos/suspects.py 3 0.5 0.04     mean and variance of x_t, as program 3 makes it, for data N(0.5, 0.04)
 
 Every program is DDPM with σ_t² = β̃_t in T = 100 steps, β from 0.001 to 0.2, with the exact ε of the data. Mean and
-variance are exact, with no sampling (O3). Which fault a number has is the exercise `find_the_slip.py`: it does not
+variance are exact, with no sampling (O3). Which fault a number has is the exercise `find_the_fault.py`: it does not
 stand in this file, which orders the faults by a hash of their names.
 """
 

@@ -43,7 +43,7 @@ def verdicts_on(text: str, name: str, folder: Path) -> dict[str, Verdict]:
 def test_each_exercise_has_a_blank_a_solution_a_check_and_wrong_fillings(path):
     skeletons, solutions = functions_of(path), functions_of(DEMOS / "solutions" / path.name)
     with_blanks = [name for name, function in skeletons.items() if check.has_blank(function)]
-    assert len(with_blanks) == (10 if path.stem == "find_the_slip" else 3)
+    assert len(with_blanks) == (10 if path.stem == "find_the_fault" else 3)
     assert with_blanks == list(check.checks_of(path))
     for name in with_blanks:
         skeleton, solution = skeletons[name], solutions[name]

@@ -1,4 +1,4 @@
-"""Wrong fillings of `find_the_slip.py`: (function, in its solution, in its place, words of the hint)."""
+"""Wrong fillings of `find_the_fault.py`: (function, in its solution, in its place, words of the hint)."""
 
 FILLINGS = [
     ("program_1", "ᾱ squared in the root", "α where ᾱ belongs in the root", "with this fault it would have"),

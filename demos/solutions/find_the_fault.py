@@ -1,4 +1,4 @@
-"""Solutions of `find_the_slip.py`."""
+"""Solutions of `find_the_fault.py`."""
 
 
 def program_1() -> tuple[str, float, float]:

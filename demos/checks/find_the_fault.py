@@ -1,4 +1,4 @@
-"""Checks of `find_the_slip.py`: the named fault must produce, on the given data, what the program produces."""
+"""Checks of `find_the_fault.py`: the named fault must produce, on the given data, what the program produces."""
 
 from collections.abc import Callable
 

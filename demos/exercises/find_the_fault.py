@@ -1,4 +1,4 @@
-"""Find the slip: ten programs with one fault each, known only by the distribution that they produce.
+"""Find the fault: ten programs with one fault each, known only by the distribution that they produce.
 
 All are DDPM in 100 steps with the exact ε. `python demos/suspects.py 3 0.5 0.04` prints, beside that of the right
 program, the exact mean and variance of x_t as program 3 makes it, for data N(0.5, 0.04); choose other data as you like.
@@ -27,7 +27,7 @@ Each program has one of these faults, and no two have the same; eight faults are
 
 For each program give its fault, in these words, and evidence: mean and variance of data on which its samples differ
 from those of the right program, by at least a hundredth. Replace every `...`; then
-`python demos/check.py demos/exercises/find_the_slip.py`.
+`python demos/check.py demos/exercises/find_the_fault.py`.
 
 How to begin: is the mean wrong, or the variance? From which t on? Does it depend on the data? What would the fault that
 you suspect do to a single point, N(1, 0), or to noise, N(0, 1)?
