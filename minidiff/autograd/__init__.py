@@ -2,10 +2,11 @@
 
 In reading order: `tape.py`, the record of a computation and its walk in reverse; `tensor.py`, Tensor and the
 decorator `rule`; `rules.py` and `neural.py`, the table of operations, each forward beside its vjps; `check.py`, the
-comparison of a gradient with finite differences.
+comparison of a gradient with finite differences; `drawing.py`, the tape as text.
 """
 
 from minidiff.autograd.check import check_gradient
+from minidiff.autograd.drawing import draw
 from minidiff.autograd.neural import (
     attention,
     average_pool,
@@ -65,6 +66,7 @@ __all__ = [
     "conv2d",
     "cross_entropy",
     "divide",
+    "draw",
     "dropout",
     "embedding",
     "exp",

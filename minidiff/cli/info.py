@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
+from textwrap import indent
 
 import numpy as np
 
-from minidiff import datasets
+from minidiff import datasets, nn
 from minidiff.cli.arguments import Subparsers, add_command
 from minidiff.runs import Run
 
@@ -25,6 +26,8 @@ def info(options: argparse.Namespace) -> int:
     settings, rows = run.settings, run.metrics()
     print(f"{run.folder}: {run.step} steps on {settings.data or 'no data'}, samples of shape {run.shape}")
     print(f"network   {run.net.count_parameters():,} parameters  {_line(settings.net)}")
+    if isinstance(run.net, nn.UNet):
+        print(indent(nn.diagram(run.net), " " * 10))
     print(f"schedule  {_line(asdict(settings.schedule))}")
     print(f"training  {_line(asdict(settings.training))}  seed {settings.seed}")
     if run.class_names:

@@ -343,7 +343,7 @@ def perceptron(
     if x.size:
         addresses, prepared = _layers(weights, biases)
         network = *addresses, _addresses(tables)
-        _forward(x, network, index.astype(np.int64, copy=False), prepared, y, z, pool.size())
+        _forward(x, network, index.astype(np.int64, copy=False), prepared, y, z, pool.active())
     return y, z if keep else None
 
 
@@ -353,6 +353,6 @@ def perceptron_backward(
     inputs, (width, outputs), depth = x.shape[1], weights[-1].shape, len(weights) - 1
     dx, size = memory.empty(x.shape), sum(w.size for w in weights) + depth * width + outputs
     partial_sums = memory.empty((min(PARTIAL_SUMS, max(1, ceil_div(len(x), BLOCK))), size))
-    _backward(g, x, _addresses(weights), z, dx, partial_sums, pool.size())
+    _backward(g, x, _addresses(weights), z, dx, partial_sums, pool.active())
     first, inner, last, db, db_last = _views(partial_sums[0], inputs, depth, width, outputs)
     return dx, [first, *inner, last.T], [*db, db_last]

@@ -35,7 +35,7 @@ def ceil_div(n, size):
 
 def workers_for(work: int, serial_below: int) -> int:
     """How many workers to launch: one where there is less work than it takes to wake the other threads."""
-    return 1 if work < serial_below else pool.size()
+    return 1 if work < serial_below else pool.active()
 
 
 @intrinsic

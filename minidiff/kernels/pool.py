@@ -16,10 +16,13 @@ late the thread is.
 
 **Waiting.** Kernels follow each other within microseconds, and putting a thread to sleep and waking it takes several.
 So a thread that waits *spins* first, which is to read the word over and over, and sleeps after about 0.5 ms, longer
-than Python takes between most kernels. Spinning pays only for a thread that has a core for itself; where other
-processes compute too, it takes their time and that of the threads waited for. Once in a PERIOD a thread compares two
-clocks, of which one runs only while the thread has a core. If it was *displaced* for long, it sleeps without spinning
-for the next BACKOFF nanoseconds.
+than Python takes between most kernels.
+
+**Sharing the machine.** A thread that loses its core to another process in the midst of a job keeps the whole launch
+waiting, and one that spins takes the time of those waited for. So only as many threads are ACTIVE as find cores. Once
+in a PERIOD a thread compares two clocks, of which one runs only while the thread has a core. If it was *displaced* for
+long, there is one active thread less, and the others sleep. After HOLD nanoseconds another is tried. Each displacement
+doubles HOLD, and each HOLD without one, when all threads are active, halves it again.
 
 **No wake-up is lost.** A thread first counts itself among the sleepers and then sleeps, if the word is still the same.
 The other side first changes the word and then looks for sleepers. In whatever order these four steps happen, the first
@@ -58,20 +61,23 @@ from .jit import c_function, device
 
 PARALLEL_FOR = "minidiff_parallel_for"  # the symbol that kernels are linked against
 MOST = 256  # threads
-SPINS = 20_000  # reads of a word before sleep, about 0.5 ms
-DISPLACED = 300_000  # ns; an interrupt takes less, another process more
-BACKOFF = 10_000_000  # ns
+SHORTEST, LONGEST = 2_000_000, 100_000_000  # ns, of HOLD
 
 # What helpers are called with has a NumPy type: Numba would compile them anew for each literal.
 AT_ONCE, PERIOD = np.int64(0), np.int64(1_000_000)  # ns
 CALLER = np.int64(0)  # the number of the thread
-EPOCH, RUN, TASK, LEFT, THREADS, BUSY, SLEEPERS, WAITING, SEGMENTS = FIRST_FREE + np.arange(9) * LINE
-# Of each thread: the last readings of its two clocks, and the time until which it must not spin.
+EPOCH, RUN, TASK, LEFT, BUSY, SLEEPERS, WAITING, SPINS = FIRST_FREE + np.arange(8) * LINE
+THREADS, ACTIVE, CHANGES, HOLD, REVISION, DISPLACED, SEGMENTS = SPINS + np.arange(1, 8) * LINE
+# Of each thread: the last readings of its two clocks.
 CLOCKS = SEGMENTS + MOST * LINE
 assert CLOCKS + MOST * LINE <= WORDS * LINE
 
 _threads: list[threading.Thread] = []
 write(THREADS, 1)
+write(ACTIVE, 1)
+write(HOLD, SHORTEST)
+write(SPINS, 20_000)  # reads of a word before sleep, about 0.5 ms
+write(DISPLACED, 1_000_000)  # ns; an interrupt takes less, another process more
 
 
 @device
@@ -88,6 +94,31 @@ def _claim(segment, own):
 
 
 @device
+def _displaced(me, period):
+    """Whether the thread had no core for a while since the clocks were last read, which they are once in a period."""
+    last = CLOCKS + me * LINE
+    wall = wall_clock()
+    elapsed = wall - load(last)
+    if elapsed < period:
+        return False
+    cpu = cpu_clock()
+    lost = elapsed - (cpu - load(last + 8))
+    store(last, wall)
+    store(last + 8, cpu)
+    return lost > load(DISPLACED) + elapsed // 16
+
+
+@device
+def _fewer():
+    """One active thread less, and a longer time until another is tried."""
+    active, hold = load(ACTIVE), min(2 * load(HOLD), LONGEST)
+    if active > 1:
+        compare_and_swap(ACTIVE, active, active - 1)
+    store(HOLD, hold)
+    store(REVISION, wall_clock() + hold)
+
+
+@device
 def _work(me):
     """Run jobs until all are claimed."""
     done, threads = 0, load(THREADS)
@@ -100,32 +131,29 @@ def _work(me):
             job = _claim(segment, own)
     if done > 0 and add(LEFT, -done) == done and load(WAITING) > 0:
         wake(LEFT, EVERYONE)
-
-
-@device
-def _displaced(me, period):
-    """Whether the thread had no core for a while since the clocks were last read, which they are once in a period."""
-    last = CLOCKS + me * LINE
-    wall = wall_clock()
-    elapsed = wall - load(last)
-    if elapsed < period:
-        return False
-    cpu = cpu_clock()
-    lost = elapsed - (cpu - load(last + 8))
-    store(last, wall)
-    store(last + 8, cpu)
-    return lost > DISPLACED + elapsed // 16
-
-
-@device
-def _spin(word, value, me):
-    """Wait for the word to change, but not for long; returns whether it did."""
-    no_spinning_until = CLOCKS + me * LINE + 16
     if _displaced(me, PERIOD):
-        store(no_spinning_until, wall_clock() + BACKOFF)
-    if wall_clock() < load(no_spinning_until):
-        return False
-    for _ in range(SPINS):
+        _fewer()
+
+
+@device
+def _revise():
+    """Once none was displaced for a while: one active thread more, or, if all are, a shorter while from now on."""
+    now = wall_clock()
+    if now < load(REVISION):
+        return
+    active = load(ACTIVE)
+    if active == load(THREADS):
+        store(HOLD, max(load(HOLD) // 2, SHORTEST))
+    elif compare_and_swap(ACTIVE, active, active + 1):
+        add(CHANGES, 1)
+        wake(CHANGES, EVERYONE)
+    store(REVISION, now + load(HOLD))
+
+
+@device
+def _spin(word, value):
+    """Wait for the word to change, but not for long; returns whether it did."""
+    for _ in range(load(SPINS)):
         if load(word) != value:
             return True
         pause()
@@ -135,7 +163,7 @@ def _spin(word, value, me):
 @device
 def _wait(word, value, sleepers, me):
     """Wait for the word to change from `value`."""
-    if load(word) == value and not _spin(word, value, me):
+    if load(word) == value and not _spin(word, value):
         add(sleepers, 1)
         sleep_while(word, value)
         add(sleepers, -1)
@@ -147,15 +175,23 @@ def _worker(me):
     """What every thread but the caller runs, until the pool has become too small for it."""
     epoch = np.int64(-1)
     while me < load(THREADS):
-        _wait(EPOCH, epoch, SLEEPERS, me)
-        epoch = load(EPOCH)
-        _work(me)
+        changes = load(CHANGES)
+        if me < load(ACTIVE):
+            _wait(EPOCH, epoch, SLEEPERS, me)
+            epoch = load(EPOCH)
+            _work(me)
+        elif me < load(THREADS):
+            sleep_while(CHANGES, changes)
+            _displaced(me, AT_ONCE)
 
 
 @c_function("void(int64, int64, int64)")
 def _parallel_for(run, task, jobs):
     """run(task, job, job + 1) for every job < jobs."""
     threads = load(THREADS)
+    if threads > 1:
+        _revise()
+        threads = load(ACTIVE)
     if jobs <= 1 or threads == 1 or not compare_and_swap(BUSY, 0, 1):
         call(run, task, 0, jobs)
         return
@@ -179,8 +215,12 @@ def _parallel_for(run, task, jobs):
 @c_function("void(int64)")
 def _set_size(threads):
     store(THREADS, threads)
+    store(ACTIVE, threads)
+    store(HOLD, SHORTEST)
     add(EPOCH, 1)
     wake(EPOCH, EVERYONE)
+    add(CHANGES, 1)
+    wake(CHANGES, EVERYONE)
 
 
 @cache
@@ -192,6 +232,11 @@ def load_functions() -> None:
 def size() -> int:
     """The number of threads, the caller's included."""
     return read(THREADS)
+
+
+def active() -> int:
+    """How many of the threads divide the work at present."""
+    return read(ACTIVE)
 
 
 def resize(threads: int) -> None:
@@ -216,6 +261,7 @@ def forget() -> None:
     """In a forked child, which has none of the threads: a pool of size 1, as at first."""
     _threads.clear()
     write(THREADS, 1)
+    write(ACTIVE, 1)
     write(SLEEPERS, 0)
 
 

@@ -275,7 +275,7 @@ def convolve(
     batch, inputs, outputs = x.shape[0], x.shape[3], w.shape[2] if rotated else w.shape[3]
     y = memory.empty((batch, *size, outputs))
     patches = batch * ceil_div(size[0], OUTPUT) * ceil_div(size[1], OUTPUT)
-    workers = max(1, min(pool.size(), ceil_div(patches, BLOCK)))
+    workers = max(1, min(pool.active(), ceil_div(patches, BLOCK)))
     u = cached(w, ("winograd", rotated))
     packed = memory.empty((outputs // NR if u is None else 0, TAPS * inputs * NR))
     if u is None:
@@ -297,5 +297,5 @@ def backward_weight(x: np.ndarray, g: np.ndarray, shift: tuple[int, int]) -> np.
     z = memory.empty((POINTS * micro_panels * (CHUNK * NR + LINE),))
     du = memory.empty((POINTS * micro_panels * (inputs * NR + LINE),))
     dw = memory.empty((3, 3, inputs, outputs))
-    _backward_weight(x, g, shift, v, z, du, dw, pool.size())
+    _backward_weight(x, g, shift, v, z, du, dw, pool.active())
     return dw

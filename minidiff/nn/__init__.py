@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from minidiff.nn.diagrams import diagram
 from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear, sinusoidal
 from minidiff.nn.mlp import MLP
 from minidiff.nn.module import Module, ParameterVector, aligned_zeros, ema_copy, frozen
@@ -48,6 +49,7 @@ __all__ = [
     "aligned_zeros",
     "build",
     "describe",
+    "diagram",
     "ema_copy",
     "frozen",
     "sinusoidal",

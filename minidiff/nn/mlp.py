@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from minidiff import autograd as ag
+from minidiff import memory
 from minidiff.autograd import Tensor
 from minidiff.nn import arguments
-from minidiff.nn.layers import Embedding, Linear, sinusoidal
+from minidiff.nn.layers import BYTES_A_PARAMETER, Embedding, Linear, sinusoidal
 from minidiff.nn.network import Network
 
 
@@ -46,6 +47,7 @@ class MLP(Network):
         arguments.generator(rng)
         self.dim, self.width, self.T, self.time = dim, width, T, time
         self.classes, self.learned_variance = classes, learned_variance
+        memory.require(depth, BYTES_A_PARAMETER * width**2, "hidden layers")
         self.hidden = [Linear(rng, dim if i == 0 else width, width) for i in range(depth)]
         self.times: Embedding | Linear
         if time == "embedding":

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from minidiff import autograd as ag
+from minidiff import memory
 from minidiff.autograd import Tensor
 from minidiff.nn import arguments
-from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear, sinusoidal
+from minidiff.nn.layers import BYTES_A_PARAMETER, Conv2d, Embedding, GroupNorm, Linear, sinusoidal
 from minidiff.nn.module import Module
 from minidiff.nn.network import Network
 
@@ -95,13 +96,15 @@ class UNet(Network):
         self.shape, self.width = (height, across, channels), width
         self.classes, self.learned_variance, self.levels = classes, learned_variance, len(multipliers)
         self.time_offset, self.freq_shift = time_offset, freq_shift
+        widths = [round(width * m) for m in multipliers]
+        of_block = 2 * 9 * min(widths) ** 2 * BYTES_A_PARAMETER
+        memory.require(depth * self.levels, of_block, "residual blocks")
         time_width = 4 * width
         self.time1 = Linear(rng, width, time_width)
         self.time2 = Linear(rng, time_width, time_width)
         if classes:
             self.label = Embedding(rng, classes + 1, time_width)
         self.first = Conv2d(rng, channels, width, 3)
-        widths = [round(width * m) for m in multipliers]
         attends = [max(pixels) in tuple(attention) for pixels in sides(size, self.levels)]
         norms: Any = dict(groups=groups, eps=norm_eps)
         block = partial(ResidualBlock, rng, time_width=time_width, dropout=dropout, **norms)

@@ -22,9 +22,8 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this
 # How threads wait: as it comes; never spinning, so that every wait is a sleep; without a futex.
 WAITING = {
     "default": "",
-    "asleep": "[atomics.write(pool.CLOCKS + me * pool.LINE + 16, 1 << 62) for me in range(8)]",
-    "napping": "atomics.write(atomics.FUTEX, 0)\n"
-    "[atomics.write(pool.CLOCKS + me * pool.LINE + 16, 1 << 62) for me in range(8)]",
+    "asleep": "atomics.write(pool.SPINS, 0)",
+    "napping": "atomics.write(pool.SPINS, 0); atomics.write(atomics.FUTEX, 0)",
 }
 every_wait = pytest.mark.parametrize("wait", WAITING)
 
@@ -109,6 +108,7 @@ def test_threads_that_never_come_are_not_waited_for(monkeypatch):
     pool.resize(1)
     done = np.zeros(9)
     atomics.write(pool.THREADS, 8)  # though there is only the caller
+    atomics.write(pool.ACTIVE, 8)
     launches(10, 9, 0, done)
     assert done.tolist() == expected(10, 9)
     with monkeypatch.context() as patch:
@@ -178,6 +178,38 @@ print(len(wrong), pool.size())
 """
     )
     assert output(code, NUMBA_NUM_THREADS="4") == ["0", "4"]
+
+
+@every_wait
+def test_threads_that_are_displaced_sleep_and_are_tried_again_later(wait):
+    """Every thread counts as displaced for a while; the others end, sleep and are resized meanwhile, and come back."""
+    code = f"""
+import time
+import numpy as np
+import test_kernels_pool as here
+from minidiff.kernels import atomics, pool, threads
+{WAITING[wait]}
+threads.start()
+def launch_for(seconds):
+    end, done, count = time.monotonic() + seconds, np.zeros(9), 0
+    while time.monotonic() < end:
+        here.launches(100, 9, 1000, done)
+        count += 1
+    assert done.tolist() == [count * n for n in here.expected(100, 9)]
+launch_for(0.3)
+for displaced in (-(1 << 62), 1 << 62):
+    atomics.write(pool.DISPLACED, displaced)
+    launch_for(1)
+    print(pool.active(), pool.size(), atomics.read(pool.HOLD) == pool.LONGEST)
+atomics.write(pool.DISPLACED, -(1 << 62))
+launch_for(0.3)
+for size in (2, 4, 3, 1, 4):
+    pool.resize(size)
+    launch_for(0.1)
+"""
+    few, size, longest, *rest = output(code, NUMBA_NUM_THREADS="4")
+    assert int(few) <= 2 and (size, longest) == ("4", "True")  # 2: another was just tried
+    assert rest == ["4", "4", "False"]
 
 
 @needs_fork

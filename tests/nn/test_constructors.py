@@ -85,3 +85,14 @@ def test_the_parameters_depend_on_the_rng_alone(constructor):
 
 def test_a_layer_without_random_parameters_takes_no_rng():
     assert not takes_rng(nn.layers.GroupNorm)
+
+
+@pytest.mark.parametrize("constructor", [nn.MLP, nn.UNet])
+@pytest.mark.parametrize("width", [4, 128])
+def test_more_layers_than_memory_holds_are_refused_before_the_first_is_made(constructor, width):
+    """Each of them is small, and to make a billion would take hours."""
+    groups = {"groups": 4} if constructor is nn.UNet else {}
+    with pytest.raises(
+        MemoryError, match=r"[14],000,000,000 (hidden layers|residual blocks) need .*, and .* are free"
+    ):
+        constructor(np.random.default_rng(0), width=width, depth=10**9, **groups)
