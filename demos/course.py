@@ -42,7 +42,10 @@ def compare(title: str, lines: Sequence[Line], seed: int = 0, tolerance: float =
         error = np.max(difference) / max(np.abs(above).max(), np.abs(value).max(), 1e-300)
         assert error <= tolerance, f"{title}: line {number} differs from the one above it by {error:.1e}"
         worst = max(worst, error)
-    print(f"{title}: {len(lines)} lines, each equal to the one above it to {worst:.0e}")
+    equal = (
+        "equal to" if not any(hasattr(line, "relation") for line in lines) else "equal to, or no less than,"
+    )
+    print(f"{title}: {len(lines)} lines, each {equal} the one above it to {worst:.0e}")
 
 
 def save(figure: Figure, name: str, caption: str) -> plots.Frame:

@@ -16,10 +16,17 @@ def is_derivation(node: ast.AST) -> bool:
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("_lines")
 
 
+def is_constant(node: ast.AST) -> bool:
+    """Whether it gives names to literals, as in `T, X0 = 3, 1`."""
+    if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name | ast.Tuple):
+        return False
+    return all(isinstance(each, ast.Constant | ast.Tuple | ast.expr_context) for each in ast.walk(node.value))
+
+
 def derivations_of(tree: ast.Module) -> dict[str, list[course.Line]]:
     """The derivations of a session, by name, without running the rest: they use its imports, functions, constants."""
     kinds = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
-    needed = [node for node in tree.body if isinstance(node, kinds) or is_derivation(node)]
+    needed = [n for n in tree.body if isinstance(n, kinds) or is_derivation(n) or is_constant(n)]
     names: dict[str, object] = {}
     exec(compile(ast.Module(needed, []), "session", "exec"), names)
     return {name: lines for name, lines in names.items() if name.endswith("_lines")}
@@ -40,6 +47,8 @@ def test_each_line_of_a_derivation_equals_the_one_above(session, name):
 def test_an_error_of_a_thousandth_in_any_line_would_be_seen(session, name):
     lines = derivations_of(TREES[session])[name]
     for number, line in enumerate(lines):
+        if hasattr(line, "relation"):  # which may be off by more
+            continue
         wrong = functools.wraps(line)(lambda *symbols, line=line: line(*symbols) * 1.001)
         with pytest.raises(AssertionError, match="differs from the one above it"):
             course.compare(name, [*lines[:number], wrong, *lines[number + 1 :]])

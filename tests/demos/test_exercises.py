@@ -32,11 +32,12 @@ def statements_with_values(function: ast.FunctionDef) -> list[ast.stmt]:
     return [node for node in ast.walk(function) if isinstance(node, kinds) and node.value is not None]
 
 
-def verdicts_on(text: str, name: str, folder: Path) -> dict[str, Verdict]:
-    """On each function of a program, as the file of this name."""
+def verdict_on(function: str, text: str, name: str, folder: Path) -> Verdict:
+    """On one function of a program, as the file of this name."""
     path = folder / name
     path.write_text(text, encoding="utf-8")
-    return {verdict.name: verdict for verdict in check.verdicts(path, check.checks_of(path))}
+    (verdict,) = check.verdicts(path, {function: check.checks_of(path)[function]})
+    return verdict
 
 
 @pytest.mark.parametrize("path", SKELETONS, ids=lambda path: path.stem)
@@ -78,9 +79,7 @@ def test_every_blank_left_alone_is_seen(path, tmp_path):
             tree = ast.parse(text)
             function = next(node for node in tree.body if is_function(node) and node.name == name)
             statements_with_values(function)[number].value = ast.Constant(...)
-            states = {v.name: v.state for v in verdicts_on(ast.unparse(tree), path.name, tmp_path).values()}
-            assert states.pop(name) == "empty"
-            assert "empty" not in states.values()
+            assert verdict_on(name, ast.unparse(tree), path.name, tmp_path).state == "empty"
 
 
 @pytest.mark.parametrize(("name", "function", "right", "wrong", "hint"), FILLINGS)
@@ -90,7 +89,7 @@ def test_a_wrong_filling_is_refused_with_a_hint(name, function, right, wrong, hi
     begin = source.index('"""', source.index('"""') + 3)  # what the docstring says stays
     assert source.count(right, begin) == 1, f"{right!r} must occur once in {function}"
     filled = source[:begin] + source[begin:].replace(right, wrong)
-    verdict = verdicts_on(text.replace(source, filled), name, tmp_path)[function]
+    verdict = verdict_on(function, text.replace(source, filled), name, tmp_path)
     assert verdict.state == "wrong"
     assert hint in verdict.words
     assert "\n" not in verdict.words and len(verdict.words) < 300
@@ -113,7 +112,7 @@ PROGRAM = (DEMOS / "solutions" / "01_forward.py").read_text(encoding="utf-8")
 def test_an_exception_or_an_odd_result_is_one_line(body, words, tmp_path):
     tree = ast.parse(PROGRAM)
     next(node for node in tree.body if is_function(node)).body = ast.parse(body).body
-    verdict = verdicts_on(ast.unparse(tree), "01_forward.py", tmp_path)["step"]
+    verdict = verdict_on("step", ast.unparse(tree), "01_forward.py", tmp_path)
     assert verdict.state == "wrong" and words in verdict.words and "\n" not in verdict.words
 
 
@@ -129,7 +128,7 @@ def test_a_file_that_cannot_be_loaded_is_one_line(tmp_path, capsys):
 
 def test_a_function_that_is_missing_is_named(tmp_path):
     text = PROGRAM.replace("def step(", "def stepp(")
-    assert "has no function of this name" in verdicts_on(text, "01_forward.py", tmp_path)["step"].words
+    assert "has no function of this name" in verdict_on("step", text, "01_forward.py", tmp_path).words
 
 
 def test_what_cannot_be_checked_is_refused(tmp_path, capsys):
