@@ -25,6 +25,7 @@ from minidiff import (
 from minidiff import autograd as ag
 from minidiff.autograd import Tensor
 from minidiff.evaluation import classifier
+from minidiff.nn.diagrams import diagram
 from minidiff.nn.layers import sinusoidal
 from minidiff.nn.unet import Downsample, Stage
 
@@ -95,6 +96,7 @@ def forward(net, x, t, label):
 
 
 print(f"the U-Net with {net.count_parameters():,} parameters")
+print(diagram(net))
 probe = np.random.default_rng(1).standard_normal((1, 8, 8, 1), dtype=np.float32)
 written_out = forward(net, probe, np.array([500]), np.array([3])).data
 assert np.allclose(written_out, net(probe, np.array([500]), np.array([3])), atol=1e-5)
