@@ -149,7 +149,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("figures", choices=FIGURES)
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     measure, columns = FIGURES[arguments.figures]
     runs: list[Figures] = []

@@ -141,7 +141,8 @@ def test_O1_error_of_a_trained_network_against_the_exact_eps_by_t(oracle, on_ave
     """E‖ε_θ − ε*‖² per coordinate, over x_t ~ q_t, after 1000 steps; that of ε_θ = 0 is at most 1.
 
     Measured over six seeds (benchmarks/spread.py): 0.0336 ± 0.0005 over all t on the line, 0.0053 ± 0.0002 in the
-    plane, and at most 0.008 ± 0.001 and 0.031 ± 0.002 at any t ≥ 10. On the line it is 0.73 ± 0.02 at t = 1: the noise there is 0.03 and two peaks are 0.01 wide, too fine for so short a training.
+    plane, and at most 0.008 ± 0.001 and 0.031 ± 0.002 at any t ≥ 10. On the line it is 0.73 ± 0.02 at t = 1: the noise
+    there is 0.03 and two peaks are 0.01 wide, too fine for so short a training.
     """
     rng = np.random.default_rng(0)
     x = oracle.sample(rng, 20_000).astype(np.float32)
