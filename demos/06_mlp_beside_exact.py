@@ -6,7 +6,7 @@
 # the loss not show, what is the EMA of the weights for, and when is it better to predict $x_0$ or $v$ than
 # $\varepsilon$?
 #
-# You need: sessions 1 and 3. Takes 60 seconds on two cores, most of them for training five small networks.
+# You need: sessions 1 and 3. Takes 30 seconds on two cores, most of them for training five small networks.
 
 # %%
 import numpy as np
@@ -316,21 +316,33 @@ target_ax.legend(frameon=False, fontsize=9)
 save(
     figure,
     "06_mlp_beside_exact-2",
-    "Left: a weight that follows noisy gradients wanders around its minimum; its EMA stays closer. Middle: so does the "
-    "network: its error jumps from step to step, that of the EMA weights does not. Right: predicting ε is best near "
-    "t = 0 and worst near t = T, predicting the data is the reverse, and v is never far from the better of the two.",
+    "Left: a weight that follows noisy gradients wanders around its minimum; its EMA stays closer. Middle: so does "
+    "the network: its error jumps from step to step, that of the EMA weights does not. Right: predicting ε is good at "
+    "small t and useless near t = T, predicting the data or v is the reverse.",
 )
 
 # %% [markdown]
 # One training is one draw. Over six seeds, 2000 steps each (`benchmarks/spread.py targets`), the mean squared error of
 # $\hat x_0$ in units of $10^{-3}$ is
 #
-# TARGETS
+# | predicts | t = 1 | t = 10 | t = 30 | t = 100 | t = 300 | t = 600 | t = 1000 |
+# | --- | --- | --- | --- | --- | --- | --- | --- |
+# | ε | 0.0034 ± 0.0003 | 0.30 ± 0.01 | 0.36 ± 0.03 | 0.7 ± 0.1 | 1.2 ± 0.3 | 12 ± 2 | 12302 ± 1748 |
+# | x₀ | 0.57 ± 0.05 | 0.4 ± 0.1 | 2.3 ± 0.3 | 11.3 ± 1.0 | 1.3 ± 0.3 | 0.5 ± 0.1 | 0.8 ± 0.2 |
+# | v | 0.0068 ± 0.0007 | 0.84 ± 0.06 | 7 ± 1 | 35 ± 8 | 7 ± 2 | 0.27 ± 0.08 | 0.6 ± 0.2 |
+# | ε, without EMA | 0.0075 ± 0.0010 | 0.47 ± 0.06 | 1.4 ± 0.3 | 8 ± 3 | 8 ± 3 | 50 ± 10 | 96610 ± 30435 |
 #
-# So: **ε** where details count and the schedule leaves some signal at $T$, as for the small images of the paper; **x₀
-# or v** where much is decided at high noise, with few steps, and necessarily where $\bar\alpha_T = 0$ (zero terminal
-# SNR): there $x_T$ is the noise itself, $\varepsilon$ says nothing about $x_0$, and minidiff refuses to predict it.
-# **v** if in doubt: neither of its conversions multiplies an error by more than 1.
+# So on these data, whose peaks are narrow, ε is best at small $t$, where the details are made, and x₀ and v are better
+# at high noise, at $t = 1000$ by four powers of ten. (How much of this is decided by the data, the network and the
+# length of the training is another question: at $t = 100$ v has not been learned as well.) In general:
+#
+# - **ε** where details count and the schedule leaves some signal at $T$, as for the small images of the paper.
+# - **x₀ or v** where much is decided at high noise, with few steps, and necessarily where $\bar\alpha_T = 0$ (zero
+#   terminal SNR): there $x_T$ is the noise itself, $\varepsilon$ says nothing about $x_0$, and minidiff refuses to
+#   predict it.
+# - **v** if both ends count: neither of its conversions multiplies an error by more than 1.
+#
+# The last row is the first network with the weights of the moment: the EMA is better at every $t$.
 
 # %% [markdown]
 # ## Exercises

@@ -6,7 +6,7 @@
 # network has learned. DDIM is Euler's method for the ODE, and better methods need fewer steps: their order is measured
 # here.
 #
-# You need: session 7, and derivatives. Takes 20 seconds on two cores; nothing is trained.
+# You need: session 7, and derivatives. Takes 5 seconds on two cores; nothing is trained.
 
 # %%
 from itertools import pairwise

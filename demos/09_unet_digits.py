@@ -4,7 +4,7 @@
 # From points to images: the network that the paper uses, step by step with its shapes; handwritten digits out of noise;
 # and guidance, which makes a network draw what is requested, more strongly than it has learned it.
 #
-# You need: sessions 5, 7 and 8. Takes 80 seconds on two cores, most of them for training.
+# You need: sessions 5, 7 and 8. Takes 60 seconds on two cores, most of them for training.
 
 # %%
 import numpy as np
@@ -130,7 +130,7 @@ one_of_each = trainer.denoiser(Conditioning(np.arange(10)), clip=(-1, 1))
 states = list(samplers.ddim(one_of_each, x_T, rng, times))
 shown = states[5::7] + states[-1:]
 
-figure, axes = plots.figure(11, 6.2, columns=2)
+figure, axes = plots.figure(11, 5.1, columns=2)
 for ax, images, title in (
     (axes[0], [state.x for state in shown], "$x_t$"),
     (axes[1], [state.x0 for state in shown], "$\\hat x_0$ of the step that led to it"),
@@ -213,7 +213,7 @@ guidance_lines = [
 compare("Classifier-free guidance", guidance_lines)
 
 # %% [markdown]
-# What does it sample? Not quite $q(x)\,p(y \mid x)^w$: that is what line 1 has at each $t$ for itself, but noising this
+# What does it sample? Not $q(x)\,p(y \mid x)^w$: that is what line 1 has at each $t$ for itself, but noising this
 # density does not give the densities of line 1 at larger $t$. On two overlapping classes in one dimension, with the
 # exact ε of both, the samples can be compared with it. Guidance moves them away from the other class, and makes them
 # alike: the price of being typical is variety.
@@ -301,8 +301,8 @@ save(
     figure,
     "09_unet_digits-2",
     "Left: with the exact ε of two overlapping classes, guidance towards the right one moves the samples away from the "
-    "other and narrows them; it does not quite sample the tempered density. Right: six digits of each requested class "
-    "(row heads) with the same noise; the stronger the guidance, the clearer and the more alike they are.",
+    "other and narrows them; what it samples is not the tempered density (solid). Right: six digits of each requested "
+    "class (row heads), from the same noise in each picture; with guidance they are clearer and more alike.",
 )
 
 # %% [markdown]
