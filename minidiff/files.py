@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Atomically make `content` the content of the file `path`, new or not; OSError where it cannot be written.
+    """Atomically make `content` the content of the file `path`, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
 
-    Readers see the old content or the new, never a mixture; so it is after a crash too. A process that is killed in
-    here may leave a file that `temporaries` finds.
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """An open file, to be written and read, which after the block is atomically the file `path`, new or not.
+
+    Readers see the old content or the new, never a mixture; so it is after a crash too. If the block raises, the old
+    content stays. A process that is killed in here may leave a file that `temporaries` finds. Raises OSError where
+    nothing can be written.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
@@ -59,15 +67,23 @@ def _umask() -> int:
     return mask
 
 
-def npz(arrays: Mapping[str, np.ndarray], comment: bytes = b"") -> bytes:
-    """The content of an uncompressed .npz file with these arrays, and nothing pickled; comment: the archive's.
+def write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray], comment: bytes = b"") -> None:
+    """Write an uncompressed .npz of these arrays, and nothing pickled, into an open file; comment: the archive's.
 
-    The bytes are those of `np.savez`, some versions of which always may pickle.
+    The bytes are those of `np.savez`, some versions of which always may pickle. Contiguous arrays are not copied.
     """
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+                _write_npy(member, np.asanyarray(array))
         archive.comment = comment
-    return content.getvalue()
+
+
+def _write_npy(file: IO[bytes], array: np.ndarray) -> None:
+    """As `np.lib.format.write_array`, which copies every array, does without pickle."""
+    if array.dtype.hasobject:
+        raise ValueError("an array of objects cannot be written without pickle")
+    header = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(file, header)
+    in_order = np.ascontiguousarray(array.T if header["fortran_order"] else array)
+    file.write(in_order.reshape(-1).view(np.uint8).data)

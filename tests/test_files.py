@@ -6,6 +6,9 @@ import stat
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from minidiff import files
 
@@ -91,14 +94,34 @@ def test_a_missing_folder_and_a_folder_of_that_name_are_os_errors(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
-def test_an_npz_has_the_bytes_of_savez_and_nothing_pickled():
-    arrays = {"a": np.arange(6.0).reshape(2, 3).T, "file": np.array(3), "b/c": np.zeros(0, np.float32)}
+def npz(arrays, **options):
     content = io.BytesIO()
-    np.savez(content, **{name: arrays[name] for name in ("a", "b/c")})
-    assert files.npz({name: arrays[name] for name in ("a", "b/c")}) == content.getvalue()
-    with np.load(io.BytesIO(files.npz(arrays, comment=b"x" * 9)), allow_pickle=False) as archive:
-        assert archive.files == list(arrays)
+    files.write_npz(content, arrays, **options)
+    return content.getvalue()
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b/c", "d"]),
+        hnp.arrays(
+            st.sampled_from(["f4", ">f8", "f2", "?", "u1", "i8", "c8", "U3", "M8[s]"]),
+            hnp.array_shapes(min_dims=0, max_side=4, min_side=0),
+        ),
+    ),
+    st.sampled_from([np.asarray, np.transpose, np.flip]),
+)
+def test_an_npz_has_the_bytes_of_savez(arrays, order):
+    arrays = {name: order(array) for name, array in arrays.items()}
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    assert npz(arrays) == content.getvalue()
+
+
+def test_an_npz_may_have_a_comment_and_an_array_of_any_name_and_nothing_pickled():
+    arrays = {"file": np.array(3), "a": np.arange(6.0)}
+    with np.load(io.BytesIO(npz(arrays, comment=b"x" * 9)), allow_pickle=False) as archive:
+        assert archive.files == list(arrays) and archive.zip.comment == b"x" * 9
         for name, array in arrays.items():
             np.testing.assert_array_equal(archive[name], array)
-    with pytest.raises(ValueError, match="allow_pickle"):
-        files.npz({"objects": np.array([None])})
+    with pytest.raises(ValueError, match="pickle"):
+        npz({"objects": np.array([None])})

@@ -14,6 +14,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from minidiff.datasets import Dataset
 from minidiff.diffusion.generation import Recipe
 from minidiff.diffusion.guidance import Conditioning
 from minidiff.diffusion.samplers import SAMPLERS, SPACINGS, Option
@@ -231,8 +232,18 @@ def add_moved_data(parser: Parser) -> None:
         dest="moved_data",
         type=Path,
         metavar="PATH",
-        help="where the run's data is now (where it was)",
+        help="where the run's data is now (where it was); of a network that was imported without data, any",
     )
+
+
+def data_of(options: argparse.Namespace, run: Run) -> Dataset:
+    """The data of the run, from where --data says; with a note where it may be other data than it was trained on."""
+    data = run.data(options.moved_data)
+    if run.facts.checksum == "":
+        print(
+            f"note: {data.name} is not known to be what {run.folder} was trained on; the run does not keep it"
+        )
+    return data
 
 
 # ---- kinds of values

@@ -18,6 +18,7 @@ from minidiff.cli.arguments import (
     add_conditioning,
     add_moved_data,
     conditioning_of,
+    data_of,
     natural,
     path,
     whole,
@@ -163,6 +164,8 @@ def _require_memory(run: Run, count: int) -> None:
 
 
 def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edit:
+    if options.source is not None and options.moved_data is not None:
+        raise UsageError(f"{options.command.__name__}: the images are those of --from; leave out --data")
     run = Run.open(options.run)
     denoiser = run.denoiser(conditioning_of(options, run))
     out = output_path(options, run, default, ".png", ".npz")
@@ -175,9 +178,9 @@ def _begin(options: argparse.Namespace, default: str, count: int | None) -> _Edi
     if options.source is not None:
         images = datasets.read_images(options.source, run.units, run.shape)
     else:
-        held_out = run.data(options.moved_data).held_out
-        if held_out is None:
-            raise ValueError(f"{run.settings.data} has no held-out images: give some with --from")
-        images = held_out[:count]
+        data = data_of(options, run)
+        if data.held_out is None:
+            raise ValueError(f"{data.name} has no held-out images: give some with --from")
+        images = data.held_out[:count]
     _require_memory(run, len(images[:count]))
     return _Edit(run, denoiser, images[:count], out, samplers.spaced(run.schedule, "trailing", steps))

@@ -14,6 +14,7 @@ from minidiff.cli.arguments import (
     add_moved_data,
     add_recipe,
     checked_conditioning,
+    data_of,
     label_of,
     natural,
     path,
@@ -73,7 +74,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure a run's samples beside real data; with --compare, samplers beside each other."""
     run = Run.open(options.run)
     recipe = recipe_of(options, run)
-    run.data(options.moved_data)
+    data_of(options, run)
     conditioning = _conditioning(options, run)
     if options.compare is None:
         return evaluate_run(run, recipe, conditioning, options.count, options.seed)

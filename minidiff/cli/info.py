@@ -16,7 +16,8 @@ from minidiff.runs import Run
 
 def add_commands(commands: Subparsers) -> None:
     """Add both to the parser."""
-    add_command(commands, info, run=True)
+    parser = add_command(commands, info, run=True)
+    parser.add_argument("--verify", action="store_true", help="check every byte of the checkpoint")
     add_command(commands, data)
 
 
@@ -35,6 +36,9 @@ def info(options: argparse.Namespace) -> int:
     if rows:
         losses = [row["loss"] for row in rows[-10:]]
         print(f"loss      {np.mean(losses):.4f}, mean of the last {len(losses)} lines of metrics")
+    if options.verify:
+        run.verify()
+        print("checkpoint verified: all of it is as it was written")
     return 0
 
 

@@ -79,7 +79,8 @@ def write_npz(out: Path, **arrays: np.ndarray) -> None:
     """Write arrays by name, whole or not at all. Raises NotFinite where a number in the data's units is not finite."""
     for array in arrays.values():
         samplers.finite(array)
-    files.replace(out, files.npz(arrays))
+    with files.replacing(out) as file:
+        files.write_npz(file, arrays)
 
 
 def write_json(out: Path, figures: Mapping[str, object]) -> None:

@@ -23,16 +23,16 @@ def diagram(net: UNet) -> str:
     At the ends are convolutions, from 1 channel to 32 and back. Each block on the way up takes, beside its input, what
     was computed on the way down at its level: a skip.
     """
-    ways_down = _levels(net.down, Downsample)
-    ways_up = list(reversed(_levels(net.up, Upsample)))
+    downs = _levels(net.down, Downsample)
+    ups = list(reversed(_levels(net.up, Upsample)))
     (*_, inputs, first), (*_, last, outputs) = net.first.w.shape, net.last.w.shape
-    ways_down[0], ways_up[0] = f"{inputs}→{first}  {ways_down[0]}", f"{ways_up[0]}  {last}→{outputs}"
+    downs[0], ups[0] = f"{inputs}→{first}  {downs[0]}", f"{ups[0]}  {last}→{outputs}"
     before, attention, after = net.middle
     middle = " ".join([_block(before.conv2.b.size, attention is not None), _block(after.conv2.b.size, False)])
 
     names = [f"{height}×{width}" for height, width in sides(net.shape[:2], net.levels)]
-    lefts = [STEP * level + ("↓ " if level else "") + way for level, way in enumerate(ways_down)]
-    rights = [way + (" ↑" if level else "") + STEP * level for level, way in enumerate(ways_up)]
+    lefts = [STEP * level + ("↓ " if level else "") + blocks for level, blocks in enumerate(downs)]
+    rights = [blocks + (" ↑" if level else "") + STEP * level for level, blocks in enumerate(ups)]
     left, right = max(map(len, lefts)), max(map(len, rights))
     lines = [
         f"{name:8}{a} {'─' * (left - len(a) + right - len(b) + 4)} {b}".rstrip()
@@ -41,10 +41,10 @@ def diagram(net: UNet) -> str:
     return "\n".join([*lines, f"{'middle':8}{middle:>{left + 3 + len(middle) // 2}}", LEGEND])
 
 
-def _levels(way: Sequence[Module], between: type[Module]) -> list[str]:
-    """The blocks of a way, level by level; one of `between` lies between two levels."""
+def _levels(modules: Sequence[Module], between: type[Module]) -> list[str]:
+    """The blocks among the modules, level by level; one of `between` lies between two levels."""
     levels: list[list[str]] = [[]]
-    for module in way:
+    for module in modules:
         if isinstance(module, between):
             levels.append([])
         elif isinstance(module, Stage):

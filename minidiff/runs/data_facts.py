@@ -16,7 +16,7 @@ from minidiff.runs.settings import Settings
 @dataclass(frozen=True)
 class DataFacts:
     """units, class_names: those of the data. shape: of a sample. checksum: that of the `Dataset`; an integer is that of
-    the samples alone, as version 0.1 has it.
+    the samples alone, as version 0.1 has it; "" where the data is not known, of a network that was imported without it.
     """
 
     units: Units
@@ -52,7 +52,13 @@ class DataFacts:
         )
 
     def check(self, data: Dataset, folder: Path) -> None:
-        """Raises ValueError unless this is the data that the run in `folder` was trained on."""
+        """Raises ValueError unless this is the data that the run in `folder` was trained on, or may be."""
+        if self.checksum == "":
+            if data.x.shape[1:] != self.shape:
+                raise ValueError(
+                    f"{data.name}: expected images {self.shape}, as the network has them, got {data.x.shape[1:]}"
+                )
+            return
         different = None
         if data.x.shape[1:] != self.shape or data.units != self.units:
             different = "shape or range"
@@ -89,7 +95,7 @@ def load_again(
         source = settings.data if data is None else data
         if source is None:
             raise ValueError(
-                "the network was imported without data: import it again with --data DATA; edits take images with --from"
+                "the network was imported without data: give some with --data PATH; edits take images with --from too"
             )
         dataset = source if isinstance(source, Dataset) else load(source, settings.seed, settings.loading)
     except UnknownDataset as error:

@@ -30,8 +30,9 @@ def create(
 ) -> Run:
     """Make a run of published weights, which are its EMA weights too; the optimiser starts anew.
 
-    folder: new or empty. data: what to train on further and to measure with; without it the run makes samples and edits
-    given images. options: fields of `TrainingOptions` and, where no scheduler is described, of `ScheduleOptions`.
+    folder: new or empty. data: what to train on further and to measure with; without it the run makes samples, and
+    takes data when it is needed. options: fields of `TrainingOptions` and, where no scheduler is described, of
+    `ScheduleOptions`.
 
     Raises FileExistsError where the folder holds anything, OptionError for options that do not fit, ValueError for data
     of another shape, and what `datasets.load` raises.
@@ -39,22 +40,19 @@ def create(
     folder, net = Path(folder), published.net
     schedule, training, clip_x0 = _options(published.scheduler, options)
     settings = Settings(None, nn.describe(net), schedule, training, seed, clip_x0=clip_x0)
+    of_data = DataFacts(BYTES, net.shape, (), "")
     with folders.new(folder) as (hidden, _):
         if data is None:
-            of_data = DataFacts(BYTES, net.shape, (), "")
             parameters = {name: p.data for name, p in net.named_parameters().items()}
             state: checkpoints.Sections = {"ema": ({}, parameters), "adam": ({"step": 0}, {})}
         else:
             settings = replace(settings, data=source_of(data))
             dataset = load(data, seed)
-            if dataset.x.shape[1:] != net.shape:
-                raise ValueError(
-                    f"{data}: expected images {net.shape}, as the network has them, got {dataset.x.shape[1:]}"
-                )
+            of_data.check(dataset, folder)
             of_data, state = DataFacts.of(dataset), trainer_of(settings, dataset, net).state()
         Run(hidden, settings, of_data, net, 0).write(state)
         write_settings(hidden, settings)
-    return Run.open(folder)
+    return Run(folder, settings, of_data, net, 0)
 
 
 def export(run: Run, folder: str | Path) -> None:

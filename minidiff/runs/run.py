@@ -44,7 +44,8 @@ from minidiff.runs.settings import Settings
 from minidiff.training.trainer import Diverged, Step, Trainer, fill
 
 SECTIONS = {"settings", "data", "parameters", "ema", "adam", "batches", "random", "loss-aware", "metrics"}
-SAVE_EVERY = 60.0  # seconds between two checkpoints
+SAVE_EVERY = 60.0  # seconds between two checkpoints, at least
+SAVE_FRACTION = 0.02  # of the time of training, at most, that checkpoints take
 
 
 class Interrupted(KeyboardInterrupt):
@@ -80,6 +81,7 @@ class Run:
         self.net, self.trainer, self._step, self._lock = net, trainer, step, held
         self.schedule = settings.schedule.build()
         self._metrics = Metrics(folder / METRICS, pending)
+        self._save_seconds = 0.0  # that the last checkpoint took
 
     @classmethod
     def create(
@@ -105,36 +107,42 @@ class Run:
             if isinstance(options.get("net"), Mapping):
                 _check_network(trainer.net, dataset.x[:1])
             of_data = DataFacts.of(dataset)
-            cls(hidden, settings, of_data, trainer.ema_net, 0, trainer).save()
+            made = cls(hidden, settings, of_data, trainer.ema_net, 0, trainer)
+            made.save()
             write_settings(hidden, settings)
         held = lock.take(folder)  # the same; but on Windows it did not outlive the renaming
-        return cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held)
+        run = cls(folder, settings, of_data, trainer.ema_net, 0, trainer, dataset, held)
+        run._save_seconds = made._save_seconds
+        return run
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
         with _checkpoint(Path(folder)) as (settings, facts, sections):
-            net = nn.build(settings.net, np.random.default_rng(settings.seed))
-            fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
-            return cls(Path(folder), settings, facts, net, sections["adam"][0]["step"])
+            return cls(
+                Path(folder), settings, facts, _ema_net(settings, sections), sections["adam"][0]["step"]
+            )
 
     @classmethod
     def resume(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> Run:
         """A run to train further, on the data of its settings.
 
-        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. Raises as
-        `open`, BlockingIOError where another process trains it, and ValueError where the data has changed.
+        data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. A network
+        that was imported without data takes any of its shape. Raises as `open`, BlockingIOError where another process
+        trains it, and ValueError where the data has changed.
         """
         folder = Path(folder)
         _check_run(folder)
         held = lock.take(folder)
         folders.clear_temporaries(folder)
-        with _checkpoint(folder) as (settings, of_data, sections):
+        with _checkpoint(folder, verify=True) as (settings, of_data, sections):
             dataset = load_again(settings, of_data, folder, data)
+            net = _ema_net(settings, sections) if settings.data is None else None
             if data is not None:
                 settings = replace(settings, data=source_of(data))
-            trainer = trainer_of(settings, dataset)
-            trainer.restore(sections)
+            trainer = trainer_of(settings, dataset, net)
+            if net is None:
+                trainer.restore(sections)
             pending = _pending_losses(sections)
         of_data, step = DataFacts.of(dataset), trainer.step
         run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending)
@@ -195,8 +203,9 @@ class Run:
             raise Interrupted(f"stopped after step {self.step}, saved in {self.folder}")
 
     def train_iter(self, steps: int | None = None, minutes: float | None = None) -> Generator[Step]:
-        """`Trainer.run` as a generator, with metrics written and a checkpoint every minute; call `save` after it.
+        """`Trainer.run` as a generator, with metrics and checkpoints written; call `save` after it.
 
+        There is a checkpoint every minute, or as rarely as it takes for them to cost at most 2 % of the time.
         Nothing happens until it is iterated over; `train` is the plain function. Raises `Diverged`, with the last
         checkpoint kept.
         """
@@ -208,9 +217,9 @@ class Run:
             for step in trainer.run(steps, minutes):
                 now = time.monotonic()
                 self._metrics.record(step, now - begin, last=step.step == steps)
-                if now - saved_at > SAVE_EVERY:
+                if now - saved_at > max(SAVE_EVERY, self._save_seconds / SAVE_FRACTION):
                     self.save()
-                    saved, saved_at = step.step, now
+                    saved, saved_at = step.step, time.monotonic()
                 yield step
         except Diverged as error:
             raise Diverged(f"{error}; {self.folder} keeps its checkpoint of step {saved}") from error
@@ -229,8 +238,15 @@ class Run:
             "metrics": ({"pending": self._metrics.pending}, {}),
             **state,
         }
+        begin = time.monotonic()
         self._metrics.sync()  # the checkpoint counts its lines
         checkpoints.write(self.folder / CHECKPOINT, sections)
+        self._save_seconds = time.monotonic() - begin
+
+    def verify(self) -> None:
+        """Read all of the checkpoint, of which `open` reads a part; ValueError if anything in it is damaged."""
+        with _checkpoint(self.folder, verify=True):
+            pass
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics that were written so far; not one that is damaged or half written."""
@@ -283,6 +299,12 @@ class Run:
         return pictures.draw(self, seed)
 
 
+def _ema_net(settings: Settings, sections: checkpoints.Sections) -> nn.Network:
+    net = nn.build(settings.net, np.random.default_rng(settings.seed))
+    fill({name: p.data for name, p in net.named_parameters().items()}, sections["ema"][1], "ema")
+    return net
+
+
 def trainer_of(settings: Settings, data: Dataset, net: nn.Network | None = None) -> Trainer:
     """A trainer as the settings say, before its first step. net: that of the settings, with other initial weights."""
     rng = np.random.default_rng(settings.seed)
@@ -303,22 +325,26 @@ def _check_network(net: nn.Network, x: np.ndarray) -> None:
 
 
 @contextmanager
-def _checkpoint(folder: Path) -> Iterator[tuple[Settings, DataFacts, checkpoints.Sections]]:
-    """The checkpoint of a run: settings, facts of the data, all sections.
+def _checkpoint(
+    folder: Path, verify: bool = False
+) -> Iterator[tuple[Settings, DataFacts, checkpoints.Sections]]:
+    """The checkpoint of a run: settings, facts of the data, all sections; opened as by `checkpoints.opened`.
 
     What turns out to be missing or unknown in it within the block is a ValueError.
     """
     _check_run(folder)
     path = folder / CHECKPOINT
-    sections, writer = checkpoints.read(path, SECTIONS)
-    try:
-        settings = Settings.from_facts(sections["settings"][0])
-        facts = DataFacts.from_json(
-            sections["data"][0], sections.get("batches", ({}, {}))[0].get("checksum", "")
-        )
-        yield settings, facts, sections
-    except (AttributeError, KeyError, OverflowError, TypeError) as error:
-        raise ValueError(f"{path}, written by {writer}, is not the checkpoint of a run: {error}") from error
+    with checkpoints.opened(path, SECTIONS, verify) as (sections, writer):
+        try:
+            settings = Settings.from_facts(sections["settings"][0])
+            facts = DataFacts.from_json(
+                sections["data"][0], sections.get("batches", ({}, {}))[0].get("checksum", "")
+            )
+            yield settings, facts, sections
+        except (AttributeError, KeyError, OverflowError, TypeError) as error:
+            raise ValueError(
+                f"{path}, written by {writer}, is not the checkpoint of a run: {error}"
+            ) from error
 
 
 def _check_run(folder: Path) -> None:

@@ -44,7 +44,7 @@ def require_memory(net: nn.Network, options: TrainingOptions) -> None:
     advice += [f"--shards {changed.shards}" for changed in itertools.islice(filter(fits, divided), 1)]
     raise MemoryError(
         f"a step with batch {options.batch} needs about {in_words(needed)} of memory, and {in_words(free)} are free: "
-        f"take {' or '.join([*advice, 'a smaller --width'])}"
+        f"free some, or make a run with {' or '.join([*advice, 'a smaller --width'])}"
     )
 
 

@@ -24,7 +24,7 @@ from minidiff.training.options import TrainingOptions
 from minidiff.training.shards import Batch, add_as_tree
 from minidiff.training.step_memory import require_memory
 
-State = dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]]
+State = dict[str, tuple[dict[str, Any], Mapping[str, np.ndarray]]]
 Clip = tuple[float, float] | Callable[[np.ndarray], np.ndarray] | None
 
 
@@ -196,9 +196,11 @@ class Trainer:
         return np.where(dropped, self.net.classes, labels)
 
     def state(self) -> State:
-        """All that the next steps depend on, in named sections: facts that fit into JSON, and arrays by name."""
-        views = {name: self.parameters.views(vector) for name, vector in self._vectors().items()}
-        arrays = {name: {k: view.copy() for k, view in of.items()} for name, of in views.items()}
+        """All that the next steps depend on, in named sections: facts that fit into JSON, and arrays by name.
+
+        The arrays are views, which the next step changes: copy what is to be kept.
+        """
+        arrays = {name: self.parameters.views(vector) for name, vector in self._vectors().items()}
         moments = {f"{m}/{k}": array for m in ("first", "second") for k, array in arrays[m].items()}
         sections: State = {
             "parameters": ({}, arrays["parameters"]),
@@ -211,7 +213,7 @@ class Trainer:
             "random": ({"generator": self.rng.bit_generator.state}, {}),
         }
         if isinstance(self.draw_times, LossAware):
-            sections["loss-aware"] = {}, {"history": self.draw_times.history.copy()}
+            sections["loss-aware"] = {}, {"history": self.draw_times.history}
         return sections
 
     def restore(self, state: State) -> None:

@@ -103,13 +103,15 @@ def write(
     """Write float arrays by name, whole or not at all. metadata: what else is to stand in the header."""
     names = {dtype: name for name, dtype in TYPES.items()}
     header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
-    end, chunks = 0, list[Any]()
-    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
-        stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        shape, offsets = list(array.shape), [end, end + stored.nbytes]
-        header[name] = {"dtype": names[stored.dtype], "shape": shape, "data_offsets": offsets}
-        end += stored.nbytes
-        chunks.append(stored)
+    ordered, end = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])), 0
+    for name, array in ordered:
+        shape, offsets = list(array.shape), [end, end + array.nbytes]
+        dtype = names[array.dtype.newbyteorder("<")]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+        end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the numbers are aligned
-    files.replace(Path(path), b"".join([len(text).to_bytes(8, "little"), text, *chunks]))
+    with files.replacing(Path(path)) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, array in ordered:
+            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)

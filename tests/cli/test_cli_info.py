@@ -1,6 +1,7 @@
 """`minidiff info` and `data`, and `--help` of every command."""
 
 import re
+import shutil
 
 import pytest
 from command_line import call
@@ -22,6 +23,20 @@ def test_info_prints_what_a_run_is(points_run, points_file, capsys):
     out = capsys.readouterr().out
     for text in ("12 steps", str(points_file), "linear", "mlp", "parameters"):
         assert text in out
+
+
+def test_info_verifies_all_of_the_checkpoint(points_run, tmp_path, capsys):
+    run = shutil.copytree(points_run, tmp_path / "run")
+    assert call("info", run, "--verify") == 0
+    assert "verified" in capsys.readouterr().out
+    with open(run / "checkpoint.npz", "r+b") as file:
+        file.seek(-1, 2)
+        last = file.read()
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    assert call("info", run) == 0
+    assert call("info", run, "--verify") == 1
+    assert "does not match its checksum" in capsys.readouterr().err
 
 
 def test_data_lists_every_data_set_with_its_description(capsys):

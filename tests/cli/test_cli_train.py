@@ -63,10 +63,19 @@ def test_train_begins_with_the_parameters_and_the_memory_of_a_step(tmp_path, cap
     assert re.fullmatch(r"a step with batch 100 takes about \d+ MB of memory", second)
 
 
+def test_a_resumed_run_that_does_not_fit_is_refused_with_what_helps_it(tmp_path, capsys, monkeypatch):
+    run = Run.create(tmp_path / "run", data="digits", batch=500).folder
+    monkeypatch.setattr(memory, "available", lambda: 8e7)
+    line = refusal(capsys, 1, "train", "--resume", run)
+    assert re.search("are free: free some, or make a run with --batch", line)
+
+
 def test_a_step_that_does_not_fit_is_refused_and_no_folder_is_made(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 8e7)
     line = refusal(capsys, 1, "train", "digits", "--batch", 500, "--out", tmp_path / "run")
-    assert re.search(r"about \d+ MB of memory, and 80 MB are free: take --batch \d+ or --shards \d+ or", line)
+    assert re.search(
+        r"about \d+ MB of memory, and 80 MB are free: free some, or make a run with --batch \d+ or", line
+    )
     assert not (tmp_path / "run").exists()
     for advice in re.findall(r"--batch \d+|--shards \d+", line):
         others = ["--batch", 500] if "shards" in advice else []

@@ -16,8 +16,8 @@ def drawn(net):
     def blocks(text):
         return [(int(n), bool(star)) for n, star in re.findall(r"(?<![→\d])(\d+)(\*?)(?![→\d])", text)]
 
-    sizes, ways = zip(*(line.split(maxsplit=1) for line in lines), strict=True)
-    downs, ups = zip(*(re.split(r"─+", way) for way in ways), strict=True)
+    sizes, both = zip(*(line.split(maxsplit=1) for line in lines), strict=True)
+    downs, ups = zip(*(re.split(r"─+", text) for text in both), strict=True)
     return sizes, [*map(blocks, downs)], [*map(blocks, ups)], blocks(middle.removeprefix("middle"))
 
 

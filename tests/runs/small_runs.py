@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidiff.runs import Run
+from minidiff.runs import run as run_module
 
 MLP = {"kind": "mlp", "dim": 2, "width": 8, "depth": 1, "T": 4}
 UNET = dict(
@@ -18,6 +19,11 @@ def create(folder, data, **changes):
 def train(run, steps):
     """Train without saving; returns the steps."""
     return list(run.train_iter(steps))
+
+
+def save_after_every_step(monkeypatch):
+    monkeypatch.setattr(run_module, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(run_module, "SAVE_FRACTION", np.inf)
 
 
 def names(folder):

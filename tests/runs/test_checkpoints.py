@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -245,6 +246,73 @@ def test_a_pickle_is_neither_written_nor_opened(tmp_path):
     write_as(path, 2, malicious)
     with pytest.raises(ValueError, match="pickle"):
         checkpoints.read(path, KNOWN)
+
+
+# ---- read in part
+
+
+def net_of(path):
+    """The section `net` alone, or the one line with which it is refused."""
+    try:
+        with checkpoints.opened(path, KNOWN) as (sections, _):
+            facts, arrays = sections["net"]
+            return facts, dict(arrays)
+    except (ValueError, KeyError) as error:
+        assert "\n" not in str(error) and len(str(error)) < 400
+        return None
+
+
+def test_any_flipped_bit_is_noticed_in_what_is_read_and_harmless_in_the_rest(written):
+    content, refused = written.read_bytes(), 0
+    with open(written, "r+b", buffering=0) as file:
+        for position, byte in enumerate(content):
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << position % 8]), position)
+            net = net_of(written)
+            if net is None:
+                refused += 1
+            else:
+                assert_equal({"net": net}, {"net": SECTIONS["net"]})
+            os.pwrite(file.fileno(), bytes([byte]), position)
+    assert refused > len(content) / 4
+    assert net_of(written) is not None
+
+
+def test_any_cut_before_the_digest_is_noticed_by_who_reads_a_part(written):
+    for length in reversed(range(len(written.read_bytes()) - 64)):
+        os.truncate(written, length)
+        assert net_of(written) is None
+
+
+def test_an_array_that_is_damaged_is_refused_when_it_is_looked_up(written):
+    content = written.read_bytes()
+    position = content.index(SECTIONS["batches"][1]["order"].tobytes())
+    written.write_bytes(content[:position] + b"\x09" + content[position + 1 :])
+    with checkpoints.opened(written, KNOWN) as (sections, _):
+        np.testing.assert_array_equal(sections["net"][1]["a/w"], SECTIONS["net"][1]["a/w"])
+        with pytest.raises(ValueError, match=rf"{written} is damaged.*CRC"):
+            sections["batches"][1]["order"]
+        with pytest.raises(KeyError):
+            sections["batches"][1]["other"]
+
+
+def peak_of(work):
+    """The most memory that the call of `work` took at once."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_writing_takes_no_memory_and_reading_that_of_an_array_at_a_time(tmp_path):
+    path, size = tmp_path / "c.npz", 1 << 22
+    arrays = {f"{i}": np.full(size, i, np.uint8) for i in range(8)}
+    views = {name: array.reshape(4, -1)[::1].T for name, array in arrays.items()}
+    assert peak_of(lambda: checkpoints.write(path, {"a": ({}, arrays), "b": ({}, views)})) < size
+    with checkpoints.opened(path, {"a", "b"}, verify=True) as (sections, _):
+        assert peak_of(lambda: [array.max() for array in sections["a"][1].values()]) < 3.2 * size
+    assert peak_of(lambda: checkpoints.read(path, {"a", "b"})) > 16 * size  # and it is measured
 
 
 # ---- written whole or not at all

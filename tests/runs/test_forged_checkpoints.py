@@ -121,7 +121,7 @@ ARCHIVES = {
 @pytest.mark.parametrize("archive", ARCHIVES.values(), ids=ARCHIVES)
 def test_another_archive_with_a_right_digest_is_refused(tmp_path, archive):
     forge(tmp_path / "checkpoint.npz", archive)
-    with pytest.raises(ValueError, match=r"is not a checkpoint|format") as caught:
+    with pytest.raises(ValueError, match=r"not a checkpoint|format") as caught:
         Run.open(tmp_path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 

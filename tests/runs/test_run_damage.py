@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_runs import UNET, contents, create
+from small_runs import UNET, contents, create, train
 
 from minidiff import checkpoints
 from minidiff.runs import Run
@@ -152,3 +152,29 @@ def test_missing_data_is_an_error_when_resuming_and_not_needed_for_sampling(run,
     with pytest.raises(FileNotFoundError, match=r"points\.npy"):
         Run.resume(run.folder)
     assert Run.open(run.folder).step == 0
+
+
+def flip(run, array):
+    """Flip a bit of these numbers where they lie in the checkpoint."""
+    path = run.folder / "checkpoint.npz"
+    content = bytearray(path.read_bytes())
+    content[content.index(array.tobytes())] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("section", ["ema", "parameters", "adam"])
+def test_a_flipped_bit_is_noticed_by_who_reads_it_and_by_verify(tmp_path, source, section):
+    run = create(tmp_path / "run", source)
+    train(run, 3)
+    run.save()
+    opened, before = Run.open(run.folder), run.sample(2)
+    opened.verify()
+    flip(run, next(iter(run.trainer.state()[section][ARRAYS].values())))
+    for use in (opened.verify, lambda: Run.resume(run.folder)):
+        with pytest.raises(ValueError, match=r"damaged or not a checkpoint"):
+            use()
+    if section == "ema":
+        with pytest.raises(ValueError, match=r"damaged or not a checkpoint: ema/.*CRC"):
+            Run.open(run.folder)
+    else:
+        np.testing.assert_array_equal(Run.open(run.folder).sample(2), before)

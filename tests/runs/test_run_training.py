@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from small_runs import assert_same_training, contents, create, train
+from small_runs import assert_same_training, contents, create, save_after_every_step, train
 
-from minidiff.runs import Run, metrics, presets
+from minidiff.runs import Run, checkpoints, metrics, presets
 from minidiff.runs import run as run_module
 from minidiff.training import Diverged, trainer
 
@@ -157,7 +157,7 @@ def test_an_untrained_run_has_no_metrics(run):
 
 
 def test_checkpoints_are_written_while_training(run, monkeypatch):
-    monkeypatch.setattr(run_module, "SAVE_EVERY", -1.0)
+    save_after_every_step(monkeypatch)
     for step in run.train_iter(3):
         assert Run.open(run.folder).step == step.step
     monkeypatch.setattr(run_module, "SAVE_EVERY", 1e9)
@@ -165,9 +165,36 @@ def test_checkpoints_are_written_while_training(run, monkeypatch):
     assert Run.open(run.folder).step == 3
 
 
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 3.0, 40.0])
+def test_checkpoints_take_at_most_2_percent_of_the_time_and_come_as_often_as_that_allows(
+    source, tmp_path, monkeypatch, seconds
+):
+    clock, begun, write, advance = [0.0], [], checkpoints.write, trainer.Trainer.advance
+    expected = max(60, 50 * seconds)  # apart
+
+    def slow_write(path, sections):
+        begun.append(clock[0])
+        write(path, sections)
+        clock[0] += seconds
+
+    def slow_advance(self):
+        clock[0] += expected / 9.5
+        return advance(self)
+
+    monkeypatch.setattr(run_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "write", slow_write)
+    monkeypatch.setattr(trainer.Trainer, "advance", slow_advance)
+    run = create(tmp_path / "run", source)
+    begun.clear()
+    train(run, 60)
+    apart = np.diff(begun) - seconds
+    assert len(begun) > 4 and seconds * len(begun) <= 0.02 * clock[0]
+    assert (apart > expected).all() and (apart < 1.1 * expected).all()
+
+
 def test_metrics_are_on_disk_before_the_checkpoint_that_counts_them(run, monkeypatch):
     monkeypatch.setattr(metrics, "LOG_EVERY", 1)
-    monkeypatch.setattr(run_module, "SAVE_EVERY", -1.0)
+    save_after_every_step(monkeypatch)
     for step in run.train_iter(3):
         assert len(run.metrics()) == step.step
 
@@ -175,7 +202,7 @@ def test_metrics_are_on_disk_before_the_checkpoint_that_counts_them(run, monkeyp
 def test_saving_does_not_change_training(source, tmp_path, monkeypatch):
     often, never = (create(tmp_path / name, source) for name in ("a", "b"))
     steps = train(never, 5)
-    monkeypatch.setattr(run_module, "SAVE_EVERY", -1.0)
+    save_after_every_step(monkeypatch)
     assert train(often, 5) == steps
 
 

@@ -3,6 +3,7 @@
 This process itself must not run a kernel: their threads would be missing in its children.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ OPTIONS = ["--T", "4", "--beta-end", "0.9", "--width", "8", "--batch", "8"]
 def prepare(folder: Path) -> Path:
     """Make the data, and let every step be followed by a checkpoint; returns the data's path."""
     metrics.LOG_EVERY = 4
-    run_module.SAVE_EVERY = -1.0
+    run_module.SAVE_EVERY, run_module.SAVE_FRACTION = -1.0, math.inf
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 4), np.uint8)
     np.savez(folder / "images.npz", images=images)
     return folder / "images.npz"

@@ -55,17 +55,19 @@ class Operations:
 
 
 class _Halving:
-    """A file of which a write may be the last operation, half done."""
+    """A file of which a write may be the last operation, half done; of many writes the 1st, 2nd, 4th, 8th, …"""
 
     def __init__(self, file: Any, operations: Operations) -> None:
-        self.file, self.operations = file, operations
+        self.file, self.operations, self.writes = file, operations, 0
 
     def write(self, content: bytes) -> None:
         def half() -> None:
             self.file.write(content[: len(content) // 2])
             self.file.flush()
 
-        self.operations.reach(f"amid write {_name(str(self.file.name))}", half)
+        self.writes += 1
+        if self.writes & (self.writes - 1) == 0:
+            self.operations.reach(f"amid write {_name(str(self.file.name))}", half)
         self.file.write(content)
 
     def __getattr__(self, name: str) -> Any:

@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from minidiff.runs.folders import CHECKPOINT, METRICS, PICTURES
+from minidiff.runs.report import REPORT
 
 NAMES = {CHECKPOINT, METRICS, "settings.json", "lock", *PICTURES} - {"classes.png"}  # there are none here
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """The content of each file, without the seconds of metrics and what is in the lock."""
+    """The content of each file, without the seconds of metrics, the run's name and what is in the lock."""
     found: dict[str, Any] = {path.name: path.read_bytes() for path in run.iterdir() if path.name != "lock"}
     if METRICS in found:
         rows = [json.loads(line) for line in found[METRICS].splitlines()]
         found[METRICS] = [{name: row[name] for name in row if name != "seconds"} for row in rows]
+    if REPORT in found:
+        found[REPORT] = found[REPORT].replace(f"{run.name}: ".encode(), b": ")
     return found
 
 

@@ -100,7 +100,7 @@ class Stress:
             status = os.waitstatus_to_exitcode(status)
             (won,) = set(children) - {lost}
             lines = outputs[children.index(lost)].read_text().splitlines()
-            while "step " not in outputs[children.index(won)].read_text():  # before, SIGTERM ends it at once
+            while "loss " not in outputs[children.index(won)].read_text():  # before, SIGTERM ends it at once
                 time.sleep(0.01)
             os.kill(won, signal.SIGTERM)
             good = status == 1 and len(lines) == 1 and f"{self.run} is in use by process {won} on" in lines[0]

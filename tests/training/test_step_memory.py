@@ -95,7 +95,7 @@ def test_a_step_that_does_not_fit_is_refused_with_what_fits(monkeypatch):
     message = refusal(monkeypatch, 0.4 * needed)
     assert message == (
         f"a step with batch 64 needs about {in_words(needed)} of memory, and {in_words(0.4 * needed)} are free: "
-        "take --batch 16 or --shards 4 or a smaller --width"
+        "free some, or make a run with --batch 16 or --shards 4 or a smaller --width"
     )
     for fitting in (TrainingOptions(batch=16), TrainingOptions(batch=64, shards=4)):
         require_memory(NET, fitting)
@@ -104,7 +104,7 @@ def test_a_step_that_does_not_fit_is_refused_with_what_fits(monkeypatch):
 
 
 def test_where_not_even_one_sample_fits_only_the_width_is_named(monkeypatch):
-    assert refusal(monkeypatch, 1e6).endswith("are free: take a smaller --width")
+    assert refusal(monkeypatch, 1e6).endswith("are free: free some, or make a run with a smaller --width")
 
 
 def test_a_step_that_just_fits_is_not_refused(monkeypatch):

@@ -88,7 +88,51 @@ def test_an_imported_run_is_sampled_and_edits_given_images(run, images, capsys):
     "command", [["evaluate"], ["train", "--resume"], ["invert"], ["interpolate"], ["inpaint"]], ids=str
 )
 def test_what_needs_data_names_what_is_missing(command, run, capsys):
-    assert "import it again with --data DATA" in refusal(capsys, 1, *command, run)
+    assert "was imported without data: give some with --data PATH" in refusal(capsys, 1, *command, run)
+
+
+USES = {
+    "evaluate": ["--count", "4", "--steps", "2"],
+    "invert": ["--count", "2", "--steps", "2"],
+    "interpolate": ["--count", "2", "--steps", "2"],
+    "inpaint": ["--count", "1", "--steps", "2", "--resample", "1", "--jump", "1"],
+}
+
+
+@pytest.mark.parametrize("command", USES)
+def test_a_run_without_data_takes_some_for_a_command_and_keeps_nothing(command, run, images, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert main([command, str(run), *USES[command], "--data", str(images)]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and f"is not known to be what {run} was trained on" in notes[0]
+    assert before == {name: (run / name).read_bytes() for name in before}
+    assert not [path.name for path in run.iterdir() if path.suffix == ".npz" and path.name not in before]
+    refusal(capsys, 1, command, run, *USES[command])
+
+
+@pytest.mark.parametrize("command", [*USES, "train --resume"])
+def test_data_of_another_shape_than_the_network_s_is_refused(command, run, capsys):
+    err = refusal(capsys, 1, *command.split(), run, "--data", "digits")
+    assert "digits: expected images (8, 8, 3), as the network has them, got (8, 8, 1)" in err
+
+
+@pytest.mark.parametrize("command", ["invert", "interpolate", "inpaint"])
+def test_images_come_from_one_source(command, run, images, capsys):
+    err = refusal(capsys, 2, command, run, "--from", images, "--data", images)
+    assert f"{command}: the images are those of --from; leave out --data" in err
+
+
+def test_a_run_without_data_is_trained_on_what_it_is_given_then_and_keeps_it(run, images, tmp_path):
+    resumed = Run.resume(run, images)
+    other = imported.create(weights.read(FOLDER / "paper"), tmp_path / "other", images)
+    with_data = Run.resume(other.folder)
+    steps = [list(each.train_iter(3)) for each in (resumed, with_data)]
+    assert steps[0] == steps[1]
+    assert resumed.trainer.parameters.values.tobytes() == with_data.trainer.parameters.values.tobytes()
+    resumed.save()
+    again = Run.resume(run)
+    assert again.step == 3 and again.settings == Run.open(other.folder).settings
+    assert again.facts == with_data.facts
 
 
 def test_with_data_training_goes_on_from_the_weights(images, tmp_path, capsys):
