@@ -284,8 +284,8 @@ save(
 # 4. $= \beta_t$
 #
 # A sampler may take either for $\sigma_t^2$ ("small" and "large", S2), and with many steps it makes little difference,
-# for the two agree except at the smallest $t$. (A text that leaves $x_0$ out of Bayes' rule and yet uses its variance
-# errs at just those: see the erratum of R1.)
+# for the two agree except at the smallest $t$. (One text leaves $x_0$ out of Bayes' rule. How wide its posterior would
+# be then, at just those $t$, is in the erratum of R1.)
 
 # %%
 standard_normal_lines = [

@@ -322,15 +322,32 @@ compare("The term of the data (V7)", data_term_lines)
 # $$L_{\mathrm{simple}} = E_{t, x_0, \varepsilon}\left[\left(\varepsilon -
 # \varepsilon_\theta(\sqrt{\bar\alpha_t}\, x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon,\ t)\right)^2\right]$$
 #
-# May one do that? At each $t$, with $\varepsilon^* = E[\varepsilon \mid x_t]$,
+# May one do that? Take one $x_t$, and let $\varepsilon^* = E[\varepsilon \mid x_t]$. The network's output
+# $\varepsilon_\theta$ there is a fixed number, as $x_t$ is. With $E$ over the $\varepsilon$ that may have led to $x_t$:
 #
-# $$E(\varepsilon - \varepsilon_\theta)^2 = E(\varepsilon - \varepsilon^*)^2 + E(\varepsilon^* - \varepsilon_\theta)^2$$
+# 1. $E(\varepsilon - \varepsilon_\theta)^2 = E(\varepsilon - \varepsilon^* + \varepsilon^* - \varepsilon_\theta)^2$
+# 2. $= E(\varepsilon - \varepsilon^*)^2 + 2 (\varepsilon^* - \varepsilon_\theta) E(\varepsilon - \varepsilon^*) +
+#    (\varepsilon^* - \varepsilon_\theta)^2$
+# 3. $= E(\varepsilon - \varepsilon^*)^2 + (\varepsilon^* - \varepsilon_\theta)^2$, since
+#    $E(\varepsilon - \varepsilon^*) = 0$
 #
-# for the mixed term is 0: given $x_t$, $\varepsilon - \varepsilon^*$ has mean 0 and
-# $\varepsilon^* - \varepsilon_\theta$ is fixed. The first term does not depend on the network; the second is 0 for
-# $\varepsilon_\theta = \varepsilon^*$. **So each $t$ has its own minimum, and a network that can represent all of them
-# reaches all of them, whatever the positive weights.** What may be dropped is what cannot change the minimum.
-#
+# The first term does not depend on the network; the second is 0 for $\varepsilon_\theta = \varepsilon^*$. **So each
+# $x_t$ and each $t$ has its own minimum, and a network that can represent all of them reaches all of them, whatever the
+# positive weights.** What may be dropped is what cannot move the minimum.
+
+# %%
+minimum_lines = [  # six equally probable ε, and a network whose output is w
+    lambda eps, w: ((eps - eps.mean() + eps.mean() - w[0]) ** 2).mean(),
+    lambda eps, w: (
+        ((eps - eps.mean()) ** 2).mean()
+        + 2 * (eps.mean() - w[0]) * (eps - eps.mean()).mean()
+        + (eps.mean() - w[0]) ** 2
+    ),
+    lambda eps, w: ((eps - eps.mean()) ** 2).mean() + (eps.mean() - w[0]) ** 2,
+]
+compare("The minimum at each x_t (V8)", minimum_lines)
+
+# %% [markdown]
 # **What it changes.** No network represents $\varepsilon^*$ exactly, and then the weights decide where it errs. Those
 # of the bound are large at the smallest $t$: below, with $\sigma_t^2 = \beta_t$, they fall from 0.9 to 0.005. The bound
 # spends the network on the last few steps, in which details are drawn that the eye does not see but that cost many
@@ -423,16 +440,50 @@ for low, high in ((1, 20), (100, 1000)):
 # | $x_0$ | $\delta \sqrt{\bar\alpha_t}/\sqrt{1-\bar\alpha_t}$ | $\delta$ |
 # | v | $\delta \sqrt{\bar\alpha_t}$ | $\delta \sqrt{1-\bar\alpha_t}$ |
 #
+# For instance, by R5 $\hat\varepsilon = \sqrt{1-\bar\alpha_t}\, x_t + \sqrt{\bar\alpha_t}\, v$, so that an error
+# $\delta$ of $v$ is an error $\sqrt{\bar\alpha_t}\,\delta$ of $\hat\varepsilon$. The code below has all four that are
+# not just $\delta$.
+#
 # - **ε** is good where there is little noise to be found (small $t$) and does well in sampling with many small steps.
 #   At large $t$ its error in $\hat x_0$ explodes: 158-fold at $T$ with the paper's schedule, and without end where
 #   $\bar\alpha_T = 0$: there ε says nothing of $x_0$, and cannot be used.
 # - **$x_0$** is the mirror image: safe at large $t$, and useless for $\hat\varepsilon$ at small $t$, 100-fold at
 #   $t = 1$.
 # - **v** never magnifies an error. Take it for schedules with zero terminal SNR, for few large steps, and for
-#   distillation.
+#   distillation, for which it was proposed (Salimans & Ho 2022).
 #
 # Equal weights on these three errors are three different weightings of one and the same loss: that on ε is the SNR
 # times that on $x_0$.
+
+# %%
+x0_from_eps_lines = [
+    lambda x_t, eps, d, a: (
+        (x_t - np.sqrt(1 - a) * eps) / np.sqrt(a) - (x_t - np.sqrt(1 - a) * (eps + d)) / np.sqrt(a)
+    ),
+    lambda d, a: d * np.sqrt(1 - a) / np.sqrt(a),
+]
+eps_from_x0_lines = [
+    lambda x_t, x_0, d, a: (
+        (x_t - np.sqrt(a) * x_0) / np.sqrt(1 - a) - (x_t - np.sqrt(a) * (x_0 + d)) / np.sqrt(1 - a)
+    ),
+    lambda d, a: d * np.sqrt(a) / np.sqrt(1 - a),
+]
+eps_from_v_lines = [
+    lambda x_t, v, d, a: (
+        np.sqrt(1 - a) * x_t + np.sqrt(a) * (v + d) - (np.sqrt(1 - a) * x_t + np.sqrt(a) * v)
+    ),
+    lambda d, a: d * np.sqrt(a),
+]
+x0_from_v_lines = [
+    lambda x_t, v, d, a: (
+        np.sqrt(a) * x_t - np.sqrt(1 - a) * v - (np.sqrt(a) * x_t - np.sqrt(1 - a) * (v + d))
+    ),
+    lambda d, a: d * np.sqrt(1 - a),
+]
+compare("The error of x_0 from one of ε (R5)", x0_from_eps_lines)
+compare("The error of ε from one of x_0 (R5)", eps_from_x0_lines)
+compare("The error of ε from one of v (R5)", eps_from_v_lines)
+compare("The error of x_0 from one of v (R5)", x0_from_v_lines)
 
 # %%
 figure, (weighting, by_t, targets) = plots.figure(13, 4.4, columns=3)

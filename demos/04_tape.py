@@ -241,12 +241,19 @@ print(f"on 200 000 other points: {loss.data:.4f}, and {best_on_fresh:.4f}: nothi
 # - **Only what is needed.** A value that depends on no parameter is not recorded; in `no_grad()` nothing is.
 # - **Errors.** A vjp that returns a gradient of the wrong shape is named, with both shapes.
 #
+# `autograd.draw` prints its tape, in the order in which it was recorded. This is that of the network above:
+
+# %%
+loss_again, _ = loss_of(autograd.Tensor(x_t), autograd.Tensor(eps), *tensors)
+print(autograd.draw(loss_again, **dict(zip(("w1", "b1", "w2", "b2"), tensors, strict=True))))
+
+# %% [markdown]
 # ## How to trust a gradient
 #
 # By comparing it with finite differences, in every entry. But with which step $h$? The error of $(f(x+h) - f(x-h))/2h$
 # is of order $h^2$ by Taylor's theorem, and of order $10^{-16}/h$ by rounding: the best is about $10^{-5}$, and gives
-# ten digits, in float64. In float32 rounding is $10^{-7}$, and no step gives more than four digits: check gradients in
-# float64. `check_gradient` does all that, and names the entry that is wrong:
+# ten digits, in float64. In float32 rounding is $10^{-7}$, and no step gives more than about five digits: check
+# gradients in float64. `check_gradient` does all that, and names the entry that is wrong:
 
 
 # %%

@@ -71,6 +71,8 @@ def verdict(name: str, check: Check, names: dict[str, object], blanks: set[str],
         words = check(names[name])
     except (Exception, SystemExit) as error:
         words = describe(error, path)
+    if words and "?" not in words:  # no common error was recognised
+        words += f". Hint: {hint}"
     return Verdict(name, "wrong" if words else "ok", words or "")
 
 

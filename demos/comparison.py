@@ -30,8 +30,9 @@ def compare(
         return None
     worst = np.unravel_index(np.argmax(np.abs(got - expected)), expected.shape)
     where = f" at index {', '.join(map(str, worst))}" if worst else ""
-    digits = 4 if f"{got[worst]:.4g}" != f"{expected[worst]:.4g}" else 12
-    return f"{what} is {got[worst]:.{digits}g}{where}, expected {expected[worst]:.{digits}g}{question}"
+    pairs = ((f"{got[worst]:.{digits}g}", f"{expected[worst]:.{digits}g}") for digits in range(4, 18))
+    a, b = next(pair for pair in pairs if pair[0] != pair[1])
+    return f"{what} is {a}{where}, expected {b}{question}"
 
 
 def _close(got: np.ndarray, wanted: object, tolerance: float) -> bool:

@@ -98,6 +98,9 @@ def check_reverse_step(f: Callable) -> str | None:
                 "have you used β where β̃ belongs? At t = 1 there is no noise at all": np.sqrt(beta),
                 "have you multiplied z by β̃, the variance, where its square root belongs?": small,
                 "have you left out the noise?": 0.0 if small else np.nan,
+                "is there noise at the last step, which nothing takes away again?": (
+                    np.sqrt(schedule.posterior_variance[2])
+                ),
             },
         )
         expected = 1 / np.sqrt(alpha), -of_eps, np.sqrt(small)

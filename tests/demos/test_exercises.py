@@ -1,7 +1,10 @@
 """Exercises: solutions are right, an empty blank and every wrong filling are refused, each in a line with a hint."""
 
 import ast
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import check
@@ -92,7 +95,7 @@ def test_a_wrong_filling_is_refused_with_a_hint(name, function, right, wrong, hi
     verdict = verdict_on(function, text.replace(source, filled), name, tmp_path)
     assert verdict.state == "wrong"
     assert hint in verdict.words
-    assert "\n" not in verdict.words and len(verdict.words) < 300
+    assert "\n" not in verdict.words and len(verdict.words) < 400
 
 
 PROGRAM = (DEMOS / "solutions" / "01_forward.py").read_text(encoding="utf-8")
@@ -129,6 +132,14 @@ def test_a_file_that_cannot_be_loaded_is_one_line(tmp_path, capsys):
 def test_a_function_that_is_missing_is_named(tmp_path):
     text = PROGRAM.replace("def step(", "def stepp(")
     assert "has no function of this name" in verdict_on("step", text, "01_forward.py", tmp_path).words
+
+
+def test_check_is_a_program():
+    path = DEMOS / "solutions" / "01_forward.py"
+    environment = os.environ | {"PYTHONPATH": str(DEMOS.parent), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, str(DEMOS / "check.py"), str(path)]
+    run = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "step: ok\nalpha_bars: ok\njump: ok\n", "")
 
 
 def test_what_cannot_be_checked_is_refused(tmp_path, capsys):

@@ -54,7 +54,7 @@ FILLINGS = [
     ),
     ("posterior", "/ (1 - alpha_bar) * beta", "/ (1 - alpha_bar)", "have you left out β"),
     ("posterior", "mean = (", "mean = -(", "is the sign of the mean turned round"),
-    ("posterior", "beta * x0", "beta * x_t", "the mean is"),
+    ("posterior", "beta * x0", "beta * x_t", "no bar is missing"),
     ("posterior", "np.sqrt(alpha_bar_before)", "np.sqrt(alpha_bar)", "ᾱ_t for ᾱ_{t−1} in the factor of x_0"),
     ("posterior", "np.sqrt(alpha)", "np.sqrt(alpha_bar)", "ᾱ_t for α_t in the factor of x_t"),
     # R4 of EQUATIONS.md, Errata: a plus before the noise, and √ᾱ_t
@@ -79,5 +79,10 @@ FILLINGS = [
         "the variance, where its square root belongs",
     ),
     ("reverse_step", "np.sqrt(schedule.posterior_variance[t])", "0.0", "have you left out the noise"),
-    ("reverse_step", "posterior_variance[t]", "posterior_variance[max(t, 2)]", "at t = 1 the factor of z"),
+    (
+        "reverse_step",
+        "posterior_variance[t]",
+        "posterior_variance[max(t, 2)]",
+        "is there noise at the last step",
+    ),
 ]

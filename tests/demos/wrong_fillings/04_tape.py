@@ -16,7 +16,7 @@ FILLINGS = [
     ("backward", "+= vjp", "= vjp", "have you assigned a contribution"),
     ("backward", "reversed(range(len(tape)))", "range(len(tape))", "have you visited the first value first"),
     ("backward", "vjp(gradients[number])", "gradients[number]", "have you left out the vjp"),
-    ("backward", "vjp(gradients[number])", "vjp(1.0)", "∂L/∂ of the values"),
+    ("backward", "vjp(gradients[number])", "vjp(1.0)", "Begin with ∂L/∂L = 1"),
     (
         "fit",
         "g.sum(axis=stretched, keepdims=True)",
