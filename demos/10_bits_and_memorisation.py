@@ -295,3 +295,6 @@ save(
 # 1. `level_mass`: the probability of a pixel's level (V6).
 # 2. `bits_per_dim`: from the three terms of the bound (V1).
 # 3. `best_x0`: the optimum on a finite data set (O2), at any noise level.
+#
+# And at the end of the course `demos/exercises/find_the_fault.py`: ten programs that sample, each with one fault, known
+# only by the distribution that they produce. Name the faults.
