@@ -318,7 +318,7 @@ save(
     "06_mlp_beside_exact-2",
     "Left: a weight that follows noisy gradients wanders around its minimum; its EMA stays closer. Middle: so does "
     "the network: its error jumps from step to step, that of the EMA weights does not. Right: predicting ε is good at "
-    "small t and useless near t = T, predicting the data or v is the reverse.",
+    "small t and useless near t = T, predicting the data is the reverse, and v is good at both ends, not between them.",
 )
 
 # %% [markdown]
