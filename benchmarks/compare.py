@@ -4,9 +4,9 @@
     python benchmarks/compare.py digits/step/128    these works;  --peers torch jax   these peers
     python benchmarks/compare.py --peer-python PY   peers run by another interpreter, where they are installed
 
-Peers: PyTorch in float32, compiled, and under bf16 autocast; JAX; for the forward passes of the U-Nets also ONNX
-Runtime and OpenVINO, the latter in float32 and in bf16. All have the same weights and inputs there, and an output that
-differs from minidiff's by more than 0.1 % (3 % in bf16) of its norm is not timed.
+Peers: minidiff in bf16; PyTorch in float32, compiled, and under bf16 autocast; JAX; for the forward passes of the
+U-Nets also ONNX Runtime and OpenVINO, the latter in float32 and in bf16. All have the same weights and inputs there,
+and an output that differs from minidiff's by more than 0.1 % (3 % in bf16) of its norm is not timed.
 
 Prints a table and writes it as JSON (--json FILE, benchmarks/figures.json if not given). For each framework: the median
 in milliseconds, the minimum, and half the spread of the rounds; how many times as long as minidiff it takes, the median
@@ -29,7 +29,16 @@ import numpy as np
 import works
 from worker import HERE, Worker
 
-PEERS = ["torch", "torch-compile", "torch-bf16", "jax", "onnxruntime", "openvino", "openvino-bf16"]
+PEERS = [
+    "minidiff-bf16",
+    "torch",
+    "torch-compile",
+    "torch-bf16",
+    "jax",
+    "onnxruntime",
+    "openvino",
+    "openvino-bf16",
+]
 ROUNDS, ROUND_SECONDS = 7, 0.5
 YARDSTICK = "product/whole/1024"
 
@@ -113,7 +122,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=HERE / "figures.json")
     options = parser.parse_args()
     workers = {"minidiff": Worker("minidiff")}
-    workers |= {peer: Worker(peer, options.peer_python, options.patience) for peer in options.peers}
+    for peer in options.peers:
+        python = sys.executable if peer.startswith("minidiff") else options.peer_python
+        workers[peer] = Worker(peer, python, options.patience)
     for name, worker in list(workers.items()):
         if worker.missing:
             print(f"{name} is left out: {worker.missing}")

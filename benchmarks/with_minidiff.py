@@ -32,9 +32,11 @@ def unet(name: str) -> nn.UNet:
     return net
 
 
-def work(name: str) -> Callable[[], np.ndarray | None]:
-    """The work of a name, prepared."""
+def work(name: str, precision: str = "float32") -> Callable[[], np.ndarray | None]:
+    """The work of a name, prepared; precision: of the forward passes of U-Nets. KeyError for bf16 in another work."""
     network, what, batch = works.parse(name)
+    if precision != "float32" and (network not in works.UNETS or what != "forward"):
+        raise KeyError(name)
     rng = np.random.default_rng(0)
     if network == "product":
         a, b = rng.standard_normal((2, batch, batch), dtype=np.float32)
@@ -44,7 +46,7 @@ def work(name: str) -> Callable[[], np.ndarray | None]:
     net = unet(network)
     x, t = works.inputs(name)
     if what == "forward":
-        net = nn.frozen(net)
+        net = nn.frozen(net, precision)
         return lambda: net(x, t)
     eps = rng.standard_normal(x.shape, dtype=np.float32)
     parameters = nn.ParameterVector(net)

@@ -37,7 +37,7 @@ BELOW = {
 RUN_TIME = {"numpy", "numba", "matplotlib", "PIL", "llvmlite"}
 TEST_TIME = {"pytest", "hypothesis", "minidiff"}
 # What compares with a framework: skipped without it, or run by hand.
-WITH_FRAMEWORKS = {"test_with_diffusers.py", "make_fixtures.py"}
+WITH_FRAMEWORKS = {"test_with_diffusers.py", "make_fixtures.py", "make_inception_fixture.py"}
 
 
 def module_name(path: Path) -> str:

@@ -225,6 +225,16 @@ def checked_conditioning(label: Any, guidance: float | None, run: Run) -> Condit
     return conditioning
 
 
+def add_precision(parser: Parser) -> None:
+    """--precision."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bf16"),
+        default="float32",
+        help="of the network: float32, or bf16, faster where the processor has it (float32)",
+    )
+
+
 def add_moved_data(parser: Parser) -> None:
     """--data."""
     parser.add_argument(

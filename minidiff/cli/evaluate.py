@@ -1,4 +1,7 @@
-"""`minidiff evaluate`: a run's samples beside real data, or samplers beside each other."""
+"""`minidiff evaluate`: a run's samples beside real data, or samplers beside each other.
+
+With --inception it is `cli.inception`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import argparse
 
 import numpy as np
 
+from minidiff.cli import inception
 from minidiff.cli.arguments import (
     Subparsers,
     UsageError,
     add_command,
     add_conditioning,
     add_moved_data,
+    add_precision,
     add_recipe,
     checked_conditioning,
     data_of,
@@ -30,13 +35,15 @@ from minidiff.evaluation import reports, tables
 from minidiff.runs import Run
 from minidiff.runs import report as report_page
 
+COUNT = 1000  # samples, by default
+
 
 def add_commands(commands: Subparsers) -> None:
     """Add it to the parser."""
     parser = add_command(commands, evaluate, run=True)
     add_conditioning(parser, "measure this class alone")
     add_moved_data(parser)
-    parser.add_argument("--count", type=whole, default=1000, help="number of samples (1000)")
+    parser.add_argument("--count", type=whole, help=f"number of samples ({COUNT}; with --samples all)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of everything random (0)")
     parser.add_argument(
         "--compare",
@@ -45,7 +52,26 @@ def add_commands(commands: Subparsers) -> None:
         metavar="SAMPLER",
         help="distance against 5, 10, 20, 50, 100 and T evaluations of the network, of these samplers (all)",
     )
+    parser.add_argument(
+        "--inception",
+        type=path,
+        metavar="FILE",
+        help="FID, KID and Inception score by these weights, .pth or .safetensors, instead of the other figures",
+    )
+    parser.add_argument(
+        "--samples",
+        type=path,
+        metavar="PATH",
+        help="measure these images, an .npz or a folder, and draw none",
+    )
+    parser.add_argument(
+        "--reference",
+        type=path,
+        metavar="FILE",
+        help="statistics to compare with, an .npz with mu and sigma (of the training data)",
+    )
     add_recipe(parser)
+    add_precision(parser)
 
 
 class _Compare(argparse.Action):
@@ -72,18 +98,23 @@ class _Compare(argparse.Action):
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a run's samples beside real data; with --compare, samplers beside each other."""
-    run = Run.open(options.run)
+    run = Run.open(options.run, options.precision)
     recipe = recipe_of(options, run)
-    data_of(options, run)
-    conditioning = _conditioning(options, run)
+    inception.check(options, run)
+    if options.reference is None or options.moved_data is not None:
+        data_of(options, run)
+    count = options.count or COUNT
+    conditioning = Conditioning() if options.samples else _conditioning(options, run, count)
+    if options.inception is not None:
+        return inception.evaluate_images(run, options, recipe, conditioning, count)
     if options.compare is None:
-        return evaluate_run(run, recipe, conditioning, options.count, options.seed)
+        return evaluate_run(run, recipe, conditioning, count, options.seed)
     if recipe != Recipe():
         raise UsageError(
             "evaluate --compare takes each sampler with its defaults: leave out --steps and the like"
         )
     names = options.compare or list(SAMPLERS)
-    return compare_samplers(run, names, conditioning, options.count, options.seed)
+    return compare_samplers(run, names, conditioning, count, options.seed)
 
 
 def evaluate_run(run: Run, recipe: Recipe, conditioning: Conditioning, count: int, seed: int) -> int:
@@ -133,11 +164,11 @@ def compare_samplers(run: Run, names: list[str], conditioning: Conditioning, cou
     return 0
 
 
-def _conditioning(options: argparse.Namespace, run: Run) -> Conditioning:
+def _conditioning(options: argparse.Namespace, run: Run, count: int) -> Conditioning:
     """The class that was given; else, of a run with classes, those of the data; with guidance 0, any."""
     label: int | np.ndarray | None = label_of(options, run)
     if label is None and run.net.classes and options.guidance != 0:
-        label = reports.labels_like(run.data(), options.count, options.seed)
+        label = reports.labels_like(run.data(), count, options.seed)
     if label is None and options.guidance not in (None, 0):
         raise UsageError("--guidance needs a class to guide towards: give one with --class")
     return checked_conditioning(label, options.guidance, run)

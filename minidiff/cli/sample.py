@@ -10,6 +10,7 @@ from minidiff.cli.arguments import (
     Subparsers,
     add_command,
     add_conditioning,
+    add_precision,
     add_recipe,
     conditioning_of,
     natural,
@@ -35,11 +36,12 @@ def add_commands(commands: Subparsers) -> None:
         help="FILE.png, .npz or .gif (RUN/samples.png), or FOLDER/ for an image each",
     )
     add_recipe(parser)
+    add_precision(parser)
 
 
 def sample(options: argparse.Namespace) -> int:
     """Draw new samples from a run."""
-    run = Run.open(options.run)
+    run = Run.open(options.run, options.precision)
     recipe, conditioning = recipe_of(options, run), conditioning_of(options, run)
     into_folder = options.out is not None and not options.out.suffix
     if into_folder:

@@ -8,9 +8,10 @@ import math
 import os
 import warnings
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -95,6 +96,52 @@ def read_npz(path: Path) -> Stored:
         )
 
 
+def npz_blocks(path: Path, size: int) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
+    """The shape of the samples in the file `path`, and an iterator over them, `size` at a time.
+
+    Raises ValueError, as `read_npz`, here or as blocks are taken.
+    """
+    with damage_as_value_error(path), zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        info = members[_names_of(list(members), path).samples]
+        with _opened(archive, info, path) as stream:
+            header = _read_header(stream, path)
+    if header.fortran_order and len(header.shape) > 1:
+        raise ValueError(f"{path}: expected samples one after the other, got an array in Fortran's order")
+
+    def blocks() -> Iterator[np.ndarray]:
+        numbers = math.prod(header.shape[1:])
+        with (
+            damage_as_value_error(path),
+            zipfile.ZipFile(path) as archive,
+            _opened(archive, info, path) as stream,
+        ):
+            _read_header(stream, path)
+            for start in range(0, header.shape[0], size):
+                count = min(size, header.shape[0] - start)
+                body = stream.read(count * numbers * header.dtype.itemsize)
+                if len(body) < count * numbers * header.dtype.itemsize:
+                    raise EOFError("it ends before its samples do")
+                yield np.frombuffer(body, header.dtype).reshape(count, *header.shape[1:])
+
+    return header.shape, blocks()
+
+
+def read_arrays(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays with these names in the `.npz` file `path`, and those with other names that are there.
+
+    Raises ValueError when one of the names is missing, or the file is damaged.
+    """
+    with damage_as_value_error(path), zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if not set(names) <= members.keys():
+            found = ", ".join(members) or "nothing"
+            raise ValueError(f"{path}: expected arrays called {' and '.join(names)}, found {found}")
+        return {
+            name: _read_member(archive, members[name], path) for name in (*names, *others) if name in members
+        }
+
+
 def may_be_npz(path: Path) -> bool:
     """Whether a zip file has arrays in it, or none that can be said to be something else."""
     try:
@@ -117,10 +164,14 @@ def _names_of(members: list[str], path: Path) -> Names:
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    with _opened(archive, info, path) as stream:
+        return _read_body(stream, _read_header(stream, path), path)
+
+
+def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> IO[bytes]:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{path}: {info.filename} has a compression that NumPy does not write")
-    with archive.open(info) as stream:
-        return _read_body(stream, _read_header(stream, path), path)
+    return archive.open(info)
 
 
 def _read_header(stream: Readable, path: Path) -> Header:

@@ -109,30 +109,46 @@ def generate(
 ) -> np.ndarray:
     """(count, *shape) float32 samples in the network's range; the first n are the same whatever the count.
 
-    They are drawn in batches, whose size depends on the shape alone, each with a child of `rng`. The denoiser's
-    label may be one for all, or (count,) of them. report(done, total) is called after every step.
+    The denoiser's label may be one for all, or (count,) of them. report(done, total) is called after every step.
 
     Raises MemoryError for more samples than can be held and written, before one is drawn, and NotFinite for samples
     with NaN or infinity in them.
     """
     memory.require(count, BYTES_A_NUMBER * math.prod(shape), "samples")
+    samples, done = np.empty((count, *shape), np.float32), 0
+    for batch in batches(denoiser, shape, count, rng, recipe, report):
+        samples[done : done + len(batch)] = batch
+        done += len(batch)
+    return samples
+
+
+def batches(
+    denoiser: Denoiser,
+    shape: tuple[int, ...],
+    count: int,
+    rng: np.random.Generator,
+    recipe: Recipe,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[np.ndarray]:
+    """Yields the samples of `generate` as they are drawn, for those who need not hold all of them.
+
+    The size of the batches depends on the shape alone, and each is drawn with a child of `rng`.
+    """
     label = getattr(denoiser, "label", None)
     size = max(128, 4096 // math.prod(shape))
-    batches = -(-count // size)
-    total = batches * (len(recipe.times(denoiser.schedule)) - 1)
-    samples, done = np.empty((count, *shape), np.float32), 0
-    for i in range(batches):
+    total = -(-count // size) * (len(recipe.times(denoiser.schedule)) - 1)
+    done = 0
+    for start in range(0, count, size):
         stream = rng.spawn(1)[0]
-        index = slice(i * size, (i + 1) * size)
-        batch, conditioned = samples[index], denoiser
+        index, conditioned = slice(start, min(start + size, count)), denoiser
         if np.ndim(cast(Any, label)):
             conditioned = replace(denoiser, label=cast(np.ndarray, label)[index])
-        for state in recipe.states(conditioned, initial_noise(stream, batch.shape), stream):
+        x = initial_noise(stream, (index.stop - start, *shape))
+        for state in recipe.states(conditioned, x, stream):
+            x = state.x
             done += 1
             report(done, total)
-            if state.t == 0:
-                batch[...] = finite(state.x)
-    return samples
+        yield finite(x)
 
 
 def trajectory(

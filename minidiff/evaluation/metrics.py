@@ -125,7 +125,7 @@ def gaussian_frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, 
     of `√C_a √C_b`, which, unlike a root of the product, does not turn rounding errors of 1e-16 into 1e-8.
     """
     mean_a, mean_b = np.asarray(mean_a, np.float64), np.asarray(mean_b, np.float64)
-    root_a, root_b = _symmetric_root(cov_a), _symmetric_root(cov_b)
+    root_a, root_b = symmetric_root(cov_a), symmetric_root(cov_b)
     if not mean_a.shape == mean_b.shape == root_a.shape[:1] == root_b.shape[:1]:
         shapes = ", ".join(str(array.shape) for array in (mean_a, root_a, mean_b, root_b))
         raise ValueError(f"expected means (D,) and covariances (D, D) of the same D, got {shapes}")
@@ -134,7 +134,8 @@ def gaussian_frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, 
     return float(max(0.0, np.sum((mean_a - mean_b) ** 2) + covariance_term))
 
 
-def _symmetric_root(cov: np.ndarray) -> np.ndarray:
+def symmetric_root(cov: np.ndarray) -> np.ndarray:
+    """The positive semi-definite √C of a covariance (D, D), of any rank. Raises ValueError for anything else."""
     cov = np.asarray(cov, np.float64)
     square = cov.ndim == 2 and cov.shape[0] == cov.shape[1]
     # NaN fails the comparison too.

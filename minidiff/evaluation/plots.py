@@ -22,6 +22,7 @@ from PIL import Image
 
 from minidiff import files
 from minidiff.datasets import Samples, Units
+from minidiff.datasets.image_stream import as_bytes
 from minidiff.diffusion.samplers import State
 
 INK, ACCENT, PAPER = "#1f2933", "#d1495b", "#fbfaf7"
@@ -157,7 +158,7 @@ def image_grid(images: np.ndarray, columns: int | None = None, side: int = 480) 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
     """Images as bytes, of 1 or 3 channels: opacity, if any, is not drawn."""
-    pixels: np.ndarray = np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+    pixels = as_bytes(images)
     return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
 
 

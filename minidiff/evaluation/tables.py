@@ -19,6 +19,14 @@ MEANING = {
     "class_fractions": "How many samples fall into each class, by the classifier.",
     "frechet_distance": "The Fréchet distance between Gaussians fitted to the classifier's features of samples and of "
     "held-out data; 0 is best. It compares with figures of the same data and count only.",
+    "fid": "The Fréchet distance between Gaussians fitted to the Inception features of the images and of the training "
+    "data; 0 is best. It compares with figures of as many images only.",
+    "fid_of_half_as_many": "The same of half as many images: the fewer there are, the greater it is.",
+    "fid_extrapolated": "What it would be of infinitely many images, if it falls as one over their number.",
+    "kid_times_1000": "A thousand times the squared distance (MMD) of their Inception features to the training data's; "
+    "0 is best, and the number of images does not matter.",
+    "inception_score": "How sure Inception is of the class of each image, and how evenly the images are distributed "
+    "over the classes: at least 1; higher is better.",
     "bits_per_dim": "An upper bound on the bits that encode a held-out sample, per dimension; lower is better.",
     "bits_per_dim_prior": "Its part for x_T: how far the noised data still is from pure noise.",
     "bits_per_dim_steps": "Its part for the steps of the reverse process.",

@@ -21,6 +21,7 @@ import numpy as np
 from numba import config
 
 from . import (
+    bf16,
     checks,
     convolution,
     frozen,
@@ -91,6 +92,20 @@ def _dispatch(compiled: Callable) -> Callable:
             return compiled(*map(_plain, args))
 
     return call
+
+
+def require(precision: str) -> None:
+    """Raises ValueError for a precision, other than "float32" and "bf16", that is unknown or is not to be had here."""
+    if precision not in ("float32", "bf16"):
+        raise ValueError(f"precision: expected 'float32' or 'bf16', got {precision!r}")
+    if precision == "bf16" and _MODE == "reference":
+        raise ValueError(
+            "precision bf16 needs the compiled kernels, and these are the reference: use float32"
+        )
+    if precision == "bf16" and not bf16.AVAILABLE:
+        raise ValueError(
+            "precision bf16 needs a processor with AVX-512 BF16, which this one has not: use float32"
+        )
 
 
 match = shapes.match

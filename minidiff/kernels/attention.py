@@ -27,8 +27,9 @@ from . import memory
 from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
 from .math32 import exp
-from .microkernel import FLOAT, MR, NR, address_of, microkernel, transposed_microkernel
-from .packing import fill_addresses, pack
+from .microkernel import FLOAT, MR, NR, address_of, microkernel
+from .packing import add_all_transposed, fill_addresses, pack
+from .reference import Array
 
 HALF = NR // 2  # lanes that the softmax processes at a time
 SERIAL_BELOW = 250_000  # multiplications; fewer take less time than waking the other threads
@@ -58,14 +59,6 @@ def _add_product(rows, run, micro_panel, out):
         here = address_of(out) + r * step
         a = address_of(rows) + r * 8
         microkernel(a, 0, 1, 0, run, address_of(micro_panel), here, step, here, step)
-
-
-@device
-def _add_transposed_product(rows, count, micro_panel, out):
-    """out[p, lane] += Σ_j A[j][p] · micro_panel[j, lane], j < count; A[j] begins at the address rows[j]."""
-    a, b, step = address_of(rows), address_of(micro_panel), NR * FLOAT
-    for p in range(0, out.shape[0], MR):
-        transposed_microkernel(a, p * FLOAT, count, b, address_of(out) + p * step, step)
 
 
 @device
@@ -135,7 +128,7 @@ def _round_up(n):
 @device
 def _attend(worker, begin, end, shape, arrays, scratch):
     """Blocks begin … end − 1 of NR queries, counted through all heads of all images."""
-    _, heads, queries, keys, size = shape
+    heads, queries, keys, size = shape
     q, k, v, out, weights_out = arrays
     tall, wide, channels, blocks = _round_up(keys), _round_up(size), heads * size, ceil_div(queries, NR)
     q_block, weights, out_block = scratch[worker, 0], scratch[worker, 1, :tall], scratch[worker, 2, :wide]
@@ -157,14 +150,14 @@ def _attend(worker, begin, end, shape, arrays, scratch):
         _softmax(weights, keys, count, scale)
         _store(weights, keys, count, weights_out, head * keys * queries + first, queries)
         out_block[:] = 0
-        _add_transposed_product(v_rows, keys, weights, out_block)
+        add_all_transposed(v_rows, keys, weights, out_block.reshape(-1), 0, wide, NR, NR)
         _store_transposed(out_block, size, out, q_at, channels, count)
 
 
 @kernel
 def _forward(q, k, v, out, weights, scratch):
-    (images, heads, keys, queries), size = weights.shape, q.shape[2] // weights.shape[1]
-    jobs, shape = images * heads * ceil_div(queries, NR), (images, heads, queries, keys, size)
+    images, heads, keys, queries = weights.shape
+    jobs, shape = images * heads * ceil_div(queries, NR), (heads, queries, keys, q.shape[2] // heads)
     arrays = q.reshape(-1), k.reshape(-1), v.reshape(-1), out.reshape(-1), weights.reshape(-1)
     launch_ranges(_attend, jobs, scratch.shape[0], shape, arrays, scratch)
 
@@ -172,7 +165,7 @@ def _forward(q, k, v, out, weights, scratch):
 @device
 def _differentiate(worker, begin, end, shape, arrays, scratch):
     """Heads begin … end − 1, counted through all images."""
-    _, heads, queries, keys, size = shape
+    heads, queries, keys, size = shape
     g, q, k, v, kept, dq, dk, dv = arrays
     tall, wide, channels, blocks = _round_up(keys), _round_up(size), heads * size, ceil_div(size, NR)
     g_block, block, dq_block = scratch[worker, 0], scratch[worker, 1], scratch[worker, 2, :wide]
@@ -200,7 +193,7 @@ def _differentiate(worker, begin, end, shape, arrays, scratch):
             _add_product(v_rows, size, g_block, dweights)
             _softmax_backward(weights, dweights, keys, count, scale)
             dq_block[:] = 0
-            _add_transposed_product(k_rows, keys, dweights, dq_block)
+            add_all_transposed(k_rows, keys, dweights, dq_block.reshape(-1), 0, wide, NR, NR)
             _store_transposed(dq_block, size, dq, q_at, channels, count)
             for index in range(blocks):
                 at, width = q_at + index * NR, min(NR, size - index * NR)
@@ -216,14 +209,14 @@ def _differentiate(worker, begin, end, shape, arrays, scratch):
 
 @kernel
 def _backward(g, q, k, v, weights, dq, dk, dv, scratch):
-    (images, heads, keys, queries), size = weights.shape, q.shape[2] // weights.shape[1]
+    images, heads, keys, queries = weights.shape
+    shape = heads, queries, keys, q.shape[2] // heads
     inputs = g.reshape(-1), q.reshape(-1), k.reshape(-1), v.reshape(-1), weights.reshape(-1)
     arrays = *inputs, dq.reshape(-1), dk.reshape(-1), dv.reshape(-1)
-    shape = images, heads, queries, keys, size
     launch_ranges(_differentiate, images * heads, scratch.shape[0], shape, arrays, scratch)
 
 
-def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
+def _scratch(q: Array, k: Array, heads: int) -> Array:
     """(workers, blocks, rows, NR): for each worker all the blocks of NR lanes that it needs, forward or backward."""
     size = q.shape[2] // heads
     rows = max(k.shape[1], size, NR) + MR
@@ -231,15 +224,13 @@ def _scratch(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
     return memory.empty((workers, 5 + 2 * ceil_div(size, NR), rows, NR))
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
+def attention(q: Array, k: Array, v: Array, heads: int) -> tuple[Array, Array]:
     out, weights = memory.empty(q.shape), memory.empty((len(q), heads, k.shape[1], q.shape[1]))
     _forward(q, k, v, out, weights, _scratch(q, k, heads))
     return out, weights
 
 
-def attention_backward(
-    g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def attention_backward(g: Array, q: Array, k: Array, v: Array, weights: Array) -> tuple[Array, Array, Array]:
     dq, dk, dv = memory.empty(q.shape), memory.empty(k.shape), memory.empty(v.shape)
     _backward(g, q, k, v, weights, dq, dk, dv, _scratch(q, k, weights.shape[1]))
     return dq, dk, dv

@@ -5,7 +5,7 @@ compiled kernels compute with raw addresses: with a wrong shape they would read 
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import get_args, get_origin
 
@@ -98,7 +98,7 @@ def checker(specification: Callable) -> Callable[[list], bool]:
         position, name and number of rows of each index.
         """
         sizes = shapes.bind(parts, {name: _shape(args[i]) for i, name in enumerate(parameters)})
-        arrays = dict(_named([(parameters[i], args[i]) for i in keyed]))
+        arrays = dict(item for i in keyed for item in _named(parameters[i], args[i]))
         for name in limits:
             if arrays[name].dtype.kind not in "iu" or not arrays[name].dtype.isnative:
                 raise TypeError(f"{name} must hold integers, not {arrays[name].dtype}")
@@ -113,7 +113,11 @@ def checker(specification: Callable) -> Callable[[list], bool]:
         return kind == np.float64, list(arrays), changed, indices
 
     def check(args: list) -> bool:
-        key = tuple([_key(args[i]) for i in keyed])
+        values = []  # with the arrays of a list after its length
+        for i in keyed:
+            value = args[i]
+            values += (len(value), *value) if isinstance(value, list) else (value,)
+        key = tuple([(v.shape, v.dtype) if isinstance(v, Array) else v for v in values])
         bound = kept.get(key)
         if bound is None:
             if len(kept) == _KEPT:
@@ -123,7 +127,7 @@ def checker(specification: Callable) -> Callable[[list], bool]:
         for i, name, rows in indices:
             _check_range(name, args[i], rows)
         if changed:
-            _check_in_place(names, _flat([args[i] for i in keyed]), changed)
+            _check_in_place(names, [v for v in values if isinstance(v, Array)], changed)
         return is_float64
 
     return check
@@ -136,31 +140,11 @@ def _shape(value: object) -> object:
     return value.shape if isinstance(value, Array) else value
 
 
-def _key(value: object) -> object:
-    """The shape and dtype of an array, those of a list's arrays; any other value as it is."""
-    if isinstance(value, Array):
-        return value.shape, value.dtype
-    return tuple([(a.shape, a.dtype) for a in value]) if isinstance(value, list) else value
-
-
-def _named(arguments: list[tuple[str, object]]) -> Iterator[tuple[str, Array]]:
-    """The arrays among arguments, and in the lists among them, with their names."""
-    for name, value in arguments:
-        if isinstance(value, list):
-            yield from ((f"{name}[{i}]", item) for i, item in enumerate(value))
-        elif isinstance(value, Array):
-            yield name, value
-
-
-def _flat(values: list) -> list[Array]:
-    """The same arrays, without their names."""
-    arrays = []
-    for value in values:
-        if isinstance(value, list):
-            arrays += value
-        elif isinstance(value, Array):
-            arrays.append(value)
-    return arrays
+def _named(name: str, value: object) -> list[tuple[str, Array]]:
+    """An argument's arrays with their names: one, those of a list, or none."""
+    if isinstance(value, list):
+        return [(f"{name}[{i}]", item) for i, item in enumerate(value)]
+    return [(name, value)] if isinstance(value, Array) else []
 
 
 def _check_range(name: str, index: Array, rows: int | tuple[int, ...]) -> None:

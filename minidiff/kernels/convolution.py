@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import memory, narrow, winograd
+from . import bf16, memory, narrow, winograd, winograd_bf16
 from .implicit_gemm import NO_BIAS, OUTSIDE, product, transposed_product
 from .microkernel import FLOAT
-from .reference import Padding
+from .reference import Array, Padding, Size
 
 _CHOICE = os.environ.get("MINIDIFF_CONVOLUTION", "winograd")
 if _CHOICE not in ("winograd", "direct"):
@@ -20,74 +20,59 @@ if _CHOICE not in ("winograd", "direct"):
 WINOGRAD = _CHOICE == "winograd"
 
 
-def _forward_lines(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
+def _forward_lines(size: int, kernel: int, outputs: int, stride: int, before: int) -> Array:
     """(kernel, outputs): the line of the image that tap k of output line i reads, OUTSIDE if in the padding."""
-    count = (size + before + after - kernel) // stride + 1
-    line = np.arange(count) * stride + np.arange(kernel)[:, None] - before
+    line = np.arange(outputs) * stride + np.arange(kernel)[:, None] - before
     return np.where((line >= 0) & (line < size), line, OUTSIDE)
 
 
-def _backward_lines(size: int, kernel: int, stride: int, before: int, after: int) -> np.ndarray:
+def _backward_lines(size: int, kernel: int, outputs: int, stride: int, before: int) -> Array:
     """(kernel, size): the output line that reads line i of the image through tap k, OUTSIDE if none does."""
-    count = (size + before + after - kernel) // stride + 1
     line, remainder = np.divmod(np.arange(size) - np.arange(kernel)[:, None] + before, stride)
-    return np.where((remainder == 0) & (line >= 0) & (line < count), line, OUTSIDE)
-
-
-def _table(rows: np.ndarray, columns: np.ndarray, size: tuple[int, int], channels: int):
-    """Both axes combined: (kh · kw, patches) offsets into an image of this size; with what else is in `Patches`."""
-    rows, columns = rows[:, None, :, None], columns[None, :, None, :]
-    inside, pixels = (rows != OUTSIDE) & (columns != OUTSIDE), rows * size[1] + columns
-    offsets = np.where(inside, pixels * (channels * FLOAT), OUTSIDE).reshape(
-        inside.shape[0] * inside.shape[1], -1
-    )
-    image_bytes = size[0] * size[1] * channels * FLOAT
-    return image_bytes, np.zeros(channels, np.float32), np.ascontiguousarray(offsets, np.int64)
+    return np.where((remainder == 0) & (line >= 0) & (line < outputs), line, OUTSIDE)
 
 
 @lru_cache(maxsize=256)
-def _forward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
-    """Height and width of the output, and what follows the images in `Patches`."""
-    rows, columns = (
-        _forward_lines(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
-    )
-    return (rows.shape[1], columns.shape[1]), _table(rows, columns, size, channels)
+def _table(
+    size: Size, kernel: Size, stride: int, padding: Padding, channels: int, backward=False, dtype=np.float32
+):
+    """Height and width of the output, and what follows the images in `Patches`.
+
+    backward: these are the output's gradients, with a patch for each pixel of the input; `channels` are theirs.
+    """
+    axes = list(zip(size, kernel, padding, strict=True))
+    outputs = tuple((n + sum(ends) - k) // stride + 1 for n, k, ends in axes)
+    lines, image = (_backward_lines, outputs) if backward else (_forward_lines, size)
+    rows, columns = (lines(n, k, m, stride, ends[0]) for (n, k, ends), m in zip(axes, outputs, strict=True))
+    rows, columns, pixel_bytes = rows[:, None, :, None], columns[None, :, None, :], channels * FLOAT
+    inside = (rows != OUTSIDE) & (columns != OUTSIDE)
+    offsets = np.where(inside, (rows * image[1] + columns) * pixel_bytes, OUTSIDE).astype(np.int64)
+    table = image[0] * image[1] * pixel_bytes, np.zeros(channels, dtype)
+    return outputs, (*table, offsets.reshape(kernel[0] * kernel[1], -1))
 
 
-@lru_cache(maxsize=256)
-def _backward(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding, channels: int):
-    """What follows the output's gradients in `Patches`, one patch for each pixel of the image."""
-    rows, columns = (
-        _backward_lines(n, k, stride, *ends) for n, k, ends in zip(size, kernel, padding, strict=True)
-    )
-    height, width = (
-        (n + sum(ends) - k) // stride + 1 for n, k, ends in zip(size, kernel, padding, strict=True)
-    )
-    return _table(rows, columns, (height, width), channels)
-
-
-def _uses_winograd(
-    kernel: tuple[int, int], stride: int, padding: Padding, channels: int, outputs: int, size
-) -> bool:
+def _uses_winograd(kernel: Size, stride: int, padding: Padding, channels: int, outputs: int, size) -> bool:
     """Whether Winograd's algorithm is used: `size` is the height and width of the result, with `outputs` channels."""
     fits = kernel == (3, 3) and stride == 1 and max(padding[0] + padding[1]) <= 2
     return WINOGRAD and fits and winograd.suits(channels, outputs, size)
 
 
 def conv2d(
-    x: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray,
-    stride: int,
-    padding: Padding,
-    residual: np.ndarray | None = None,
-) -> np.ndarray:
+    x: Array, w: Array, b: Array, stride: int, padding: Padding, residual: Array | None = None
+) -> Array:
     channels, outputs = w.shape[2:]
-    size, table = _forward(x.shape[1:3], w.shape[:2], stride, padding, channels)
+    size, table = _table(x.shape[1:3], w.shape[:2], stride, padding, channels)
+    in_bf16, shift = bf16.applies(w), (padding[0][0], padding[1][0])
     if _uses_winograd(w.shape[:2], stride, padding, channels, outputs, size):
-        return winograd.convolve(x, w, b, size, (padding[0][0], padding[1][0]), False, residual)
+        if in_bf16:
+            return winograd_bf16.convolve(x, w, b, size, shift, residual)
+        return winograd.convolve(x, w, b, size, shift, False, residual)
+    few = narrow.suits(channels, outputs)
+    if in_bf16 and not few:
+        x = bf16.to_pairs(x)
+        _, table = _table(x.shape[1:3], w.shape[:2], stride, padding, x.shape[3], dtype=x.dtype)
     bias = b if b.ndim == 1 else np.zeros(outputs, np.float32)
-    convolve = narrow.convolve if narrow.suits(channels, outputs) else product
+    convolve = narrow.convolve if few else product
     out = convolve((x.reshape(-1), *table), w, bias, memory.empty((len(x), *size, outputs)))
     if b.ndim == 2:
         out += b[:, None, None, :]
@@ -96,25 +81,21 @@ def conv2d(
     return out
 
 
-def conv2d_backward_input(
-    g: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, padding: Padding
-) -> np.ndarray:
+def conv2d_backward_input(g: Array, w: Array, size: Size, stride: int, padding: Padding) -> Array:
     channels, outputs = w.shape[2:]
     if _uses_winograd(w.shape[:2], stride, padding, outputs, channels, size):
         shift = 2 - padding[0][0], 2 - padding[1][0]
         return winograd.convolve(g, w, np.zeros(channels, np.float32), tuple(size), shift, True, None)
-    table = _backward(tuple(size), w.shape[:2], stride, padding, outputs)
+    _, table = _table(tuple(size), w.shape[:2], stride, padding, outputs, backward=True)
     return product(
         (g.reshape(-1), *table), w, NO_BIAS, memory.empty((len(g), *size, channels)), transposed=True
     )
 
 
-def conv2d_backward_weight(
-    x: np.ndarray, g: np.ndarray, kernel: tuple[int, int], stride: int, padding: Padding
-) -> np.ndarray:
+def conv2d_backward_weight(x: Array, g: Array, kernel: Size, stride: int, padding: Padding) -> Array:
     channels, outputs = x.shape[3], g.shape[3]
     if _uses_winograd(tuple(kernel), stride, padding, channels, outputs, g.shape[1:3]):
         return winograd.backward_weight(x, g, (padding[0][0], padding[1][0]))
-    _, table = _forward(x.shape[1:3], tuple(kernel), stride, padding, channels)
+    _, table = _table(x.shape[1:3], tuple(kernel), stride, padding, channels)
     sum_over_patches = narrow.backward_weight if narrow.suits(channels, outputs) else transposed_product
     return sum_over_patches((x.reshape(-1), *table), g, (*kernel, channels, outputs))

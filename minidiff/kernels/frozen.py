@@ -13,8 +13,8 @@ import numpy as np
 class _Frozen:
     """The memory behind a frozen array, and what has been prepared from it so far, by key."""
 
-    def __init__(self, memory: np.ndarray) -> None:
-        self.memory = memory
+    def __init__(self, memory: np.ndarray, precision: str) -> None:
+        self.memory, self.precision = memory, precision
         self.prepared: dict[object, object] = {}
 
 
@@ -22,12 +22,15 @@ _by_view: dict[int, _Frozen] = {}
 _by_memory: dict[int, _Frozen] = {}
 
 
-def freeze(array: np.ndarray) -> np.ndarray:
-    """A read-only copy of an array, from which kernels prepare what they need once; the cache lives as long as it."""
+def freeze(array: np.ndarray, precision: str = "float32") -> np.ndarray:
+    """A read-only copy of an array, from which kernels prepare what they need once; the cache lives as long as it.
+
+    precision: "float32" or "bf16", in which convolutions and linear layers multiply by it.
+    """
     memory = np.array(array, order="C")
     view = memory.view()
     view.flags.writeable = False
-    _by_view[id(view)] = _by_memory[id(memory)] = _Frozen(memory)
+    _by_view[id(view)] = _by_memory[id(memory)] = _Frozen(memory, precision)
     weakref.finalize(view, _forget, id(view), id(memory)).atexit = False
     return view
 
@@ -45,6 +48,12 @@ def memory_of(array: np.ndarray) -> np.ndarray | None:
 def is_frozen(memory: np.ndarray) -> bool:
     """Whether this is the memory behind a frozen array."""
     return id(memory) in _by_memory
+
+
+def precision_of(memory: np.ndarray) -> str:
+    """In which kernels multiply by an array: "float32", or that of a frozen one."""
+    entry = _by_memory.get(id(memory))
+    return "float32" if entry is None else entry.precision
 
 
 def cached(memory: np.ndarray, key: object) -> object | None:

@@ -29,7 +29,8 @@ from .jit import device, kernel
 from .launch import ceil_div, launch_ranges
 from .math32 import fast_sigmoid
 from .microkernel import FLOAT, MR, NR, address_of
-from .packing import add_transposed, multiply, pack
+from .packing import add_all_transposed, aligned, fill_addresses, multiply, pack
+from .reference import Array
 
 BLOCK = 64  # rows that go through the layers together: a multiple of MR on every machine
 PARTIAL_SUMS = 8  # partial sums of the weights' gradients
@@ -54,86 +55,56 @@ def _vector(address, size):
 
 
 @device
-def _prepare(weights, transposed, packed, w_last):
-    """Fill the arrays with the inner weights, or their transposes, in micro-panels, and with the last, transposed."""
-    outputs, width = w_last.shape
+def _prepared(weights, width, outputs, transposed):
+    """The inner weights, or their transposes, in micro-panels, and the last, transposed.
+
+    (depth − 1, micro-panels, width, NR) and (outputs, width).
+    """
+    packed = aligned((weights.size - 2, ceil_div(width, NR), width, NR))
     for layer in range(packed.shape[0]):
         w = _vector(weights[layer + 1], width * width)
         for index in range(packed.shape[1]):
             column = index * NR
             at, lanes = column * width if transposed else column, min(NR, width - column)
             pack(w, at, width, transposed, width, lanes, packed[layer, index])
-    w = _vector(weights[-1], width * outputs)
+    w, w_last = _vector(weights[-1], width * outputs), np.empty((outputs, width), np.float32)
     for o in range(outputs):
         for c in range(width):
             w_last[o, c] = w[c * outputs + o]
-
-
-@device
-def _prepared(weights, width, outputs, transposed):
-    """The arrays of `_prepare`: (depth − 1, micro-panels, width, NR) and (outputs, width)."""
-    packed = np.empty((weights.size - 2, ceil_div(width, NR), width, NR), np.float32)
-    w_last = np.empty((outputs, width), np.float32)
-    _prepare(weights, transposed, packed, w_last)
     return packed, w_last
 
 
 @device
-def _row_addresses(address, count, stride, out):
-    """The addresses of `count` rows, `stride` numbers apart; the last repeats, since the microkernel reads MR rows."""
-    for r in range(BLOCK):
-        out[0, r] = address + min(r, count - 1) * stride * FLOAT
+def _scratch(width):
+    """Two blocks, and a few numbers more, since MR are read from a row that may be shorter."""
+    return aligned((2, BLOCK + MR, 1, width))
 
 
 @device
-def _product(addresses, count, packed, start, out, at, stride):
-    """out[at + r · stride + column] = start[column] + (row r) · (column of the matrix in `packed`)."""
-    width = packed.shape[1]
+def _blocks(scratch):
+    """Both, as arrays to whose rows no references are counted: that takes longer than a row of a narrow layer."""
+    size, (_, rows, _, width) = scratch.size // 2, scratch.shape
+    both = address_of(scratch), address_of(scratch) + size * FLOAT
+    return _vector(both[0], size).reshape(rows, 1, width), _vector(both[1], size).reshape(rows, 1, width)
+
+
+@device
+def _from_few(a, n, w, start, row):
+    """row = start + Σ_i a[n, i] · w[i]: a row of a layer from few numbers."""
+    for i in range(w.shape[0]):
+        scalar, w_row, before = a[n, i], w[i], start if i == 0 else row
+        for c in range(row.size):
+            row[c] = before[c] + scalar * w_row[c]
+
+
+@device
+def _product(addresses, count, packed, start, out, first, layer):
+    """out[first + r, layer] = start + (the row at addresses[0, r]) · (the matrix in `packed`), r < count."""
+    width, flat, stride = packed.shape[1], out.reshape(-1), out.shape[1] * packed.shape[1]
     for index in range(packed.shape[0]):
         column = index * NR
-        lanes = min(NR, width - column)
-        multiply(addresses, count, width, packed[index], start[column:], out, at + column, lanes, stride)
-
-
-@device
-def _forward_block(first, count, x, network, index, prepared, y, z, scratch):
-    """Rows first … first + count − 1 through all layers; z is written where it is kept, else to scratch memory."""
-    (weights, biases, tables), (packed, w_last), (h, not_kept, h_rows, start) = network, prepared, scratch
-    (_, depth, width), keep = z.shape, z.shape[0] > 0
-    all_z = z if keep else not_kept
-    for layer in range(depth):
-        z0, level = (first, layer) if keep else (0, 0)
-        bias = _vector(biases[layer], width)
-        if layer > 0:
-            for c in range(width):
-                start[c] = bias[c]
-            at, stride = (z0 * all_z.shape[1] + level) * width, all_z.shape[1] * width
-            _product(h_rows, count, packed[layer - 1], start, all_z.reshape(-1), at, stride)
-        for r in range(count):
-            row, h_row = all_z[z0 + r, level], h[r, 0]
-            if layer == 0:
-                for i in range(x.shape[1]):
-                    scalar, w = x[first + r, i], _vector(weights[0] + i * width * FLOAT, width)
-                    before = bias if i == 0 else row
-                    for c in range(width):
-                        row[c] = before[c] + scalar * w[c]
-            for k in range(1, tables.size):
-                embedding = _embedding(tables[k], index[k, first + r], layer, depth, width)
-                for c in range(width):
-                    row[c] += embedding[c]
-            embedding = _embedding(tables[0], index[0, first + r], layer, depth, width)
-            for c in range(width):
-                total = row[c] + embedding[c]
-                row[c] = total
-                h_row[c] = total * fast_sigmoid(total)
-    b_last = _vector(biases[depth], y.shape[1])
-    for r in range(count):
-        row = h[r, 0]
-        for o in range(y.shape[1]):
-            total, w = np.float32(0), w_last[o]
-            for c in range(width):
-                total += row[c] * w[c]
-            y[first + r, o] = total + b_last[o]
+        at, lanes = first * stride + layer * width + column, min(NR, width - column)
+        multiply(addresses, count, width, packed[index], start[column:], flat, at, lanes, stride)
 
 
 @device
@@ -143,45 +114,67 @@ def _embedding(table, row, layer, depth, width):
 
 
 @device
-def _forward_range(worker, begin, end, x, network, index, prepared, y, z, all_scratch):
+def _forward_block(first, count, x, network, index, prepared, y, z, scratch):
+    """Rows first … first + count − 1 through all layers; z is written where it is kept, else to scratch memory."""
+    (weights, biases, tables), (packed, w_last), (memory, h_rows, start) = network, prepared, scratch
+    h, not_kept = _blocks(memory)
+    (inputs, outputs), (_, depth, width), keep = (x.shape[1], y.shape[1]), z.shape, z.shape[0] > 0
+    all_z, w_first = z if keep else not_kept, _vector(weights[0], inputs * width).reshape(inputs, width)
+    for layer in range(depth):
+        z_first, z_layer = (first, layer) if keep else (0, 0)
+        bias = _vector(biases[layer], width)
+        if layer > 0:
+            for c in range(width):
+                start[c] = bias[c]
+            _product(h_rows, count, packed[layer - 1], start, all_z, z_first, z_layer)
+        for r in range(count):
+            row, h_row = all_z[z_first + r, z_layer], h[r, 0]
+            if layer == 0:
+                _from_few(x, first + r, w_first, bias, row)
+            for k in range(1, tables.size):
+                embedding = _embedding(tables[k], index[k, first + r], layer, depth, width)
+                for c in range(width):
+                    row[c] += embedding[c]
+            embedding = _embedding(tables[0], index[0, first + r], layer, depth, width)
+            for c in range(width):
+                total = row[c] + embedding[c]
+                row[c] = total
+                h_row[c] = total * fast_sigmoid(total)
+    b_last = _vector(biases[depth], outputs)
+    for r in range(count):
+        row = h[r, 0]
+        for o in range(outputs):
+            total, w = np.float32(0), w_last[o]
+            for c in range(width):
+                total += row[c] * w[c]
+            y[first + r, o] = total + b_last[o]
+
+
+@device
+def _forward_range(worker, begin, end, x, network, index, prepared, y, z):
     """Some of the blocks. Weights that are not frozen are packed here: fetching them from another core is slower."""
-    width = z.shape[2]
+    width, memory = z.shape[2], _scratch(z.shape[2])
     if not prepared[1].size:
         prepared = _prepared(network[0], width, y.shape[1], False)
-    h, not_kept, h_rows = all_scratch[0, worker], all_scratch[1, worker], np.empty((1, BLOCK), np.int64)
-    scratch = h, not_kept, h_rows, np.zeros(ceil_div(width, NR) * NR, np.float32)
+    h_rows, start = np.empty((1, BLOCK), np.int64), np.zeros(ceil_div(width, NR) * NR, np.float32)
+    fill_addresses(address_of(memory), width, h_rows[0])
     for block in range(begin, end):
         first = block * BLOCK
         count = min(BLOCK, x.shape[0] - first)
-        _row_addresses(address_of(h), count, width, h_rows)
-        _forward_block(first, count, x, network, index, prepared, y, z, scratch)
+        _forward_block(first, count, x, network, index, prepared, y, z, (memory, h_rows, start))
 
 
 @kernel
 def _forward(x, network, index, prepared, y, z, workers):
     """network: the addresses of weights, biases and tables; z (B, depth, width), or (0, depth, width): not kept."""
-    blocks, scratch = ceil_div(x.shape[0], BLOCK), np.empty((2, workers, BLOCK, 1, z.shape[2]), np.float32)
-    launch_ranges(_forward_range, blocks, workers, x, network, index, prepared, y, z, scratch)
-
-
-@device
-def _last_layer(first, count, g, w_last, dh):
-    """dh = g · w_last."""
-    for r in range(count):
-        dh_row = dh[r]
-        for c in range(dh_row.size):
-            dh_row[c] = 0
-        for o in range(g.shape[1]):
-            scalar, w = g[first + r, o], w_last[o]
-            for c in range(dh_row.size):
-                dh_row[c] += scalar * w[c]
+    launch_ranges(_forward_range, ceil_div(x.shape[0], BLOCK), workers, x, network, index, prepared, y, z)
 
 
 @device
 def _activations(first, count, layer, z, h, dh, b_sums):
     """z ← dz = dh · SiLU′(z), and its sum over the rows is added to b_sums; h = SiLU(z)."""
     for r in range(count):
-        row, h_row, dh_row = z[first + r, layer], h[r], dh[r]
+        row, h_row, dh_row = z[first + r, layer], h[r, 0], dh[r, 0]
         for c in range(row.size):
             s = fast_sigmoid(row[c])
             value = row[c] * s
@@ -197,23 +190,10 @@ def _last_weights(first, count, g, h, w_sums, b_sums):
     for o in range(g.shape[1]):
         sums = w_sums[o]
         for r in range(count):
-            scalar, h_row = g[first + r, o], h[r]
+            scalar, h_row = g[first + r, o], h[r, 0]
             b_sums[o] += scalar
             for c in range(h_row.size):
                 sums[c] += scalar * h_row[c]
-
-
-@device
-def _inner_weights(count, h_rows, dz_packed, w_sums):
-    """w_sums += hᵀ dz of the next layer."""
-    width = w_sums.shape[0]
-    flat = w_sums.reshape(-1)
-    for index in range(dz_packed.shape[0]):
-        column = index * NR
-        for i in range(0, width, MR):
-            rows, lanes = min(MR, width - i), min(NR, width - column)
-            at = i * width + column
-            add_transposed(h_rows[0], i * FLOAT, count, dz_packed[index], flat, at, rows, lanes, width)
 
 
 @device
@@ -233,25 +213,30 @@ def _first_layer(first, count, x, w, z, dx, w_sums):
 @device
 def _backward_block(first, count, g, x, w_first, prepared, z, dx, gradients, scratch):
     """Rows first … first + count − 1 back through all layers; their gradients in the weights are added."""
-    (packed, w_last), (h, dh, dz_packed, h_rows, dz_rows, zeros) = prepared, scratch
+    (packed, w_last), (memory, dz_packed, h_rows, dz_rows, zeros) = prepared, scratch
+    h, dh = _blocks(memory)
     dw_first, dw_inner, dw_last, db, db_last = gradients
     _, depth, width = z.shape
     stride = depth * width
-    _row_addresses(address_of(h), count, width, h_rows)
-    _last_layer(first, count, g, w_last, dh)
+    for r in range(count):
+        _from_few(g, first + r, w_last, zeros, dh[r, 0])
     for layer in range(depth - 1, -1, -1):
         _activations(first, count, layer, z, h, dh, db[layer])
         if layer == depth - 1:
             _last_weights(first, count, g, h, dw_last, db_last)
         else:
-            _inner_weights(count, h_rows, dz_packed, dw_inner[layer])
+            dw = dw_inner[layer].reshape(-1)
+            for index in range(dz_packed.shape[0]):
+                column, lanes = index * NR, min(NR, width - index * NR)
+                add_all_transposed(h_rows[0], count, dz_packed[index], dw, column, width, lanes, width)
         if layer > 0:
             at = first * stride + layer * width
             for index in range(dz_packed.shape[0]):
-                lanes = min(NR, width - index * NR)
-                pack(z.reshape(-1), at + index * NR, stride, False, count, lanes, dz_packed[index])
-            _row_addresses(address_of(z) + at * FLOAT, count, stride, dz_rows)
-            _product(dz_rows, count, packed[layer - 1], zeros, dh.reshape(-1), np.int64(0), width)
+                column, lanes = index * NR, min(NR, width - index * NR)
+                pack(z.reshape(-1), at + column, stride, False, count, lanes, dz_packed[index])
+            for r in range(BLOCK):  # the last repeats, since the microkernel reads MR rows
+                dz_rows[0, r] = address_of(z) + (at + min(r, count - 1) * stride) * FLOAT
+            _product(dz_rows, count, packed[layer - 1], zeros, dh, 0, 0)
     _first_layer(first, count, x, w_first, z, dx, dw_first)
 
 
@@ -275,11 +260,12 @@ def _views(sums, inputs, depth, width, outputs):
 def _backward_range(worker, begin, end, g, x, weights, z, dx, partial_sums):
     """Some of the partial sums, each over its own blocks."""
     (_, depth, width), inputs, outputs = z.shape, x.shape[1], g.shape[1]
-    prepared, w_first = _prepared(weights, width, outputs, True), _vector(weights[0], inputs * width)
-    h, dh = np.empty((BLOCK + MR, width), np.float32), np.empty((BLOCK, width), np.float32)
-    dz_packed = np.empty((ceil_div(width, NR), BLOCK, NR), np.float32)
+    prepared = _prepared(weights, width, outputs, True)
+    w_first = _vector(weights[0], inputs * width).reshape(inputs, width)
+    memory, dz_packed = _scratch(width), aligned((ceil_div(width, NR), BLOCK, NR))
     h_rows, dz_rows = np.empty((1, BLOCK), np.int64), np.empty((1, BLOCK), np.int64)
-    scratch = h, dh, dz_packed, h_rows, dz_rows, np.zeros(dz_packed.shape[0] * NR, np.float32)
+    fill_addresses(address_of(memory), width, h_rows[0])
+    scratch = memory, dz_packed, h_rows, dz_rows, np.zeros(dz_packed.shape[0] * NR, np.float32)
     blocks, count = ceil_div(x.shape[0], BLOCK), partial_sums.shape[0]
     for index in range(begin, end):
         sums = partial_sums[index]
@@ -289,8 +275,7 @@ def _backward_range(worker, begin, end, g, x, weights, z, dx, partial_sums):
         for block in range(blocks * index // count, blocks * (index + 1) // count):
             first = block * BLOCK
             rows = min(BLOCK, x.shape[0] - first)
-            w = w_first.reshape(inputs, width)
-            _backward_block(first, rows, g, x, w, prepared, z, dx, gradients, scratch)
+            _backward_block(first, rows, g, x, w_first, prepared, z, dx, gradients, scratch)
 
 
 @kernel
@@ -309,12 +294,12 @@ def _pack_once(weights, width, outputs):
     return _prepared(weights, width, outputs, False)
 
 
-def _addresses(arrays: list[np.ndarray]) -> np.ndarray:
+def _addresses(arrays: list[Array]) -> Array:
     """The address of each array."""
     return np.array([addressof(c_char.from_buffer(a)) for a in arrays])
 
 
-def _layers(weights: list[np.ndarray], biases: list[np.ndarray]):
+def _layers(weights: list[Array], biases: list[Array]):
     """The addresses of weights and biases, and the prepared weights: empty arrays where they may still change."""
     arrays = *weights, *biases
     key = "perceptron", *map(id, arrays)
@@ -330,26 +315,23 @@ def _layers(weights: list[np.ndarray], biases: list[np.ndarray]):
 
 
 def perceptron(
-    x: np.ndarray,
-    weights: list[np.ndarray],
-    biases: list[np.ndarray],
-    tables: list[np.ndarray],
-    index: np.ndarray,
-    keep: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:
+    x: Array, weights: list[Array], biases: list[Array], tables: list[Array], index: Array, keep: bool
+) -> tuple[Array, Array | None]:
+    if frozen.precision_of(weights[-1]) == "bf16":
+        raise ValueError("precision bf16 is for convolutions and linear layers: an MLP takes float32")
     width, outputs = weights[-1].shape
     y = memory.empty((len(x), outputs))
     z = memory.empty((len(x) if keep else 0, len(weights) - 1, width))
     if x.size:
         addresses, prepared = _layers(weights, biases)
-        network = *addresses, _addresses(tables)
-        _forward(x, network, index.astype(np.int64, copy=False), prepared, y, z, pool.active())
+        network, index = (*addresses, _addresses(tables)), index.astype(np.int64, copy=False)
+        _forward(x, network, index, prepared, y, z, pool.active())
     return y, z if keep else None
 
 
 def perceptron_backward(
-    g: np.ndarray, x: np.ndarray, weights: list[np.ndarray], z: np.ndarray
-) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    g: Array, x: Array, weights: list[Array], z: Array
+) -> tuple[Array, list[Array], list[Array]]:
     inputs, (width, outputs), depth = x.shape[1], weights[-1].shape, len(weights) - 1
     dx, size = memory.empty(x.shape), sum(w.size for w in weights) + depth * width + outputs
     partial_sums = memory.empty((min(PARTIAL_SUMS, max(1, ceil_div(len(x), BLOCK))), size))

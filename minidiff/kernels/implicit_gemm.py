@@ -22,6 +22,7 @@ Patches are counted through the whole batch. Each sum runs in one order, which i
 import numpy as np
 
 from . import memory
+from .bf16 import PAIR, row_pairs
 from .frozen import cache, cached
 from .jit import device, kernel
 from .launch import ceil_div, launch_ranges, workers_for
@@ -154,13 +155,15 @@ def product(
     patches: Patches, w: np.ndarray, bias: np.ndarray, out: np.ndarray, transposed: bool = False
 ) -> np.ndarray:
     """Fill `out` (..., columns) and return it. w holds (taps, run, columns), or (taps, columns, run) if transposed."""
-    columns, depth = out.shape[-1], w.size // out.shape[-1]
-    packed = cached(w, ("packed", transposed))
+    dtype, columns, depth = patches[0].dtype, out.shape[-1], w.size // out.shape[-1]
+    packed, source = cached(w, ("packed", transposed)), w.reshape(-1)
     ready = packed is not None
     if not ready:
-        packed = memory.empty((ceil_div(columns, NR), depth, NR))
-    workers = workers_for(out.size * depth, SERIAL_BELOW)
-    _product(patches, w.reshape(-1), transposed, packed, ready, bias, out.reshape(-1, columns), workers)
+        source = row_pairs(w).reshape(-1) if dtype == PAIR else source
+        packed = memory.empty((ceil_div(columns, NR), source.size // columns, NR)).view(dtype)
+    workers, out_rows = workers_for(out.size * depth, SERIAL_BELOW), out.reshape(-1, columns)
+    # Where the weights are packed already, the type of `source` alone matters.
+    _product(patches, source.view(dtype), transposed, packed, ready, bias, out_rows, workers)
     cache(w, ("packed", transposed), packed)
     return out
 

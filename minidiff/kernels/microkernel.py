@@ -26,23 +26,31 @@ FLOAT = 4  # bytes in a float32
 UNROLL = 4
 
 
-def _register_blocking() -> tuple[int, int, int]:
-    """(MR, vectors in a row, lanes of a vector): as many sums as the registers hold beside the operands."""
-    named = config.CPU_NAME is not None  # a CPU named by hand is not the host: assume AVX2 at most
+def _features() -> set[str]:
+    """What the processor has; of one that is named by hand, which is not the host, AVX2 at most."""
     if config.CPU_FEATURES is not None:
         features = {word[1:] for word in config.CPU_FEATURES.split(",") if word.startswith("+")}
     else:
         features = {name for name, present in get_host_cpu_features().items() if present}
-    if "avx512f" in features and not named:
+    return features if config.CPU_NAME is None else {name for name in features if "avx512" not in name}
+
+
+def _register_blocking(features: set[str]) -> tuple[int, int, int]:
+    """(MR, vectors in a row, lanes of a vector): as many sums as the registers hold beside the operands."""
+    if "avx512f" in features:
         return 8, 2, 16
     return (4, 2, 8) if "avx2" in features and "fma" in features else (4, 2, 4)
 
 
-MR, VECTORS, WIDTH = _register_blocking()
+FEATURES = _features()
+MR, VECTORS, WIDTH = _register_blocking(FEATURES)
 NR = VECTORS * WIDTH
 
 _f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(_f32, WIDTH)
+
+# (builder, a, b, c) → a · b + c for vectors
+MultiplyAdd = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], ir.Value]
 
 
 class _Accumulators:
@@ -55,7 +63,7 @@ class _Accumulators:
             for slot, value in zip(slots, row, strict=True):
                 builder.store(value, slot)
 
-    def add_products(self, scalars: list[ir.Value], b_row: ir.Value) -> None:
+    def add_products(self, scalars: list[ir.Value], b_row: ir.Value, multiply_add: MultiplyAdd) -> None:
         """acc[p, lane] += scalars[p] · B[lane]: a rank-1 update."""
         b = _load_row(self.builder, b_row)
         for row, scalar in zip(self.slots, scalars, strict=True):
@@ -165,8 +173,9 @@ def copy_row(builder, source, target):
         store(builder, lanes, address)
 
 
-@instruction
-def microkernel(builder, rows, tap_stride, taps, offset, run, micro_panel, start, start_stride, out, stride):
+def write_microkernel(
+    builder, multiply_add, rows, tap_stride, taps, offset, run, micro_panel, start, start_stride, out, stride
+):
     """out[p, lane] = start[p, lane] + Σ_tap Σ_i A[tap, p][i] · micro_panel[tap · run + i, lane], i < run.
 
     A[tap, p] is the address stored at `rows + tap · tap_stride + 8 p`, plus `offset` bytes. The rows of start and out
@@ -184,10 +193,13 @@ def microkernel(builder, rows, tap_stride, taps, offset, run, micro_panel, start
         def add(i, a=a, b=b):
             distance = builder.mul(i, _i64(FLOAT))
             scalars = [load(builder, builder.add(row, distance), _f32) for row in a]
-            accumulators.add_products(scalars, builder.add(b, builder.mul(i, _i64(NR * FLOAT))))
+            accumulators.add_products(scalars, builder.add(b, builder.mul(i, _i64(NR * FLOAT))), multiply_add)
 
         _unrolled_loop(builder, run, add)
     accumulators.store(out, stride, add=False)
+
+
+microkernel = instruction(lambda builder, *arguments: write_microkernel(builder, multiply_add, *arguments))
 
 
 @instruction
@@ -202,7 +214,8 @@ def transposed_microkernel(builder, rows, offset, count, micro_panel, out, strid
         here = load(builder, builder.add(rows, builder.mul(j, _i64(8))), _i64)
         a = builder.add(here, offset)
         scalars = [load(builder, builder.add(a, _i64(FLOAT * p)), _f32) for p in range(MR)]
-        accumulators.add_products(scalars, builder.add(micro_panel, builder.mul(j, _i64(NR * FLOAT))))
+        b_row = builder.add(micro_panel, builder.mul(j, _i64(NR * FLOAT)))
+        accumulators.add_products(scalars, b_row, multiply_add)
 
     _unrolled_loop(builder, count, add)
     accumulators.store(out, stride, add=True)

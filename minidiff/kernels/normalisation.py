@@ -23,6 +23,7 @@ from . import memory
 from .jit import device, kernel
 from .launch import launch_ranges, workers_for
 from .math32 import sigmoid
+from .reference import Array
 from .rows import add_up, fold, sum_lines
 
 LINES = 32  # lines summed in float32 before they are added to the float64 total
@@ -38,13 +39,14 @@ def _splits(x, channels, statistics, workers):
 
 @device
 def _bounds(job, splits, x, channels, statistics):
-    """A job's image, its groups begin … end − 1, and its block of x: first, last, low and high."""
+    """A job's image, its groups and channels, its block of x (first, last, low, high), and the numbers in a group."""
     images, groups = statistics.shape
     image, split = divmod(job, splits)
     begin, end = groups * split // splits, groups * (split + 1) // splits
     lines, size = x.shape[0] // images, channels // groups
-    high = x.shape[1] if splits == 1 else end * size
-    return image, begin, end, (image * lines, (image + 1) * lines, begin * size, high)
+    low, high = begin * size, x.shape[1] if splits == 1 else end * size
+    block = image * lines, (image + 1) * lines, low, high
+    return image, slice(begin, end), slice(low, end * size), block, lines * (high - low) // (end - begin)
 
 
 @device
@@ -54,7 +56,7 @@ def _add_sums(sums, totals):
 
 
 @device
-def _sum_block(x, block, sums, totals):
+def _sum_lines(x, block, sums, totals):
     """totals[c] = Σ_line x[line, low + c]."""
     first, last, low, high = block
     totals[:] = 0
@@ -79,16 +81,12 @@ def _sum_squares(x, block, centre, sums, totals):
 
 @device
 def _sum_gradients(images, block, line_values, silu, sums, totals):
-    """totals[0, c] = Σ_line dz · x̂ and totals[1, c] = Σ_line dz, and dx ← dz, the gradient before SiLU."""
-    g, x, dx = images
-    first, last, low, high = block
-    centre, scale, weight, shift = line_values
-    (sums_a, sums_b), (totals_a, totals_b) = sums, totals
-    totals_a[:] = 0
-    totals_b[:] = 0
+    """totals = Σ_line dz · x̂, then Σ_line dz, each (high − low); and dx ← dz, the gradient before SiLU."""
+    (g, x, dx), (first, last, low, high), (centre, scale, weight, shift) = images, block, line_values
+    sums_a, sums_b = sums[: high - low], sums[high - low :]
+    totals[:] = 0
     for begin in range(first, last, LINES):
-        sums_a[:] = 0
-        sums_b[:] = 0
+        sums[:] = 0
         for line in range(begin, min(last, begin + LINES)):
             row, g_row, out = x[line, low:high], g[line, low:high], dx[line, low:high]
             for c in range(sums_a.size):
@@ -101,8 +99,7 @@ def _sum_gradients(images, block, line_values, silu, sums, totals):
                 out[c] = dz
                 sums_a[c] += dz * x_hat
                 sums_b[c] += dz
-        _add_sums(sums_a, totals_a)
-        _add_sums(sums_b, totals_b)
+        _add_sums(sums, totals)
 
 
 @device
@@ -142,19 +139,22 @@ def _repeat_for_channels(of_group, of_channel, out):
 @device
 def _normalise(worker, begin, end, splits, images, parameters, eps, silu, statistics):
     """Jobs begin … end − 1: y, and the mean and rstd of their groups."""
-    (x, y), (gamma, beta), (means, rstds) = images, parameters, statistics
-    size = gamma.size // means.shape[1]
-    all_totals, line_values = np.empty(x.shape[1]), np.empty((4, x.shape[1]), np.float32)
-    channel_values = np.empty(gamma.size, np.float32)
+    (x, y), (all_gamma, all_beta), (means, rstds) = images, parameters, statistics
+    all_totals, all_values = np.empty(x.shape[1]), np.empty((4, x.shape[1]), np.float32)
+    all_own, size = np.empty(all_gamma.size, np.float32), all_gamma.size // means.shape[1]
     for job in range(begin, end):
-        image, g0, g1, block = _bounds(job, splits, x, gamma.size, means)
+        image, groups, channels, block, count = _bounds(job, splits, x, all_gamma.size, means)
         first, last, low, high = block
-        width, c0, c1 = high - low, g0 * size, g1 * size
-        count = (last - first) * width // (g1 - g0)
-        totals, sums, centre = all_totals[:width], line_values[0, :width], line_values[1, :width]
-        scale, shift = line_values[2, :width], line_values[3, :width]
-        own, mean, rstd = channel_values[c0:c1], means[image, g0:g1], rstds[image, g0:g1]
-        _sum_block(x, block, sums, totals)
+        width = high - low
+        totals, sums, centre = all_totals[:width], all_values[0, :width], all_values[1, :width]
+        scale, shift = all_values[2, :width], all_values[3, :width]
+        own, gamma, mean, rstd = (
+            all_own[channels],
+            all_gamma[channels],
+            means[image, groups],
+            rstds[image, groups],
+        )
+        _sum_lines(x, block, sums, totals)
         _sum_pixels(totals, own.size)
         for group in range(mean.size):
             mean[group] = _group_mean(totals, group, size, count)
@@ -164,12 +164,12 @@ def _normalise(worker, begin, end, splits, images, parameters, eps, silu, statis
         for group in range(rstd.size):
             rstd[group] = 1 / np.sqrt(_group_mean(totals, group, size, count) + eps)
             for c in range(group * size, (group + 1) * size):
-                own[c] = rstd[group] * gamma[c0 + c]
+                own[c] = rstd[group] * gamma[c]
         _repeat_for_pixels(own, scale)
-        _repeat_for_pixels(beta[c0:c1], shift)
+        _repeat_for_pixels(all_beta[channels], shift)
         for line in range(first, last):
             row, out = x[line, low:high], y[line, low:high]
-            for c in range(width):
+            for c in range(out.size):
                 z = (row[c] - centre[c]) * scale[c] + shift[c]
                 out[c] = z * sigmoid(z) if silu else z
 
@@ -185,31 +185,30 @@ def _forward(x, gamma, beta, eps, silu, y, means, rstds, workers):
 @device
 def _differentiate(worker, begin, end, splits, images, parameters, statistics, silu, dparameters):
     """Jobs begin … end − 1: dx, and dgamma and dbeta of each image, (images, 2, channels)."""
-    (_, x, dx), (gamma, beta), (means, rstds) = images, parameters, statistics
-    size = gamma.size // means.shape[1]
-    all_totals, line_values = np.empty((2, x.shape[1])), np.empty((6, x.shape[1]), np.float32)
-    channel_values = np.empty(gamma.size, np.float32)
+    (_, x, dx), (all_gamma, all_beta), (means, rstds) = images, parameters, statistics
+    all_totals, all_values = np.empty(2 * x.shape[1]), np.empty(6 * x.shape[1], np.float32)
+    all_own, size = np.empty(all_gamma.size, np.float32), all_gamma.size // means.shape[1]
     for job in range(begin, end):
-        image, g0, g1, block = _bounds(job, splits, x, gamma.size, means)
+        image, groups, channels, block, count = _bounds(job, splits, x, all_gamma.size, means)
         first, last, low, high = block
-        width, c0, c1 = high - low, g0 * size, g1 * size
-        count = (last - first) * width // (g1 - g0)
-        totals = all_totals[0, :width], all_totals[1, :width]
-        a, b, centre = line_values[0, :width], line_values[1, :width], line_values[2, :width]
-        scale, weight, shift = line_values[3, :width], line_values[4, :width], line_values[5, :width]
-        own, rstd = channel_values[c0:c1], rstds[image, g0:g1]
-        _repeat_for_channels(means[image, g0:g1], own, centre)
+        width = high - low
+        totals, values = all_totals[: 2 * width], all_values[: 6 * width].reshape(6, width)
+        a, b, centre, scale, weight, shift = values[0], values[1], values[2], values[3], values[4], values[5]
+        own, gamma, rstd = all_own[channels], all_gamma[channels], rstds[image, groups]
+        _repeat_for_channels(means[image, groups], own, centre)
         _repeat_for_channels(rstd, own, scale)
-        _repeat_for_pixels(gamma[c0:c1], weight)
-        _repeat_for_pixels(beta[c0:c1], shift)
-        _sum_gradients(images, block, (centre, scale, weight, shift), silu, (a, b), totals)
+        _repeat_for_pixels(gamma, weight)
+        _repeat_for_pixels(all_beta[channels], shift)
+        line_values = centre, scale, weight, shift
+        _sum_gradients(images, block, line_values, silu, all_values[: 2 * width], totals)
         for i, line in enumerate((a, b)):
-            _sum_pixels(totals[i], own.size)
+            of_line, dparameter = totals[i * width : (i + 1) * width], dparameters[image, i, channels]
+            _sum_pixels(of_line, own.size)
             for c in range(own.size):
-                dparameters[image, i, c0 + c] = totals[i][c]
-                totals[i][c] *= gamma[c0 + c]
+                dparameter[c] = of_line[c]
+                of_line[c] *= gamma[c]
             for group in range(rstd.size):
-                mean = _group_mean(totals[i], group, size, count) * rstd[group]
+                mean = _group_mean(of_line, group, size, count) * rstd[group]
                 own[group * size : (group + 1) * size] = mean * rstd[group] if i == 0 else mean
             _repeat_for_pixels(own, line)
         for c in range(width):
@@ -231,7 +230,7 @@ def _backward(g, x, gamma, beta, means, rstds, silu, dx, dparameters, workers):
     add_up(of_image.reshape(of_image.shape[0], dparameters.size), dparameters)
 
 
-def _lines(x: np.ndarray) -> tuple[int, int]:
+def _lines(x: Array) -> tuple[int, int]:
     """The shape of x as the kernels take it: (lines, pixels of a line · channels)."""
     images, channels = len(x), x.shape[-1]
     pixels = x.size // max(images * channels, 1)
@@ -240,8 +239,8 @@ def _lines(x: np.ndarray) -> tuple[int, int]:
 
 
 def group_norm(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, silu: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x: Array, gamma: Array, beta: Array, groups: int, eps: float, silu: bool
+) -> tuple[Array, Array, Array]:
     y, mean, rstd = (memory.empty(s) for s in (x.shape, (len(x), groups), (len(x), groups)))
     shape, workers = _lines(x), workers_for(x.size, SERIAL_BELOW)
     _forward(x.reshape(shape), gamma, beta, eps, silu, y.reshape(shape), mean, rstd, workers)
@@ -249,14 +248,8 @@ def group_norm(
 
 
 def group_norm_backward(
-    g: np.ndarray,
-    x: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
-    mean: np.ndarray,
-    rstd: np.ndarray,
-    silu: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    g: Array, x: Array, gamma: Array, beta: Array, mean: Array, rstd: Array, silu: bool
+) -> tuple[Array, Array, Array]:
     dx, dparameters = memory.empty(x.shape), memory.empty((2, gamma.size))
     shape, workers = _lines(x), workers_for(x.size, SERIAL_BELOW)
     lines = g.reshape(shape), x.reshape(shape), dx.reshape(shape)

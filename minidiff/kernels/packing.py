@@ -15,10 +15,24 @@ A is given by a table of the addresses of its rows, in bytes, with as many as a 
 
 import numpy as np
 
+from .bf16 import PAIR, pair_microkernel
 from .jit import device
 from .microkernel import FLOAT, MR, NR, address_of, copy_row, microkernel, transposed_microkernel
 
 KC = 288  # rows of a micro-panel that are used on all rows of A before the next: they stay in the L1 cache
+
+LINE = 16  # numbers in a cache line
+
+
+@device
+def aligned(shape):
+    """An uninitialised array that begins on a cache line, so that no vector straddles two; Numba's may not."""
+    size = 1
+    for length in shape:
+        size *= length
+    memory = np.empty(size + LINE, np.float32)
+    skip = -(address_of(memory) // FLOAT) % LINE
+    return memory[skip : skip + size].reshape(shape)
 
 
 @device
@@ -50,31 +64,41 @@ def pack(source, at, stride, transposed, rows, width, out):
 
 
 @device
+def _multiply_rows(addresses, first, last, run, micro_panel, start, out, step):
+    """`multiply` for rows first … last − 1, MR at a time and all lanes; out: address of row 0, `step` numbers apart."""
+    taps, tap_stride, step = addresses.shape[0], addresses.shape[1] * 8, step * FLOAT
+    taps_at_once = max(1, KC // run)
+    for tap in range(0, taps, taps_at_once):
+        for i in range(0, run, KC):
+            b_at = address_of(micro_panel) + (tap * run + i) * NR * FLOAT
+            for r in range(first, last, MR):
+                rows, here = address_of(addresses) + tap * tap_stride + r * 8, out + r * step
+                start_at, start_step = (here, step) if tap + i > 0 else (address_of(start), 0)
+                arguments = (
+                    rows, tap_stride, min(taps_at_once, taps - tap), i * FLOAT, min(KC, run - i),
+                    b_at, start_at, start_step, here, step,
+                )  # fmt: skip
+                if micro_panel.dtype == PAIR:
+                    pair_microkernel(*arguments)
+                else:
+                    microkernel(*arguments)
+
+
+@device
 def multiply(addresses, count, run, micro_panel, start, out, at, width, stride):
     """out[at + r · stride + lane] = start[lane] + Σ_tap,i A[tap, r][i] · micro_panel[tap · run + i, lane], r < count.
 
     A[tap, r] begins at the address addresses[tap, r]; of the lanes, `width` are written. Edge cases, fewer than MR rows
     or NR lanes, are computed in scratch memory.
     """
-    taps, tap_stride = addresses.shape[0], addresses.shape[1] * 8
     whole = count // MR * MR if width == NR else 0
-    scratch = np.empty((addresses.shape[1] if whole < count else 0, NR), np.float32)
-    taps_at_once = max(1, KC // run)
-    for tap in range(0, taps, taps_at_once):
-        for i in range(0, run, KC):
-            b_at = address_of(micro_panel) + (tap * run + i) * NR * FLOAT
-            for r in range(0, count, MR):
-                out_at, step = address_of(out) + (at + r * stride) * FLOAT, stride * FLOAT
-                if r >= whole:
-                    out_at, step = address_of(scratch) + r * NR * FLOAT, NR * FLOAT
-                start_at, start_step = (out_at, step) if tap + i > 0 else (address_of(start), 0)
-                microkernel(
-                    address_of(addresses) + tap * tap_stride + r * 8, tap_stride, min(taps_at_once, taps - tap),
-                    i * FLOAT, min(KC, run - i), b_at, start_at, start_step, out_at, step,
-                )  # fmt: skip
-    for r in range(whole, count):
-        for lane in range(width):
-            out[at + r * stride + lane] = scratch[r, lane]
+    _multiply_rows(addresses, 0, whole, run, micro_panel, start, address_of(out) + at * FLOAT, stride)
+    if whole < count:
+        scratch = np.empty((addresses.shape[1], NR), np.float32)
+        _multiply_rows(addresses, whole, count, run, micro_panel, start, address_of(scratch), NR)
+        for r in range(whole, count):
+            for lane in range(width):
+                out[at + r * stride + lane] = scratch[r, lane]
 
 
 @device
@@ -92,3 +116,11 @@ def add_transposed(addresses, offset, count, micro_panel, out, at, rows, width, 
         for p in range(rows):
             for lane in range(width):
                 out[at + p * stride + lane] += scratch[p, lane]
+
+
+@device
+def add_all_transposed(addresses, count, micro_panel, out, at, rows, width, stride):
+    """`add_transposed` for any number of rows; numbers are read up to the next multiple of MR."""
+    for p in range(0, rows, MR):
+        here, height = at + p * stride, min(MR, rows - p)
+        add_transposed(addresses, p * FLOAT, count, micro_panel, out, here, height, width, stride)

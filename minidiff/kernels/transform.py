@@ -11,6 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
+from .bf16 import rounded
 from .microkernel import FLOAT, VECTOR, WIDTH, instruction, load, multiply_add, store
 
 _i64 = ir.IntType(64)
@@ -41,32 +42,37 @@ def _apply(builder: ir.IRBuilder, factors: tuple[np.ndarray, ...], vectors: list
     return vectors
 
 
-def both_sides(*factors: np.ndarray, add: bool = False) -> Callable:
+def both_sides(*factors: np.ndarray, to_pairs: bool = False) -> Callable:
     """A function for kernels, `transform(sources, s, targets, t, count)`, with L = the product of the factors:
 
         target[a, b] = Σ_ij L[a, i] · source[i, j] · L[b, j]    for `count` consecutive vectors.
 
     sources and targets are the addresses of tables of q² and p² addresses; s and t are in bytes and added to all of
-    these. With `add` the transform takes the address of one more table, of p² vectors to add to the result.
+    these. After `count` may come the addresses of more tables, each of p² vectors to add to the result. With `to_pairs`
+    the targets are of bf16 (`bf16`).
     """
     p, q = len(factors[0]), factors[-1].shape[1]
 
-    def write(builder: ir.IRBuilder, sources, s, targets, t, count, starts=None) -> None:
+    def write(builder: ir.IRBuilder, sources, s, targets, t, count, *starts) -> None:
         def addresses(table: ir.Value, size: int, offset: ir.Value) -> list[ir.Value]:
             entries = [load(builder, builder.add(table, _i64(8 * i)), _i64) for i in range(size)]
             return [builder.add(entry, offset) for entry in entries]
 
         read, written = addresses(sources, q * q, s), addresses(targets, p * p, t)
-        added = addresses(starts, p * p, t) if add else []
+        added = [addresses(table, p * p, t) for table in starts]
         with cgutils.for_range(builder, count, intp=_i64) as loop:
             here = builder.mul(loop.index, _i64(WIDTH * FLOAT))
+            half = builder.sdiv(here, _i64(2))
             x = [load(builder, builder.add(address, here), VECTOR) for address in read]
             columns = [_apply(builder, factors, x[j::q]) for j in range(q)]
             for a in range(p):
                 row = _apply(builder, factors, [column[a] for column in columns])
                 for i, value in enumerate(row, a * p):
-                    if add:
-                        value = builder.fadd(value, load(builder, builder.add(added[i], here), VECTOR))
-                    store(builder, value, builder.add(written[i], here))
+                    for table in added:
+                        value = builder.fadd(value, load(builder, builder.add(table[i], here), VECTOR))
+                    if to_pairs:
+                        store(builder, rounded(builder, value), builder.add(written[i], half))
+                    else:
+                        store(builder, value, builder.add(written[i], here))
 
     return instruction(write)

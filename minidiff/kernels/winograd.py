@@ -52,16 +52,8 @@ CHUNK = 192  # patches that are transformed before they are summed into dU: so m
 LINE = 16  # numbers in a cache line, as padding between the 36 matrices: else they conflict in the same cache sets
 NO_RESIDUAL = np.empty((0, 0, 0, 0), np.float32)
 
-_BUTTERFLY = np.array(
-    [
-        [1, 0, 0, 0, 0, 0],
-        [0, 1, 1, 0, 0, 0],
-        [0, 1, -1, 0, 0, 0],
-        [0, 0, 0, 1, 1, 0],
-        [0, 0, 0, 1, -1, 0],
-        [0, 0, 0, 0, 0, 1],
-    ]
-)
+_BUTTERFLY = np.eye(6)  # the values at 1 and −1, and at 2 and −2: even powers plus and minus odd ones
+_BUTTERFLY[1:3, 1:3] = _BUTTERFLY[3:5, 3:5] = [[1, 1], [1, -1]]
 _B = np.array(  # Bᵀ = _BUTTERFLY · _B
     [
         [4, 0, -5, 0, 1, 0],
@@ -81,7 +73,7 @@ _A = np.array(  # Aᵀ = _A · _BUTTERFLY
 
 _to_v = both_sides(_BUTTERFLY, _B)  # Bᵀ d B
 _to_u = both_sides(_BUTTERFLY, _G)  # G w Gᵀ
-_to_y = both_sides(_A, _BUTTERFLY, add=True)  # Aᵀ M A + what is added
+_to_y = both_sides(_A, _BUTTERFLY)  # Aᵀ M A + what is added
 _to_z = both_sides(_BUTTERFLY.T, _A.T)  # A dY Aᵀ
 _to_dw = both_sides(_G.T, _BUTTERFLY.T)  # Gᵀ dU G
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from minidiff.kernels import require as require_precision
 from minidiff.nn.diagrams import diagram
 from minidiff.nn.layers import Conv2d, Embedding, GroupNorm, Linear, sinusoidal
 from minidiff.nn.mlp import MLP
@@ -52,5 +53,6 @@ __all__ = [
     "diagram",
     "ema_copy",
     "frozen",
+    "require_precision",
     "sinusoidal",
 ]

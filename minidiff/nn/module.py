@@ -110,7 +110,14 @@ def ema_copy(module: M, parameters: ParameterVector, vector: np.ndarray) -> M:
     return copy.deepcopy(module, memo)
 
 
-def frozen(module: M) -> M:
-    """A copy of a module for inference only: a snapshot of its weights, prepared once for the kernels."""
-    memo: dict[int, Any] = {id(p): Tensor(kernels.freeze(p.data)) for p in module.named_parameters().values()}
+def frozen(module: M, precision: str = "float32") -> M:
+    """A copy of a module for inference only: a snapshot of its weights, prepared once for the kernels.
+
+    precision: "float32", or "bf16" for products of bfloat16 with sums in float32. Raises ValueError where it is not to
+    be had.
+    """
+    kernels.require(precision)
+    memo: dict[int, Any] = {
+        id(p): Tensor(kernels.freeze(p.data, precision)) for p in module.named_parameters().values()
+    }
     return copy.deepcopy(module, memo)

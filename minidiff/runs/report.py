@@ -50,7 +50,8 @@ def _blocks(run: Run, training: bool) -> Iterator[str]:
         yield pages.paragraph("The states x_t of the reverse process, from x_T to x_0.")
         yield pages.slider("trajectory", _frames(folder / "animation.gif"))
     yield from _pictures(folder, "loss.png", "Loss", "The training loss, on logarithmic axes.")
-    yield from _evaluation(folder / "evaluation.json")
+    yield from _evaluation(folder / "evaluation.json", "Evaluation beside held-out data")
+    yield from _evaluation(folder / "inception.json", "Evaluation by Inception features")
     yield pages.heading("Settings")
     kinds = {"network": dict(settings.net), "schedule": asdict(settings.schedule)}
     kinds["training"] = asdict(settings.training)
@@ -85,11 +86,11 @@ def _png(image: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def _evaluation(path: Path) -> Iterator[str]:
+def _evaluation(path: Path, heading: str) -> Iterator[str]:
     """A row for each figure that `minidiff evaluate` wrote, its value for real data, and what it means."""
     if not path.exists():
         return
-    yield pages.heading("Evaluation beside held-out data")
+    yield pages.heading(heading)
     try:
         figures: Mapping[str, Any] = json.loads(path.read_text())
         of = f"{figures['count']} samples, after step {figures['step']:,}."

@@ -79,7 +79,7 @@ class Run:
         self.folder, self.settings, self.facts, self._data = folder, settings, facts, data
         self.units, self.shape, self.class_names = facts.units, facts.shape, facts.class_names
         self.net, self.trainer, self._step, self._lock = net, trainer, step, held
-        self.schedule = settings.schedule.build()
+        self.schedule, self.precision = settings.schedule.build(), "float32"
         self._metrics = Metrics(folder / METRICS, pending)
         self._save_seconds = 0.0  # that the last checkpoint took
 
@@ -116,12 +116,17 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one."""
+    def open(cls, folder: str | Path, precision: str = "float32") -> Run:
+        """A run to sample from. Raises FileNotFoundError where there is none, ValueError for a damaged one.
+
+        precision: that of its `denoiser`, as of `nn.frozen`.
+        """
+        nn.require_precision(precision)
         with _checkpoint(Path(folder)) as (settings, facts, sections):
-            return cls(
-                Path(folder), settings, facts, _ema_net(settings, sections), sections["adam"][0]["step"]
-            )
+            net, step = _ema_net(settings, sections), sections["adam"][0]["step"]
+            run = cls(Path(folder), settings, facts, net, step)
+            run.precision = precision
+            return run
 
     @classmethod
     def resume(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> Run:
@@ -271,7 +276,7 @@ class Run:
         """
         clip = (-1, 1) if len(self.shape) == 3 and self.settings.clip_x0 else None
         training = self.settings.training
-        denoiser = Denoiser(nn.frozen(self.net), self.schedule, training.prediction, clip)
+        denoiser = Denoiser(nn.frozen(self.net, self.precision), self.schedule, training.prediction, clip)
         try:
             return conditioning.apply(denoiser, self.net.classes, training.label_drop > 0)
         except ValueError as error:
