@@ -184,12 +184,12 @@ for exact, column, marker, color, name in (
     (mean, 0, "o", plots.INK, "mean"),
     (sigma, 1, "s", plots.ACCENT, "standard deviation"),
 ):
-    two_ways.plot(exact, color=color, label=f"{name}, by the jump (F4)")
+    two_ways.plot(exact, color=color, label=f"{name}: jump (F4)")
     two_ways.plot(
-        shown, moments[shown, column], marker, color=color, markersize=4, label=f"{name}, by steps (F1)"
+        shown, moments[shown, column], marker, color=color, markersize=4, label=f"{name}: steps (F1)"
     )
 two_ways.set(xlabel="time t", ylabel="of $x_t$, for $x_0$ = 0.5", title="all steps are one jump")
-two_ways.legend(frameon=False, fontsize=9)
+two_ways.legend(frameon=False, fontsize=8.5, loc=(0.4, 0.36))
 
 save(
     figure,

@@ -123,7 +123,7 @@ class Value:
     def __mul__(self, other):
         a, b = self, as_value(other)
         return Value(
-            a.data * b.data, (a, b), (lambda g: fit(g * b.data, a), lambda g: fit(g * a.data, b)), "·"
+            a.data * b.data, (a, b), (lambda g: fit(g * b.data, a), lambda g: fit(g * a.data, b)), "×"
         )
 
     def __sub__(self, other):

@@ -1,5 +1,6 @@
 """Every session runs, and leaves its pictures."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -40,3 +41,11 @@ def test_a_session_has_a_headline_cells_and_exercises(path):
             assert all(line.startswith("#") or not line for line in lines), "a cell of prose holds code"
     assert "# ## Exercises\n" in cells[-1]
     assert f"python demos/check.py demos/exercises/{path.name}" in cells[-1]
+
+
+@pytest.mark.parametrize("path", SESSIONS, ids=lambda path: path.stem)
+def test_the_ids_of_its_equations_exist(path):
+    equations = (DEMOS.parent / "EQUATIONS.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"^### ([A-Z]\d+) · ", equations, flags=re.MULTILINE))
+    used = set(re.findall(r"\b[FRVSO]\d{1,2}\b", path.read_text(encoding="utf-8")))
+    assert used <= known, f"EQUATIONS.md has no {used - known}"
