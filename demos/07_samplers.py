@@ -365,8 +365,8 @@ print(f"\nDDIM over 10 times keeps mean and variance of each q(x_t | x_0), for a
 #
 # This is a step of length 1 of the Euler–Maruyama method for a stochastic differential equation (SDE): the drift times
 # the step, plus noise of variance $\beta_t$. (In place of $\tilde\beta_t$, which is smaller by
-# $\bar\alpha_{t-1}\beta_t^2/(1-\bar\alpha_t)$.) Session 8 derives the SDE; here you write the sampler. Halving $\beta$ must divide
-# the difference of the two means by four:
+# $\bar\alpha_{t-1}\beta_t^2/(1-\bar\alpha_t)$.) Session 8 derives the SDE; here you write the sampler. Halving $\beta$
+# must divide the difference of the two means by four:
 
 # %%
 print()

@@ -265,7 +265,7 @@ for ax, (count, samples) in zip((few_ax, many_ax), drawn.items(), strict=True):
         zorder=2 if count == 20 else 0,
         **marker,
     )
-    ax.set(xlabel="$x_1$", ylabel="$x_2$", title=f"trained on {count} points")
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", ylim=(-1.9, 2.4), title=f"trained on {count} points")
     ax.legend(frameon=False, fontsize=9, loc="upper left")
 denoiser, x0 = Denoiser(gaussian.network(schedule), schedule), gaussian.sample(rng, 5000)
 costs = likelihood.chain(denoiser, x0, rng, "large")
