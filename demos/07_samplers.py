@@ -360,8 +360,8 @@ print(f"\nDDIM over 10 times keeps mean and variance of each q(x_t | x_0), for a
 # Taylor $1/\sqrt{1-\beta} = 1 + \beta/2 + \ldots$, and $\beta$ times that is $\beta + \ldots$, where the dots are of
 # the order of $\beta^2$. So
 #
-# $$x_{t-1} \approx x_t + \tfrac12\beta_t x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,\hat\varepsilon
-# + \sqrt{\beta_t}\, z$$
+# $$x_{t-1} \approx x_t + \tfrac12\beta_t x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,\hat\varepsilon +
+# \sqrt{\beta_t}\, z$$
 #
 # This is a step of length 1 of the Euler–Maruyama method for a stochastic differential equation (SDE): the drift times
 # the step, plus noise of variance $\beta_t$. (In place of $\tilde\beta_t$, which is smaller by
