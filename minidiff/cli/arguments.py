@@ -235,20 +235,23 @@ def add_precision(parser: Parser) -> None:
     )
 
 
-def add_moved_data(parser: Parser) -> None:
-    """--data."""
-    parser.add_argument(
+def add_moved_data(parser: Parser, held_out: bool = True) -> None:
+    """--data, and --held-out where there is no setting of this name."""
+    add, where = parser.add_argument, "is now (where it was)"
+    add(
         "--data",
         dest="moved_data",
-        type=Path,
+        type=path,
         metavar="PATH",
-        help="where the run's data is now (where it was); of a network that was imported without data, any",
+        help=f"where the run's data {where}; of a network that was imported without data, any",
     )
+    if held_out:
+        add("--held-out", type=path, metavar="PATH", help=f"where the run's data to hold out {where}")
 
 
 def data_of(options: argparse.Namespace, run: Run) -> Dataset:
-    """The data of the run, from where --data says; with a note where it may be other data than it was trained on."""
-    data = run.data(options.moved_data)
+    """The data of the run, from where it is said to be; with a note where it may be other than it was trained on."""
+    data = run.data(options.moved_data, options.held_out)
     if run.facts.checksum == "":
         print(
             f"note: {data.name} is not known to be what {run.folder} was trained on; the run does not keep it"

@@ -51,7 +51,7 @@ def add_commands(commands: Subparsers) -> None:
     )
     add("--out", type=path, metavar="RUN", help="the folder to make (runs/DATA)")
     add("--resume", type=path, metavar="RUN", help="resume this run instead")
-    add_moved_data(parser)
+    add_moved_data(parser, held_out=False)
     add_settings(parser, *KINDS)
 
 
@@ -68,13 +68,14 @@ def train(options: argparse.Namespace) -> int:
     """Train a new run, or resume one."""
     given = given_settings(options, *KINDS)
     if options.resume:
+        held_out = given.pop("held_out", None)
         given |= {name: value for name in ("data", "out") if (value := getattr(options, name)) is not None}
         if given:
             raise UsageError(
                 f"train --resume keeps the run's own settings; leave out {', '.join(given)} "
                 "(--steps and --minutes may be given)"
             )
-        run = Run.resume(options.resume, options.moved_data)
+        run = Run.resume(options.resume, options.moved_data, held_out)
     else:
         if options.data is None:
             raise UsageError("train: give the data to train on (`minidiff data` lists it), or --resume RUN")

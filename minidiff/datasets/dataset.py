@@ -4,13 +4,14 @@ An array is kept as it is given. Nothing here copies or converts more of it at a
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from .samples import Samples, blocks
+from .stored import Stored
 from .units import Units
 
 # The ranges in which images are usually stored: fractions, signed fractions, bytes.
@@ -27,7 +28,8 @@ class Dataset:
     stored as they were given and converted when they are read. Points are (N, D), images (N, H, W, C) in [−1, 1].
     `labels` (N,) and `held_out_labels` (M,) are int64 in 0…classes − 1, or None; without labels `classes` is 0.
     `units` is the map to and from the data's own units. `class_names` are as many as there are classes, or none.
-    `left_out`: in words, what the source has beside this; "" where it is nothing.
+    `left_out`: in words, what the source has beside this; "" where it is nothing. `decoded`: what was decoded, for
+    `datasets.cache.keep`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Dataset:
     units: Units
     class_names: tuple[str, ...] = ()
     left_out: str = ""
+    decoded: Mapping[str, Stored] = field(default_factory=dict, repr=False)
 
     @cached_property
     def checksum(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from minidiff.options import OptionError
 from minidiff.progress import Progress
 
-from . import cifar, idx, image_files, numpy_files
+from . import cache, cifar, idx, image_files, numpy_files
 from .dataset import Dataset, from_raw
 from .distributions import DISTRIBUTIONS, draw
 from .loading_options import LoadingOptions
@@ -35,13 +35,20 @@ class UnknownDataset(ValueError):
     """`load` was given what is neither a name in `NAMES` nor a path."""
 
 
-def load(source: str | Path, seed: int = 0, options: LoadingOptions = LoadingOptions()) -> Dataset:
+def load(
+    source: str | Path,
+    seed: int = 0,
+    options: LoadingOptions = LoadingOptions(),
+    cache_folder: Path | None = None,
+) -> Dataset:
     """The data set with the name `source` (see `NAMES`), or else that in the file or folder of this path.
 
     A path leads to a folder or zip of images, to IDX images (as of MNIST; labels are found beside them) or a folder of
     such, to CIFAR-10 or -100, or to a `.npy` or `.npz` file: docs/data.md has the forms. `seed` determines the points
     drawn from a distribution, and the 10 000 held out. Of any other data that has no part to hold out, nor
     `options.held_out`, a fixed fraction is, balanced over the classes: 20 % of the digits, else 10 %.
+
+    cache_folder: from which decoded images are taken, if they are there and the same (`datasets.cache`).
 
     Raises UnknownDataset for what is neither a name nor looks like a path, FileNotFoundError for a path where there is
     nothing, OptionError for options that do not apply to the data, and other ValueErrors for data that cannot be used;
@@ -56,9 +63,12 @@ def load(source: str | Path, seed: int = 0, options: LoadingOptions = LoadingOpt
     if name == "digits":
         digits = numpy_files.read_npz(DIGITS)
         return from_raw(name, digits.samples, digits.labels, held_out_fraction=0.2, limits=(0, 16))
-    stored = _read(name, options)
+    data, held_out = (cache_folder and cache_folder / file for file in (cache.DATA, cache.HELD_OUT))
+    stored = _read(name, options, data)
+    read = {cache.DATA: stored}
     if options.held_out is not None:
-        stored = _with_held_out(stored, _read(options.held_out, options), options.held_out)
+        read[cache.HELD_OUT] = _read(options.held_out, options, held_out)
+        stored = _with_held_out(stored, read[cache.HELD_OUT], options.held_out)
     return replace(
         from_raw(
             name,
@@ -70,10 +80,11 @@ def load(source: str | Path, seed: int = 0, options: LoadingOptions = LoadingOpt
             class_names=stored.class_names,
         ),
         left_out=stored.left_out,
+        decoded={file: of_file for file, of_file in read.items() if of_file.key},
     )
 
 
-def _read(source: str, options: LoadingOptions) -> Stored:
+def _read(source: str, options: LoadingOptions, cache_file: Path | None) -> Stored:
     """What the file or folder has. Raises as `load`."""
     path = Path(source).expanduser()
     if path.is_dir() and source:
@@ -81,9 +92,9 @@ def _read(source: str, options: LoadingOptions) -> Stored:
         if stored is not None:
             _check_options(source, options, "held_out")
             return stored
-        return _read_image_folder(source, path, options)
+        return _read_images(source, path, options, cache_file)
     if path.is_file():
-        return _read_file(source, path, options)
+        return _read_file(source, path, options, cache_file)
     if any(mark in source for mark in "/\\.~"):
         raise FileNotFoundError(
             f"{source}: no such file or folder; expected the path of data, or one of {', '.join(NAMES)}"
@@ -93,11 +104,11 @@ def _read(source: str, options: LoadingOptions) -> Stored:
     )
 
 
-def _read_file(name: str, path: Path, options: LoadingOptions) -> Stored:
+def _read_file(name: str, path: Path, options: LoadingOptions, cache_file: Path | None) -> Stored:
     with path.open("rb") as file:
         head = file.read(6)
     if head.startswith(numpy_files.ZIP_MAGIC) and not numpy_files.may_be_npz(path):
-        return _read_image_folder(name, path, options)
+        return _read_images(name, path, options, cache_file)
     is_npy = head == numpy_files.NPY_MAGIC
     if is_npy or head.startswith(numpy_files.ZIP_MAGIC):
         _check_options(name, options, "held_out", "channels_first")
@@ -114,9 +125,14 @@ def _read_file(name: str, path: Path, options: LoadingOptions) -> Stored:
     )
 
 
-def _read_image_folder(name: str, path: Path, options: LoadingOptions) -> Stored:
-    """The images in a folder or zip, decoded; a bar shows how far it is where that takes a while."""
+def _read_images(name: str, path: Path, options: LoadingOptions, cache_file: Path | None) -> Stored:
+    """The images in a folder or zip."""
     _check_options(name, options, "held_out", *(about.name for about in fields(image_files.ImageOptions)))
+    return cache.cached(cache_file, path, options, lambda: _decode(path, options))
+
+
+def _decode(path: Path, options: LoadingOptions) -> Stored:
+    """The images in a folder or zip, decoded; a bar shows how far it is where that takes a while."""
     found = image_files.read_folder(path, options, _patient_bar())
     return Stored(
         found.images,

@@ -11,5 +11,9 @@ from .image_files import ImageOptions
 class LoadingOptions(ImageOptions):
     """The settings of data from files: those of images, and more. held_out: a path."""
 
-    held_out: str | None = setting(None, "path of data to hold out: measured with, not trained on", type=str)
+    held_out: str | None = setting(
+        None,
+        "path of data to hold out: measured with, not trained on (--resume: where it is now)",
+        type=str,
+    )
     channels_first: bool = setting(False, "arrays are (N, C, H, W) instead of (N, H, W, C)")

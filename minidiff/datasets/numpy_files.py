@@ -35,10 +35,11 @@ class Names(NamedTuple):
     held_out_labels: str = ""
 
 
+KERAS = Names("x_train", "y_train", "x_test", "y_test")
 NAMES = (
     Names("images", "labels"),
     Names("samples", "labels"),
-    Names("x_train", "y_train", "x_test", "y_test"),  # Keras
+    KERAS,
     Names("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
 )
 

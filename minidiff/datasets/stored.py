@@ -12,6 +12,7 @@ class Stored:
     """Samples (N, …) and labels (N,), and others of the same kind that the source has for measuring.
 
     limits, class_names: as of `from_raw`. left_out: in words, what else the source has, which is not taken.
+    key: by which `datasets.cache` recognises it, "" where it is not to be kept there.
     """
 
     samples: np.ndarray
@@ -21,3 +22,4 @@ class Stored:
     limits: tuple[float, float] | None = None
     class_names: tuple[str, ...] = ()
     left_out: str = ""
+    key: str = ""

@@ -23,6 +23,9 @@ BYTES_IN_NETWORK = (
 )
 
 
+MOST_IN_BATCH = 128 * 64 * 64 * 3  # numbers, of many samples: of larger images there are fewer in a batch
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to sample: by which of `samplers.SAMPLERS`, in how many steps, how spaced, and with which options.
@@ -135,7 +138,7 @@ def batches(
     The size of the batches depends on the shape alone, and each is drawn with a child of `rng`.
     """
     label = getattr(denoiser, "label", None)
-    size = max(128, 4096 // math.prod(shape))
+    size = max(1, min(128, MOST_IN_BATCH // math.prod(shape)), 4096 // math.prod(shape))
     total = -(-count // size) * (len(recipe.times(denoiser.schedule)) - 1)
     done = 0
     for start in range(0, count, size):

@@ -21,7 +21,8 @@ from minidiff.nn import optim
 from minidiff.nn.layers import Conv2d, GroupNorm, Linear
 
 FEATURES = 64
-_INFERENCE_BATCH = 512  # images in one forward pass outside training
+_INFERENCE_BATCH = 512  # images in one forward pass outside training, if they are of at most _PIXELS
+_PIXELS = 64 * 64
 
 
 class Classifier(nn.Module):
@@ -54,9 +55,11 @@ class Classifier(nn.Module):
         return self._in_batches(images, lambda x: ag.softmax(self.logits(self.features_of(x))))
 
     def _in_batches(self, images: np.ndarray | Samples, function: Callable[[Tensor], Tensor]) -> np.ndarray:
-        starts = range(0, len(images), _INFERENCE_BATCH)
+        pixels = images.shape[1] * images.shape[2]
+        batch = max(1, _INFERENCE_BATCH * _PIXELS // max(pixels, _PIXELS))
+        starts = range(0, len(images), batch)
         with no_grad():
-            batches = [function(Tensor(images[i : i + _INFERENCE_BATCH])).data for i in starts]
+            batches = [function(Tensor(images[i : i + batch])).data for i in starts]
         return np.concatenate(batches)
 
 

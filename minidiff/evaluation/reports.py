@@ -89,7 +89,9 @@ def compression(
         terms = (f"bits_per_dim_{name}" for name in likelihood.Bound._fields)
         return dict.fromkeys(("bits_per_dim", "bits_per_dim_error", *terms)), np.zeros(0), np.zeros(0)
     rng = np.random.default_rng(seed)
-    most = 2000 if held_out.ndim == 2 else min(256, max(32, 65_536 // held_out[0].size))
+    size = held_out[0].size
+    most = min(256, max(32, 65_536 // size), max(2, generation.MOST_IN_BATCH // size))
+    most = 2000 if held_out.ndim == 2 else most
     chosen = rng.permutation(len(held_out))[:most]
     x0 = held_out[chosen]
     if labels is not None and held_out_labels is not None:

@@ -4,8 +4,8 @@
 
 A bf16 has 8 bits, so it matters at which points the polynomials are evaluated. At 0, ±1, ±2 and ∞ the error is eleven
 times that of the direct sum in bf16 (root mean square, over white images and kernels); at 0, ±2/3, ±3/2 and ∞, near to
-the best of all, five times. F(2×2) would come to 1.7 times, but is hardly
-faster than F(4×4) in float32: it has 16 products for 4 outputs, half as fast again.
+the best of all, five times. F(2×2) would come to 1.7 times, but is hardly faster than F(4×4) in float32: it has 16
+products for 4 outputs, where that has 36 for 16.
 """
 
 import numpy as np
@@ -129,8 +129,8 @@ def _prepare(w: np.ndarray) -> np.ndarray:
     (_, _, inputs, outputs), g = w.shape, _BUTTERFLY @ _G
     u = np.einsum("ai,ijco,bj->abco", g, w, g, optimize=True).reshape(POINTS, inputs, outputs)
     pairs = row_pairs(u).reshape(POINTS, inputs // 2, outputs // NR, NR)
-    panels = np.moveaxis(pairs, 2, 0).reshape(outputs // NR, POINTS, -1)
-    return np.pad(panels, ((0, 0), (0, 0), (0, LINE))).reshape(-1)
+    micro_panels = np.moveaxis(pairs, 2, 0).reshape(outputs // NR, POINTS, -1)
+    return np.pad(micro_panels, ((0, 0), (0, 0), (0, LINE))).reshape(-1)
 
 
 def convolve(
@@ -142,7 +142,7 @@ def convolve(
     residual: np.ndarray | None,
 ) -> np.ndarray:
     """As `winograd.convolve`, of frozen weights (3, 3, C, O)."""
-    batch, inputs, outputs, workers = x.shape[0], x.shape[3], w.shape[3], pool.size()
+    batch, inputs, outputs, workers = x.shape[0], x.shape[3], w.shape[3], pool.active()
     y = memory.empty((batch, *size, outputs))
     u = cached(w, KEY)
     if u is None:

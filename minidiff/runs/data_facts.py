@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minidiff.datasets import NAMES, Dataset, LoadingOptions, Units, UnknownDataset, load
+from minidiff.datasets import NAMES, Dataset, LoadingOptions, Units, UnknownDataset, cache, load
 from minidiff.datasets.samples import checksum_0_1
 from minidiff.options import OptionError
 from minidiff.runs.settings import Settings
@@ -87,20 +87,39 @@ def _absolute(path: str | Path) -> str:
     return str(Path(path).expanduser().resolve())
 
 
+def moved(
+    settings: Settings, data: str | Path | Dataset | None = None, held_out: str | Path | None = None
+) -> Settings:
+    """The settings with the paths at which the data, and what is held out, are now; None: where they were.
+
+    Raises OptionError for a path of what is held out beside a `Dataset`.
+    """
+    if data is not None:
+        settings = replace(settings, data=source_of(data))
+    if held_out is not None:
+        path = loading_options(data or "", {"held_out": str(held_out)}).held_out
+        settings = replace(settings, loading=replace(settings.loading, held_out=path))
+    return settings
+
+
 def load_again(
     settings: Settings, facts: DataFacts, folder: Path, data: str | Path | Dataset | None = None
 ) -> Dataset:
-    """The data of a run, or `data` in its place, if it is the same; else ValueError."""
+    """The data of the run in `folder`, or a `Dataset` in its place, if it is the same; else ValueError."""
+    dataset = data if isinstance(data, Dataset) else _load(settings, folder)
+    facts.check(dataset, folder)
+    cache.keep(folder, dataset.decoded)
+    return dataset
+
+
+def _load(settings: Settings, folder: Path) -> Dataset:
+    if settings.data is None:
+        raise ValueError(
+            "the network was imported without data: give some with --data PATH; edits take images with --from too"
+        )
     try:
-        source = settings.data if data is None else data
-        if source is None:
-            raise ValueError(
-                "the network was imported without data: give some with --data PATH; edits take images with --from too"
-            )
-        dataset = source if isinstance(source, Dataset) else load(source, settings.seed, settings.loading)
+        return load(settings.data, settings.seed, settings.loading, folder)
     except UnknownDataset as error:
         raise ValueError(
             f"{settings.data} was made in Python and cannot be loaded again: give it to Run.resume(folder, data=…)"
         ) from error
-    facts.check(dataset, folder)
-    return dataset

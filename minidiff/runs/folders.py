@@ -7,12 +7,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minidiff import files
+from minidiff.datasets import cache
 from minidiff.runs import lock
 
 CHECKPOINT, SETTINGS, METRICS = "checkpoint.npz", "settings.json", "metrics.jsonl"
 PICTURES = ("loss.png", "samples.png", "classes.png", "animation.gif", "trajectory.png", "report.html")
 PREVIEWS = "previews"
-FIRST = CHECKPOINT, SETTINGS  # what a new run has
+FIRST = CHECKPOINT, SETTINGS, cache.DATA, cache.HELD_OUT  # what a new run may have
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minidiff import nn, weights
-from minidiff.datasets import Units, load
+from minidiff.datasets import Units, cache, load
 from minidiff.options import OptionError
 from minidiff.runs import checkpoints, folders
 from minidiff.runs.data_facts import DataFacts, source_of
@@ -47,8 +47,9 @@ def create(
             state: checkpoints.Sections = {"ema": ({}, parameters), "adam": ({"step": 0}, {})}
         else:
             settings = replace(settings, data=source_of(data))
-            dataset = load(data, seed)
+            dataset = load(data, seed, cache_folder=hidden)
             of_data.check(dataset, folder)
+            cache.keep(hidden, dataset.decoded)
             of_data, state = DataFacts.of(dataset), trainer_of(settings, dataset, net).state()
         Run(hidden, settings, of_data, net, 0).write(state)
         write_settings(hidden, settings)

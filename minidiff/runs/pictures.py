@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from minidiff.runs.run import Run
 
 IMAGES, POINTS = 64, 4000  # samples
+MOST_NUMBERS = 64 * 128 * 128  # in them: all states on the way are held
 CLASSES, PER_CLASS = 20, 10  # at most so many rows of so many images
 
 
@@ -31,7 +33,7 @@ def draw(run: Run, seed: int = 0) -> list[Path]:
         )
     data = None if run.trainer is None else run.trainer.x
     images = len(run.shape) == 3
-    count = IMAGES if images else POINTS
+    count = min(IMAGES, max(1, MOST_NUMBERS // math.prod(run.shape))) if images else POINTS
     states = generation.trajectory(run.denoiser(), run.shape, count, np.random.default_rng(seed), Recipe())
     animation = [plots.picture(state.x, run.units, data) for state in states]
     frames["samples.png"] = animation[-1]

@@ -6,6 +6,7 @@
     loss.png  samples.png  classes.png  animation.gif  trajectory.png
     previews/        samples from the same noise in the course of training
     report.html      all of it on one page
+    decoded.npz  decoded_held_out.npz   the images, where they were in a folder or zip (`datasets.cache`)
     lock             held by the process that trains
 
 A folder is a run from its first moment on: the checkpoint of step 0 is written before the first step is made. It
@@ -27,7 +28,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from minidiff import files, nn
-from minidiff.datasets import Dataset, LoadingOptions, load
+from minidiff.datasets import Dataset, LoadingOptions, cache, load
 from minidiff.diffusion import generation
 from minidiff.diffusion.denoiser import Denoiser
 from minidiff.diffusion.generation import Recipe
@@ -35,7 +36,7 @@ from minidiff.diffusion.guidance import Conditioning
 from minidiff.options import facts
 from minidiff.progress import Progress
 from minidiff.runs import checkpoints, folders, lock, pictures, presets
-from minidiff.runs.data_facts import DataFacts, load_again, loading_options, source_of
+from minidiff.runs.data_facts import DataFacts, load_again, loading_options, moved, source_of
 from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
 from minidiff.runs.metrics import Metrics
@@ -101,12 +102,13 @@ class Run:
         source = source_of(data)
         folder = Path(folder) if folder else folders.free_folder(Path(source).stem)
         with folders.new(folder) as (hidden, held):
-            dataset = data if isinstance(data, Dataset) else load(data, seed, loading)
+            dataset = data if isinstance(data, Dataset) else load(data, seed, loading, hidden)
             settings = replace(presets.settings(dataset, source, seed, **options), loading=loading)
             trainer = trainer_of(settings, dataset)
             if isinstance(options.get("net"), Mapping):
                 _check_network(trainer.net, dataset.x[:1])
             of_data = DataFacts.of(dataset)
+            cache.keep(hidden, dataset.decoded)
             made = cls(hidden, settings, of_data, trainer.ema_net, 0, trainer)
             made.save()
             write_settings(hidden, settings)
@@ -129,22 +131,27 @@ class Run:
             return run
 
     @classmethod
-    def resume(cls, folder: str | Path, data: str | Path | Dataset | None = None) -> Run:
+    def resume(
+        cls,
+        folder: str | Path,
+        data: str | Path | Dataset | None = None,
+        held_out: str | Path | None = None,
+    ) -> Run:
         """A run to train further, on the data of its settings.
 
         data: the same data, if it was made in Python; or the path where it is now, which the run then keeps. A network
-        that was imported without data takes any of its shape. Raises as `open`, BlockingIOError where another process
-        trains it, and ValueError where the data has changed.
+        that was imported without data takes any of its shape. held_out: the path where the data of the option
+        `held_out` is now. Raises as `open`, BlockingIOError where another process trains it, and ValueError where the
+        data has changed.
         """
         folder = Path(folder)
         _check_run(folder)
         held = lock.take(folder)
         folders.clear_temporaries(folder)
-        with _checkpoint(folder, verify=True) as (settings, of_data, sections):
+        with _checkpoint(folder, verify=True) as (kept, of_data, sections):
+            settings = moved(kept, data, held_out)
             dataset = load_again(settings, of_data, folder, data)
-            net = _ema_net(settings, sections) if settings.data is None else None
-            if data is not None:
-                settings = replace(settings, data=source_of(data))
+            net = _ema_net(kept, sections) if kept.data is None else None
             trainer = trainer_of(settings, dataset, net)
             if net is None:
                 trainer.restore(sections)
@@ -152,7 +159,7 @@ class Run:
         of_data, step = DataFacts.of(dataset), trainer.step
         run = cls(folder, settings, of_data, trainer.ema_net, step, trainer, dataset, held, pending)
         run._metrics.cut(run.step)  # a run that was killed makes those steps again
-        if data is not None or not (folder / SETTINGS).exists():
+        if settings != kept or not (folder / SETTINGS).exists():
             write_settings(folder, settings)
         return run
 
@@ -161,13 +168,13 @@ class Run:
         """How many steps were made."""
         return self.trainer.step if self.trainer else self._step
 
-    def data(self, data: str | Path | Dataset | None = None) -> Dataset:
+    def data(self, data: str | Path | Dataset | None = None, held_out: str | Path | None = None) -> Dataset:
         """The data that the run was trained on, loaded when it is first needed.
 
-        data: as of `resume`. Raises what `datasets.load` raises, and ValueError where the data has changed.
+        data, held_out: as of `resume`. Raises what `datasets.load` raises, and ValueError where the data has changed.
         """
         if self._data is None:
-            self._data = load_again(self.settings, self.facts, self.folder, data)
+            self._data = load_again(moved(self.settings, data, held_out), self.facts, self.folder, data)
         return self._data
 
     # ---- training

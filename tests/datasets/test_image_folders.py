@@ -8,9 +8,6 @@ from image_examples import encoded, make_folder, photograph, plain, reduced
 from image_sets import assert_refused, levels, png, read, write, write_zip
 from PIL import Image
 
-from minidiff.datasets import image_files
-from minidiff.datasets.image_files import ImageOptions
-
 RNG = np.random.default_rng(0)
 
 
@@ -181,19 +178,6 @@ def test_a_deep_folder_is_read(tmp_path):
         path.mkdir()
     write(path, {"1.png": 1})
     assert len(read(tmp_path).images) == 1
-
-
-def test_images_are_decoded_into_the_array_that_is_allocated(tmp_path):
-    write(tmp_path, {f"{i}.png": i for i in range(4)} | {"2.png": png(7)[:-20]})
-    allocated = []
-
-    def allocate(shape):
-        allocated.append(np.lib.format.open_memmap(tmp_path / f"{len(allocated)}.npy", "w+", np.uint8, shape))
-        return allocated[-1]
-
-    options = ImageOptions(skip_damaged=True)
-    images = image_files.read_folder(tmp_path, options, lambda done, total: None, allocate).images
-    assert levels(images) == [0, 1, 3] and np.shares_memory(images, allocated[0])
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_of_the_system_not_damage(tmp_path, monkeypatch):

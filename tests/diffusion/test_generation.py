@@ -133,6 +133,15 @@ def test_the_first_n_samples_are_the_same_for_every_count(recipe):
         np.testing.assert_array_equal(generate(PLAIN, (2,), count, rng(), recipe), most[:count])
 
 
+@pytest.mark.parametrize("side, most", [(4, 128), (64, 128), (65, 124), (128, 32), (256, 8), (800, 1)])
+def test_of_large_images_there_are_fewer_in_a_batch(side, most):
+    seen = []
+    denoiser = Denoiser(lambda x, t: seen.append(len(x)) or x, SCHEDULE)
+    generate(denoiser, (side, side, 3), min(most, 8) + 1, rng(), Recipe(steps=1))
+    assert set(seen) == ({min(most, 8), 1} if most <= 8 else {9})
+    assert (batches((3 * side * side,), most), batches((3 * side * side,), most + 1)) == (1, 2)
+
+
 def u_net(**more):
     weights = rng(3)
     size = {"size": 4, "channels": 1, "width": 8, "multipliers": (1, 1), "depth": 1, "attention": (4,)}

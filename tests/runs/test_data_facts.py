@@ -1,12 +1,17 @@
 """What a run was trained on is what it is resumed, measured and edited with: anything else is noticed."""
 
+import shutil
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import MLP, create, train
+from PIL import Image
+from small_runs import MLP, UNET, contents, create, train
 
 from minidiff import datasets
+from minidiff.datasets import image_files
+from minidiff.options import OptionError
 from minidiff.runs import Run, checkpoints
 from minidiff.runs.run import SECTIONS
 
@@ -100,3 +105,43 @@ def test_settings_of_loading_are_stored_with_absolute_paths_and_used_again(tmp_p
     assert data.x.shape == (20, 8, 8, 3) and len(data.held_out) == 4
     with pytest.raises(ValueError, match="channels_first: expected a path of data"):
         Run.create(tmp_path / "other", data=mine(), channels_first=True)
+
+
+def test_images_are_decoded_when_the_run_is_made_and_never_again(tmp_path, monkeypatch):
+    (pictures := tmp_path / "pictures").mkdir()
+    for level in range(0, 250, 20):
+        Image.new("L", (3, 2), level).save(pictures / f"{level}.png")
+    run = create(tmp_path / "run", pictures, net=UNET | {"size": [2, 3]})
+    copy = Path(shutil.copytree(run.folder, tmp_path / "copy"))
+    left = copy / ".decoded.npz.abcd1234"  # by a process that was killed while it wrote
+    left.write_bytes(b"x")
+    monkeypatch.setattr(image_files, "read_folder", None)
+    for folder in (run.folder, copy):
+        assert Run.open(folder).data().checksum == run.facts.checksum
+    assert train(Run.resume(copy), 3) == train(run, 3) and not left.exists()
+    (run.folder / "decoded.npz").write_bytes(b"x")
+    monkeypatch.undo()
+    assert Run.open(run.folder).data().checksum == run.facts.checksum
+    assert (run.folder / "decoded.npz").read_bytes() == (copy / "decoded.npz").read_bytes()
+    (pictures / "0.png").unlink()
+    before = contents(run.folder)
+    with pytest.raises(ValueError, match="is not the data"):
+        Run.open(run.folder).data()
+    assert contents(run.folder) == before
+
+
+def test_what_is_held_out_is_taken_where_it_is_now_and_the_run_keeps_the_path(source, tmp_path):
+    np.save(tmp_path / "other.npy", np.load(source) + 1)
+    held_out = Path(shutil.copy(source, tmp_path / "held_out.npy"))
+    run = create(tmp_path / "run", source, held_out=str(held_out))
+    moved = held_out.rename(tmp_path / "moved.npy")
+    for opening in (Run.resume, lambda folder, **paths: Run.open(folder).data(**paths)):
+        with pytest.raises(FileNotFoundError, match=r"held_out\.npy: no such file"):
+            opening(run.folder)
+        with pytest.raises(ValueError, match="is not the data"):
+            opening(run.folder, held_out=tmp_path / "other.npy")
+        with pytest.raises(OptionError, match="held_out: expected a path of data"):
+            opening(run.folder, data=mine(), held_out=moved)
+        assert opening(run.folder, held_out=moved) is not None
+    Run.resume(run.folder, held_out=moved).save()
+    assert Run.resume(run.folder).settings.loading.held_out == str(moved)

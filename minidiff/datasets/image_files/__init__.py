@@ -6,6 +6,7 @@ their classes, and what was left out.
 
 from .errors import DamagedImage
 from .folders import ENDINGS, ImageFolder, decode_into, read_folder, read_image
+from .listing import list_folder
 from .options import ImageOptions
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ImageFolder",
     "ImageOptions",
     "decode_into",
+    "list_folder",
     "read_folder",
     "read_image",
 ]

@@ -47,22 +47,11 @@ class ImageFolder:
     left_out: str
 
 
-def in_memory(shape: tuple[int, ...]) -> np.ndarray:
-    """An array of bytes (N, H, W, C) in memory."""
-    return np.empty(shape, np.uint8)
-
-
-def read_folder(
-    path: Path,
-    options: ImageOptions,
-    report: Report,
-    allocate: Callable[[tuple[int, ...]], np.ndarray] = in_memory,
-) -> ImageFolder:
+def read_folder(path: Path, options: ImageOptions, report: Report) -> ImageFolder:
     """The images at any depth of the folder, or in the zip, at `path`, in the natural order of their paths.
 
     The folders directly below are the classes; where they are called train, test and val, they are parts, and the
-    classes lie in them. C is 1 where all images are grey, else 3. report(done, total) is called as images are decoded;
-    allocate(shape) returns the uint8 array into which those of a part are.
+    classes lie in them. C is 1 where all images are grey, else 3. report(done, total) is called as images are decoded.
 
     Raises ValueError where there are no images, where they lie both in folders and beside, or have different sizes
     without `options.size`; DamagedImage for one that cannot be read, without `options.skip_damaged`.
@@ -79,7 +68,7 @@ def read_folder(
         def read(files: list[ImageFile], before: int) -> tuple[np.ndarray | None, list[ImageFile]]:
             if not files:
                 return None, []
-            images = allocate((len(files), *shape))
+            images = np.empty((len(files), *shape), np.uint8)
             decoded = decode_into(images, files, options, lambda done, _: report(before + done, len(headers)))
             return _without_damaged(images, files, decoded, listing)
 
