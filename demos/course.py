@@ -50,7 +50,7 @@ def compare(title: str, lines: Sequence[Line], seed: int = 0, tolerance: float =
 
 def save(figure: Figure, name: str, caption: str) -> plots.Frame:
     """Write the caption below the figure, and both to demos/pictures/NAME.png; a notebook shows what is returned."""
-    characters = int(figure.get_figwidth() * 15.5)
+    characters = int(figure.get_figwidth() * 15)
     caption = re.sub(r"(\d) (?=\d{3}|%)", "\\1\N{NO-BREAK SPACE}", caption)  # 20 000 stays on one line
     figure.supxlabel(textwrap.fill(caption, characters), x=0.01, ha="left", fontsize=9, color=plots.INK)
     frame = plots.frame_of(figure)
