@@ -3,13 +3,14 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from minidiff import plots
+from minidiff.training import Step, Trainer
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -49,7 +50,7 @@ def compare(title: str, lines: Sequence[Line], seed: int = 0, tolerance: float =
 
 def save(figure: Figure, name: str, caption: str) -> plots.Frame:
     """Write the caption below the figure, and both to demos/pictures/NAME.png; a notebook shows what is returned."""
-    characters = int(figure.get_figwidth() * 15.5)
+    characters = int(figure.get_figwidth() * 15)
     caption = re.sub(r"(\d) (?=\d{3}|%)", "\\1\N{NO-BREAK SPACE}", caption)  # 20 000 stays on one line
     figure.supxlabel(textwrap.fill(caption, characters), x=0.01, ha="left", fontsize=9, color=plots.INK)
     frame = plots.frame_of(figure)
@@ -58,3 +59,24 @@ def save(figure: Figure, name: str, caption: str) -> plots.Frame:
     plots.save(frame, path)
     print(f"wrote {Path(*path.parts[-3:])}")
     return frame
+
+
+def train(trainer: Trainer, steps: int, enough: float) -> Iterator[Step]:
+    """Train until `steps` were made in all; yields each step, prints the loss five times on the way.
+
+    Warns at the end where the mean loss of the last tenth of the steps is above `enough`: what is shown then is not
+    that of a trained network.
+    """
+    losses: list[float] = []
+    for step in trainer.run(steps):
+        losses.append(step.loss)
+        if step.step % max(1, steps // 5) == 0:
+            print(
+                f"step {step.step} of {steps}: loss {np.mean(losses[-(steps // 10 + 1) :]):.4f}", flush=True
+            )
+        yield step
+    loss = np.mean(losses[-(steps // 10 + 1) :])
+    if not loss <= enough:
+        print(
+            f"WARNING: a loss of {loss:.3f} after {trainer.step} steps, expected at most {enough}: not trained"
+        )

@@ -1,0 +1,25 @@
+"""Wrong fillings of the exercises of session 8: (function, in its solution, in its place, words of the hint)."""
+
+FILLINGS = [
+    ("score", "return -(", "return np.sqrt(1 - alpha_bar) * (", "is it ε*"),
+    ("score", "return -(", "return (", "is the sign right"),
+    ("score", " / np.sqrt(spreads)", "", "lack their factor 1/√variance"),
+    ("score", "weights * np.exp", "np.exp", "left out the weights"),
+    ("score", " / densities.sum(axis=1)", "", "divide by the density"),
+    ("score", "(2 * spreads)", "spreads", "lack ½"),
+    ("score", "alpha_bar * variances + 1", "variances + 1", "lack its factor ᾱ"),
+    ("score", "np.sqrt(alpha_bar) * means", "means", "as F4 does"),
+    ("ode_drift", "+ beta / 2 * eps", "+ beta * eps", "That is the reverse SDE"),
+    ("ode_drift", "+ beta / 2 * eps", "- beta / 2 * eps", "is the sign of ε̂ right"),
+    ("ode_drift", "-beta / 2 * x", "beta / 2 * x", "is the sign of ½βx right"),
+    ("ode_drift", "-beta / 2 * x + beta", "beta / 2 * x - beta", "run backwards"),
+    ("ode_drift", "-beta / 2 * x", "-beta * x", "have you left out ½ before βx"),
+    ("ode_drift", " / np.sqrt(1 - alpha_bar)", "", "taken ε̂ for the score"),
+    ("ode_drift", "np.sqrt(1 - alpha_bar)", "(1 - alpha_bar)", "is the root missing"),
+    ("ode_drift", " + beta / 2 * eps / np.sqrt(1 - alpha_bar)", "", "the forward SDE's drift alone"),
+    ("heun_step", "(eps + eps_at(euler, a_s)) / 2", "eps", "error by 2.0"),
+    ("heun_step", "eps_at(euler, a_s)", "eps_at(euler, a_t)", "It belongs to ᾱ_s"),
+    ("heun_step", "(eps + eps_at(euler, a_s)) / 2", "eps_at(euler, a_s)", "at the end alone"),
+    ("heun_step", "(eps + eps_at(euler, a_s)) / 2", "eps + eps_at(euler, a_s)", "without dividing by 2"),
+    ("heun_step", "eps_at(euler, a_s)", "eps_at(x, a_s)", "It belongs to Euler's result"),
+]
