@@ -3,8 +3,8 @@
     python demos/build_pages.py [NN_title …]     docs/course/NN_title.md with pictures; all ten, or these
     python demos/build_pages.py --notebooks      demos/notebooks/NN_title.ipynb, without running them
 
-Each session runs once, cell by cell. A page ends with the digest of its session; tests/demos/test_pages.py fails where
-they differ, that is, where a session is newer than its page.
+Each session runs once, cell by cell. A page ends with the digest of its session; tests/demos/test_course_pages.py fails
+where they differ, that is, where a session is newer than its page.
 """
 
 import contextlib
