@@ -47,7 +47,7 @@ class MLP(Network):
         arguments.generator(rng)
         self.dim, self.width, self.T, self.time = dim, width, T, time
         self.classes, self.learned_variance = classes, learned_variance
-        memory.require(depth, BYTES_A_PARAMETER * width**2, "hidden layers")
+        memory.require(depth * width**2, BYTES_A_PARAMETER, "parameters of hidden layers")
         self.hidden = [Linear(rng, dim if i == 0 else width, width) for i in range(depth)]
         self.times: Embedding | Linear
         if time == "embedding":

@@ -97,8 +97,8 @@ class UNet(Network):
         self.classes, self.learned_variance, self.levels = classes, learned_variance, len(multipliers)
         self.time_offset, self.freq_shift = time_offset, freq_shift
         widths = [round(width * m) for m in multipliers]
-        of_block = 2 * 9 * min(widths) ** 2 * BYTES_A_PARAMETER
-        memory.require(depth * self.levels, of_block, "residual blocks")
+        least = depth * self.levels * 2 * 9 * min(widths) ** 2
+        memory.require(least, BYTES_A_PARAMETER, "parameters of residual blocks")
         time_width = 4 * width
         self.time1 = Linear(rng, width, time_width)
         self.time2 = Linear(rng, time_width, time_width)

@@ -178,7 +178,7 @@ TOO_MUCH = [
     (["interpolate", "DIGITS", "--count", 10**14], 1, "images at once need"),
     (["train", "DATA", "--T", 10**9], 2, "≤ 1e.06"),
     (["train", "DATA", "--batch", 10**11], 1, "samples in a batch need"),
-    (["train", "DATA", "--width", 10**6], 1, "parameters of one layer need"),
+    (["train", "DATA", "--width", 10**6], 1, "parameters of hidden layers need"),
     (["sample", "RUN", "--eta", "1e200"], 2, "too large for the step"),
     (["sample", "RUN", "--sampler", "pc", "--corrections", 10**9], 2, "at most 1000"),
     (["train", "DATA", "--minutes", "1e308"], 2, "above 0, at most 1e9"),
@@ -248,8 +248,8 @@ def test_with_a_single_step_the_bound_is_null_and_the_rest_is_measured(
 def test_samples_that_are_not_finite_are_refused_and_not_written(run_copy, tmp_path, monkeypatch, capsys):
     before = Run.open
 
-    def diverged(folder):
-        run = before(folder)
+    def diverged(folder, precision):
+        run = before(folder, precision)
         for parameter in run.net.named_parameters().values():
             parameter.data[...] = np.nan
         return run

@@ -115,7 +115,7 @@ def test_a_step_that_just_fits_is_not_refused(monkeypatch):
 def test_the_trainer_refuses_before_it_allocates(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 6e7)
     monkeypatch.setattr(nn, "ParameterVector", lambda net: pytest.fail("allocated"))
-    with pytest.raises(MemoryError, match=r"take .*--shards"):
+    with pytest.raises(MemoryError, match=r"make a run with .*--shards"):
         trainer(*NETWORKS["small, 32 pixels"])
 
 
