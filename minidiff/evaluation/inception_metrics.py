@@ -95,9 +95,10 @@ class Accumulator:
 
     def add(self, features: np.ndarray) -> None:
         """Take the features (n, D) of further images."""
-        self._pending.append(features)
-        if sum(map(len, self._pending)) >= ROWS:
-            self._sum()
+        for start in range(0, len(features), ROWS):
+            self._pending.append(features[start : start + ROWS])
+            if sum(map(len, self._pending)) >= ROWS:
+                self._sum()
 
     def finished(self) -> Accumulator:
         """The same, with the last images included."""
