@@ -96,15 +96,13 @@ class UNet(Network):
         self.shape, self.width = (height, across, channels), width
         self.classes, self.learned_variance, self.levels = classes, learned_variance, len(multipliers)
         self.time_offset, self.freq_shift = time_offset, freq_shift
-        widths = [round(width * m) for m in multipliers]
-        least = depth * self.levels * 2 * 9 * min(widths) ** 2
-        memory.require(least, BYTES_A_PARAMETER, "parameters of residual blocks")
         time_width = 4 * width
         self.time1 = Linear(rng, width, time_width)
         self.time2 = Linear(rng, time_width, time_width)
         if classes:
             self.label = Embedding(rng, classes + 1, time_width)
         self.first = Conv2d(rng, channels, width, 3)
+        widths = [round(width * m) for m in multipliers]
         attends = [max(pixels) in tuple(attention) for pixels in sides(size, self.levels)]
         norms: Any = dict(groups=groups, eps=norm_eps)
         block = partial(ResidualBlock, rng, time_width=time_width, dropout=dropout, **norms)
@@ -126,6 +124,8 @@ class UNet(Network):
 
         widths, attends: the channels at each level, whether it attends. block, attention: make one, of its channels.
         """
+        least = depth * len(widths) * 2 * 9 * min(widths) ** 2
+        memory.require(least, BYTES_A_PARAMETER, "parameters of residual blocks")
         here = self.width
         skips = [here]  # the channels of each skip connection
 
