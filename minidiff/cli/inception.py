@@ -144,9 +144,10 @@ def _figures_of_held_out(run: Run, net: Inception, reference: Reference, count: 
     if held_out is None or len(held_out) < MIN_IMAGES:
         return {}
     most = min(len(held_out), inception_metrics.KEPT)
-    features = _of_data(run, net, data_statistics.HELD_OUT, held_out, most, "held-out image").features[:count]
-    measured = Accumulator(net, len(features))
-    measured.add(features)
+    measured = Accumulator(net, min(count, most))
+    measured.add(
+        _of_data(run, net, data_statistics.HELD_OUT, held_out, most, "held-out image").features[:count]
+    )
     return inception_metrics.figures(measured.finished(), reference)
 
 

@@ -12,8 +12,8 @@ from minidiff.datasets import Units, cache, load
 from minidiff.options import OptionError
 from minidiff.runs import checkpoints, folders
 from minidiff.runs.data_facts import DataFacts, source_of
-from minidiff.runs.run import Run, trainer_of, write_settings
-from minidiff.runs.settings import Settings
+from minidiff.runs.run import Run, trainer_of
+from minidiff.runs.settings import Settings, write_settings
 from minidiff.training import ScheduleOptions, TrainingOptions
 from minidiff.training.objectives import Objective
 

@@ -16,7 +16,6 @@ several processes train it together, it belongs to that of rank 0, which alone r
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -27,7 +26,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from minidiff import files, nn
+from minidiff import nn
 from minidiff.communicator import SINGLE, Communicator
 from minidiff.datasets import Dataset, LoadingOptions, cache, load
 from minidiff.diffusion import generation
@@ -42,7 +41,7 @@ from minidiff.runs.folders import CHECKPOINT, METRICS, SETTINGS
 from minidiff.runs.interrupts import interruptible
 from minidiff.runs.metrics import Metrics
 from minidiff.runs.previews import Previews
-from minidiff.runs.settings import Settings
+from minidiff.runs.settings import Settings, write_settings
 from minidiff.training.trainer import Diverged, Step, Trainer
 
 SAVE_EVERY = 60.0  # seconds between two checkpoints, at least
@@ -367,9 +366,3 @@ def _check_network(net: nn.Network, x: np.ndarray) -> None:
             f"the network maps a sample of shape {x.shape[1:]} to {output.shape[1:]}, "
             f"expected {(*x.shape[1:-1], channels)}"
         )
-
-
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Write settings.json, for people."""
-    text = json.dumps(facts(settings), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    files.replace(folder / SETTINGS, text.encode())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from minidiff import files
 from minidiff.datasets.loading_options import LoadingOptions
-from minidiff.options import Options, from_facts, setting
+from minidiff.options import Options, facts, from_facts, setting
+from minidiff.runs.folders import SETTINGS
 from minidiff.training import ScheduleOptions, TrainingOptions
 
 
@@ -37,3 +41,9 @@ class Settings(Options):
             "loading": from_facts(LoadingOptions, facts.get("loading", {})),
         }
         return cls(**{**facts, **nested})
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write settings.json, for people."""
+    text = json.dumps(facts(settings), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files.replace(folder / SETTINGS, text.encode())

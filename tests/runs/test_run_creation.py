@@ -4,6 +4,7 @@ import errno
 import io
 import os
 
+import numpy as np
 import pytest
 from small_runs import contents, create, names
 
@@ -12,6 +13,14 @@ from minidiff.runs import Run, folders, run
 
 CALLS = [(os, "open"), (os, "mkdir"), (os, "fdopen"), (os, "fsync"), (os, "replace"), (os, "rename")]
 CALLS += [(io, "open"), (run, "load"), (run.checkpoints, "write"), (run, "facts")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """The kernels that making a run needs: compiling them opens files too, and survives what fails there."""
+    folder = tmp_path_factory.mktemp("compiled")
+    np.save(folder / "points.npy", np.eye(2).repeat(20, axis=0))
+    create(folder / "run", folder / "points.npy")
 
 
 class Nth:
