@@ -17,6 +17,7 @@ import numpy as np
 
 from .stored import BYTES, Stored
 from .strict import DAMAGE, Readable, damage_as_value_error, read_exactly
+from .wording import first_of, printable
 
 NPY_MAGIC = np.lib.format.MAGIC_PREFIX
 ZIP_MAGIC = b"PK"
@@ -27,7 +28,7 @@ MAPPED_FROM = 1 << 26  # bytes; what is smaller is read, so that it stays if the
 
 
 class Names(NamedTuple):
-    """The names of arrays in an `.npz`."""
+    """The names of arrays in an `.npz`; "" where there are none to hold out."""
 
     samples: str
     labels: str
@@ -85,7 +86,11 @@ def read_npz(path: Path) -> Stored:
     with damage_as_value_error(path), zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         names = _names_of(list(members), path)
-        arrays = {name: _read_member(archive, members[name], path) for name in names if name in members}
+        arrays = {
+            name: _read_member(archive, members[name], path)
+            for name in filter(None, names)
+            if name in members
+        }
         samples = arrays[names.samples]
         return Stored(
             samples,
@@ -93,7 +98,7 @@ def read_npz(path: Path) -> Stored:
             arrays.get(names.held_out),
             arrays.get(names.held_out_labels),
             limits=BYTES if names.held_out and samples.dtype == np.uint8 else None,
-            left_out=", ".join(name for name in members if name not in names),
+            left_out=first_of([name for name in members if name not in names]),
         )
 
 
@@ -136,7 +141,7 @@ def read_arrays(path: Path, names: Sequence[str], others: Sequence[str] = ()) ->
     with damage_as_value_error(path), zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if not set(names) <= members.keys():
-            found = ", ".join(members) or "nothing"
+            found = first_of([*members]) or "nothing"
             raise ValueError(f"{path}: expected arrays called {' and '.join(names)}, found {found}")
         return {
             name: _read_member(archive, members[name], path) for name in (*names, *others) if name in members
@@ -160,7 +165,7 @@ def _names_of(members: list[str], path: Path) -> Names:
     others = [name for name in members if name != "labels"]
     if len(others) == 1:
         return Names(others[0], "labels")
-    known, found = ", ".join(names.samples for names in NAMES), ", ".join(members) or "nothing"
+    known, found = ", ".join(names.samples for names in NAMES), first_of(members) or "nothing"
     raise ValueError(f"{path}: expected an array called {known}, or only one array; it holds {found}")
 
 
@@ -171,7 +176,9 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) ->
 
 def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> IO[bytes]:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{path}: {info.filename} has a compression that NumPy does not write")
+        raise ValueError(
+            f"{path}: {printable(info.filename, 60)} has a compression that NumPy does not write"
+        )
     return archive.open(info)
 
 

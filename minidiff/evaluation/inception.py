@@ -47,7 +47,7 @@ class Inception:
         self._logits = np.ascontiguousarray(self._array("fc.weight", (CLASSES, len(features))).T, np.float32)
         self._array("fc.bias", (CLASSES,))
         if self._unused:
-            raise ValueError(f"it has {min(self._unused):.80}, which this network does not have")
+            raise ValueError(f"it has {min(self._unused)!r:.80}, which this network does not have")
         if not np.isfinite(features).all():
             raise ValueError("its features of a picture are not finite")
         self.width = len(features)

@@ -69,7 +69,7 @@ def settings(config: Mapping[str, Any], size: int | Sequence[int] | None = None)
     for key, value in values.items():
         if key not in DEFAULTS and not key.startswith("_"):
             raise ValueError(
-                f"{key:.80} is not supported; expected the settings of UNet2DModel in diffusers 0.42"
+                f"{key!r:.80} is not supported; expected the settings of UNet2DModel in diffusers 0.42"
             )
         require(key, value, SUPPORTED.get(key))
     for key in ("in_channels", "layers_per_block", "norm_num_groups"):

@@ -44,7 +44,7 @@ def network(
     memory.require(sum(array.size for array in arrays.values()), BYTES, "parameters")
     net = UNet(np.random.default_rng(0), **settings)
     if extra := sorted(arrays.keys() - _names(net, naming).values()):
-        raise ValueError(f"it has {extra[0]:.80}, which this network does not have")
+        raise ValueError(f"it has {extra[0]!r:.80}, which this network does not have")
     for path, parameter in net.named_parameters().items():
         array = widened(found(path, parameter.shape))
         if array.dtype.kind != "f" or not np.isfinite(array).all():

@@ -57,4 +57,4 @@ def _networks(
 def _inside(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
-    return f"{', '.join(f'{key!s:.40}' for key in list(content)[:3])}, …" if content else "nothing"
+    return f"{', '.join(f'{key!r:.40}' for key in list(content)[:3])}, …" if content else "nothing"

@@ -80,12 +80,12 @@ def _read_zip(path: Path, mapped: mmap.mmap) -> Any:
     def member(name: str) -> np.ndarray:
         found = members[folder + name]
         if found.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"{name} in it is compressed")
+            raise ValueError(f"{name!r:.80} in it is compressed")
         header = content[found.header_offset : found.header_offset + 30].tobytes()
         begin = found.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
         stored = content[begin : begin + found.file_size]
         if zlib.crc32(stored.data) != found.CRC:
-            raise ValueError(f"{name} in it is damaged")
+            raise ValueError(f"{name!r:.80} in it is damaged")
         return stored
 
     def storage(key: str, dtype: np.dtype, count: int) -> _Storage:

@@ -9,7 +9,7 @@ import pytest
 from command_line import QUICK, arrays_in, call, refusal
 from PIL import Image
 
-from minidiff.evaluation.inception import Inception
+from minidiff.evaluation.inception import BATCH, Inception
 
 WEIGHTS = Path(__file__).parent.parent / "evaluation" / "inception" / "weights.pth"
 COUNT = 24
@@ -70,8 +70,8 @@ def test_statistics_of_others_take_the_place_of_those_of_the_data(images_run, ru
     assert report["kid_times_1000"] is None and report["reference_count"] == 0
 
 
-def interrupt_after(monkeypatch, batches):
-    of_batch, left = Inception.features, iter(range(batches + 1))  # one for the fixed picture
+def interrupt_after(monkeypatch, images):
+    of_batch, left = Inception.features, iter(range(images // BATCH + 1))  # one for the fixed picture
 
     def features(self, images):
         if next(left, None) is None:
@@ -82,14 +82,14 @@ def interrupt_after(monkeypatch, batches):
 
 
 def test_after_ctrl_c_the_images_measured_so_far_have_figures(images_run, run, monkeypatch, capsys):
-    interrupt_after(monkeypatch, batches=3)
+    interrupt_after(monkeypatch, images=24)
     drawn = images_run.parent / "drawn"
     np.savez(
         run / "more.npz", images=np.repeat(arrays_in(images_run.parent / "samples.npz")["samples"], 2, 0)
     )
     report = measure(run, "--samples", run / "more.npz")
     assert report["count"] == 24 and "the first 24 of 48 images in" in capsys.readouterr().out
-    interrupt_after(monkeypatch, batches=1)
+    interrupt_after(monkeypatch, images=8)
     assert call("evaluate", run, "--inception", WEIGHTS, "--samples", drawn) == 130
 
 
@@ -98,12 +98,12 @@ def test_statistics_are_continued_after_ctrl_c(run, images_run, monkeypatch, cap
     (run / "inception_training.npz").unlink()
     arguments = ("evaluate", run, "--inception", WEIGHTS, "--samples", images_run.parent / "drawn")
     with monkeypatch.context() as patch:
-        interrupt_after(patch, batches=2)
+        interrupt_after(patch, images=16)
         assert call(*arguments) == 130
     assert "16 of 36 training images were measured, and are kept" in capsys.readouterr().out
     assert arrays_in(run / "inception_training.npz")["count"] == 16
     with monkeypatch.context() as patch:
-        interrupt_after(patch, batches=3 + 3)  # the 20 images that are missing, and those to be measured
+        interrupt_after(patch, images=20 + 24)  # those that are missing, and some of those to be measured
         assert call(*arguments) == 0
     found = arrays_in(run / "inception_training.npz")
     for name, array in expected.items():

@@ -258,6 +258,25 @@ def test_an_ambiguous_npz_is_refused(tmp_path):
     assert_refused(path, "expected 30 integer labels")
 
 
+@given(st.lists(st.text(min_size=1, max_size=80), min_size=2, max_size=9, unique=True))
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_that_a_file_has_are_said_on_one_short_line(tmp_path_factory, names):
+    folder = tmp_path_factory.getbasetemp()
+    for path, begin in ((folder / "refused.npz", []), (folder / "left_out.npz", ["images"])):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in begin + names:
+                buffer = io.BytesIO()
+                np.save(buffer, IMAGES)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
+    try:
+        datasets.load(folder / "refused.npz")
+    except ValueError as error:
+        message = str(error).removeprefix(f"{folder}")
+        assert message.isprintable() and len(message) < 500
+    left_out = datasets.load(folder / "left_out.npz").left_out
+    assert left_out.isprintable() and len(left_out) < 400
+
+
 class Bomb:
     """Unpickling it would create the file `path`."""
 

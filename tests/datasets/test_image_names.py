@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff.datasets.image_files.errors import in_words, printable
 from minidiff.datasets.image_files.listing import natural
+from minidiff.datasets.wording import in_words, printable
 
 RNG = np.random.default_rng(0)
 

@@ -74,7 +74,7 @@ LAYER = "Mixed_6c.branch7x7_2"
         ({n: a for n, a in ARRAYS.items() if n != f"{LAYER}.bn.bias"}, f"it has no {LAYER}.bn.bias, which"),
         (
             ARRAYS | {"AuxLogits.fc.bias": np.zeros(1, np.float32)},
-            "it has AuxLogits.fc.bias, which this network",
+            "it has 'AuxLogits.fc.bias', which this network",
         ),
         (with_change("fc.weight", lambda w: w[:1000]), "fc.weight: expected finite floats (1008, 64), got"),
         (

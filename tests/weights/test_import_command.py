@@ -304,7 +304,7 @@ def test_no_memory_is_allocated_for_a_network_that_the_weights_do_not_fill(key, 
         (lambda arrays: arrays.pop("conv_out.bias"), "has no conv_out.bias"),
         (
             lambda arrays: arrays.update(more=np.zeros(3, np.float32)),
-            "has more, which this network does not have",
+            "has 'more', which this network does not have",
         ),
         (lambda arrays: arrays.update({"conv_out.bias": np.zeros(4, np.float32)}), "conv_out.bias: expected"),
         (

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mutants import mutants, outcomes
+from published_networks import FOLDER
 
+from minidiff import weights
 from minidiff.weights import safetensors
 from minidiff.weights.bfloat16 import BFLOAT16, widened
 
@@ -53,6 +55,23 @@ def test_bfloat16_is_the_upper_half_of_a_float32(halves):
     exact = np.array([half << 16 for half in halves], "<u4").view("<f4")
     assert widened(stored).tobytes() == exact.tobytes()
     assert widened(exact) is exact
+
+
+@given(name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200))
+def test_names_in_a_file_are_said_on_one_short_line(name, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()
+    known = weights.safetensors.read(next((FOLDER / "paper").rglob("*.safetensors")))
+    about = json.loads((FOLDER / "paper" / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(about))
+    for path, arrays in (
+        (folder / "other.safetensors", {name: np.zeros(1, np.float32)}),
+        (folder / "diffusion_pytorch_model.safetensors", known | {name: np.zeros(1, np.float32)}),
+    ):
+        safetensors.write(path, arrays)
+        with pytest.raises(ValueError) as error:
+            weights.read(path if path.stem == "other" else folder, 4)
+        message = str(error.value).replace(str(folder), "")
+        assert message.isprintable() and len(message) < 400
 
 
 def header(about, numbers=b"", length=None):

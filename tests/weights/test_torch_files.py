@@ -128,7 +128,7 @@ def test_a_zip_file_is_refused_that_is_compressed_damaged_or_big_endian(tmp_path
         archived(byteorder=b"big"),
     ]
     flipped, compressed, big = outcomes(torch_files.read, path, contents)
-    assert "data/0 in it is damaged" in flipped
+    assert "'data/0' in it is damaged" in flipped
     assert "in it is compressed" in compressed
     assert "not little-endian" in big
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from .errors import printable
+from ..wording import printable
 from .listing import ImageFile, natural
 
 TRAIN, HELD_OUT = "train", {"test", "val"}

@@ -17,9 +17,10 @@ import numpy as np
 from PIL import ImageOps
 from PIL.Image import Image, Resampling
 
+from ..wording import in_words, printable
 from .classes import class_names_of, empty_classes, labels_of, train_and_held_out
 from .decoding import FORMATS, MAX_BYTES, Header, decode, inspect
-from .errors import DamagedImage, damage_of, in_words, printable
+from .errors import DamagedImage, damage_of
 from .listing import ImageFile, Listing, list_folder, on_disk
 from .options import ImageOptions
 from .zips import list_zip

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import damage_of, printable
+from ..wording import printable
+from .errors import damage_of
 from .listing import ImageFile, Listing, is_hidden
 
 MAX_DIRECTORY = 64 << 20  # bytes of the zip's directory, which is held in memory: some 500 000 images
