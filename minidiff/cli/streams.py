@@ -55,9 +55,8 @@ class Output(io.TextIOBase):
 @contextmanager
 def outputs(silent: bool = False) -> Iterator[Output]:
     """Let stdout and stderr be `Output`s, which drop everything if `silent`; yields that of stdout."""
-    for number in range(
-        3
-    ):  # else the next file that is opened, perhaps a checkpoint, would be stdout or stderr
+    # Else the next file that is opened, perhaps a checkpoint, would be stdout or stderr.
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:

@@ -189,9 +189,8 @@ def joined(*branches: np.ndarray) -> np.ndarray:
 def max_pool(h: np.ndarray, stride: int = 2) -> np.ndarray:
     """The maximum over 3×3 pixels of h (B, H, W, C) ≥ 0; padded if the stride is 1, so that the size stays."""
     if stride == 1:
-        h = np.pad(
-            h, ((0, 0), (1, 1), (1, 1), (0, 0))
-        )  # with zeros, which no maximum of a ReLU's output is below
+        # No maximum of a ReLU's output is below these zeros.
+        h = np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for axis in (1, 2):
         h = np.swapaxes(h, 1, axis)
         last = h.shape[1] - 2

@@ -69,10 +69,8 @@ def _pack_range(worker, begin, end, w, taps, columns, transposed, packed):
     for index in range(begin, end):
         column = index * NR
         for tap in range(taps):
-            at, rows = (
-                tap * run * columns + column * (run if transposed else 1),
-                packed[index, tap * run : (tap + 1) * run],
-            )
+            at = tap * run * columns + column * (run if transposed else 1)
+            rows = packed[index, tap * run : (tap + 1) * run]
             pack(w, at, stride, transposed, run, min(NR, columns - column), rows)
 
 
@@ -134,9 +132,8 @@ def _transposed_range(worker, begin, end, patches, g, out):
             index, row = microtile // microtiles, microtile % microtiles * MR
             tap, channel = divmod(row, run)
             rows, offset = addresses[tap], channel * FLOAT
-            if (
-                channel + MR > run
-            ):  # the rows of the microtile belong to more than one tap: not adjacent in memory
+            # Rows of a microtile that belong to more than one tap are not adjacent in memory.
+            if channel + MR > run:
                 _gather(addresses, run, row, length, gathered, gathered_addresses[:count])
                 rows, offset = gathered_addresses, 0
             column = index * NR

@@ -63,9 +63,8 @@ def _parallel_loop(typingctx, function, arguments: tuple[types.Type, ...], range
         context.active_code_library.add_linking_library(compiled.library)
         _, jobs, *workers, values = args
         pieces = builder.select(builder.icmp_signed("<", jobs, *workers), jobs, *workers) if ranges else jobs
-        task_type = ir.LiteralStructType(
-            [_word, _word, _word, values.type]
-        )  # failed, jobs, pieces, arguments
+        # Whether a job failed, jobs, pieces, arguments
+        task_type = ir.LiteralStructType([_word, _word, _word, values.type])
         task = cgutils.alloca_once(builder, task_type)  # zeros
         for i, value in enumerate((jobs, pieces, values), 1):
             builder.store(value, cgutils.gep_inbounds(builder, task, 0, i))

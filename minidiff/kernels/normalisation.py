@@ -148,12 +148,8 @@ def _normalise(worker, begin, end, splits, images, parameters, eps, silu, statis
         width = high - low
         totals, sums, centre = all_totals[:width], all_values[0, :width], all_values[1, :width]
         scale, shift = all_values[2, :width], all_values[3, :width]
-        own, gamma, mean, rstd = (
-            all_own[channels],
-            all_gamma[channels],
-            means[image, groups],
-            rstds[image, groups],
-        )
+        own, gamma = all_own[channels], all_gamma[channels]
+        mean, rstd = means[image, groups], rstds[image, groups]
         _sum_lines(x, block, sums, totals)
         _sum_pixels(totals, own.size)
         for group in range(mean.size):

@@ -24,9 +24,8 @@ def _constant(value: float) -> ir.Constant:
 def _combine(builder: ir.IRBuilder, row: np.ndarray, vectors: list[ir.Value]) -> ir.Value:
     """Σ row[i] · vectors[i]."""
     total = None
-    for i in sorted(
-        np.flatnonzero(row), key=lambda i: row[i] != 1
-    ):  # first the entries that need no multiplication
+    # The entries that need no multiplication come first.
+    for i in sorted(np.flatnonzero(row), key=lambda i: row[i] != 1):
         if total is None:
             total = vectors[i] if row[i] == 1 else builder.fmul(vectors[i], _constant(row[i]))
         elif abs(row[i]) == 1:

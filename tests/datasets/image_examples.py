@@ -136,13 +136,8 @@ def reduced(image: Image.Image, width: int, height: int) -> np.ndarray:
     """The largest middle part of an image that has these proportions, to a fraction of a pixel, by Lanczos's filter."""
     scale = max(width / image.width, height / image.height)
     left, top = (image.width - width / scale) / 2, (image.height - height / scale) / 2
-    box = (left, top, left + width / scale, top + height / scale)
-    box = (
-        max(0, box[0]),
-        max(0, box[1]),
-        min(image.width, box[2]),
-        min(image.height, box[3]),
-    )  # against rounding
+    right, bottom = left + width / scale, top + height / scale
+    box = (max(0, left), max(0, top), min(image.width, right), min(image.height, bottom))  # against rounding
     return np.asarray(image.resize((width, height), Image.LANCZOS, box=box))
 
 

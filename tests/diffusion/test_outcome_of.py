@@ -91,9 +91,8 @@ NORMAL_DRAWS = {
 
 @pytest.mark.parametrize("draw", NORMAL_DRAWS.values(), ids=NORMAL_DRAWS)
 def test_outcome_of_follows_normal_noise_however_it_is_drawn(draw):
-    assert isinstance(
-        draw(np.random.default_rng(0), np.zeros((3, 2))), np.ndarray
-    )  # NumPy too accepts the call
+    # NumPy too accepts the call
+    assert isinstance(draw(np.random.default_rng(0), np.zeros((3, 2))), np.ndarray)
     mean, covariance = outcome(draw)
     assert mean == pytest.approx([0, 0])
     assert covariance == pytest.approx((0.25 + 0.09) * np.eye(2))

@@ -63,9 +63,8 @@ def test_real_data_scores_near_its_floor_and_noise_far_from_it(data, keys):
 
 def test_points_are_measured_in_their_own_units():
     data = points("mixture1d")
-    report = evaluate(
-        data.held_out[:] + np.float32(1.0), data
-    )  # 1 in the network's range is one σ of the data
+    # 1 in the network's range is one σ of the data
+    report = evaluate(data.held_out[:] + np.float32(1.0), data)
     assert report["wasserstein1"] == pytest.approx(data.units.scale[0], rel=1e-3)
 
 

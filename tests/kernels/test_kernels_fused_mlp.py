@@ -182,9 +182,8 @@ def test_large_values_saturate_and_nan_stays():
     np.testing.assert_array_equal(y[[1, 3]], np.full((2, 1), biases[1][0]))
     assert np.isnan(y[2, 0])
     kernels.perceptron_backward(np.ones((4, 1), np.float32), x, weights, z)
-    np.testing.assert_array_equal(
-        z[0, 0], weights[1][:, 0]
-    )  # the derivative of SiLU is 1 there, 0 on the other side
+    # The derivative of SiLU is 1 there, 0 on the other side
+    np.testing.assert_array_equal(z[0, 0], weights[1][:, 0])
     assert not z[1, 0].any() and np.isnan(z[2, 0]).all()
 
 

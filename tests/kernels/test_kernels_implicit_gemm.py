@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from minidiff import kernels
 from minidiff.kernels import convolution, threads
 
-CHANNELS = st.sampled_from(
-    [1, 3, 8, 17, 36, 40]
-)  # none of which fills the registers: Winograd's algorithm has tests of its own
+# None of which fills the registers: Winograd's algorithm has tests of its own
+CHANNELS = st.sampled_from([1, 3, 8, 17, 36, 40])
 ENDS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 SAME = ((1, 1), (1, 1))
 

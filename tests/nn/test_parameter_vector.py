@@ -214,9 +214,8 @@ def test_an_ema_copy_keeps_shared_parameters_shared():
 def test_a_frozen_copy_gives_the_same_bits_and_never_changes():
     rng = np.random.default_rng(0)
     net = nn.UNet(rng, size=8, channels=1, width=32, multipliers=(1, 2), depth=1, attention=(4,), groups=8)
-    net.last.w.data[...] = rng.standard_normal(
-        net.last.w.shape
-    )  # it starts at zero, which would hide the rest
+    # It starts at zero, which would hide the rest
+    net.last.w.data[...] = rng.standard_normal(net.last.w.shape)
     x, t = rng.standard_normal((2, 8, 8, 1), dtype=np.float32), np.array([3, 700])
     before = net(x, t)
     snapshot = frozen(net)

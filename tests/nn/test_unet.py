@@ -187,9 +187,8 @@ def test_every_size_is_mapped_to_itself_and_a_step_reaches_every_parameter(heigh
     assert y.shape == x.shape
     y.backward(np.random.default_rng(3).standard_normal(x.shape))
     for name, gradient in packed.views(packed.gradients).items():
-        assert gradient.any() or re.search(r"\.[qk]\.", name), (
-            name
-        )  # a level of one pixel has none in q and k
+        # A level of one pixel has none in q and k
+        assert gradient.any() or re.search(r"\.[qk]\.", name), name
 
 
 @pytest.mark.parametrize("size", [5, (4, 7), (3, 2)], ids=str)

@@ -250,9 +250,8 @@ def test_O3_the_moments_of_dpm_solver_follow_the_recursion_of_x_and_the_last_x0(
     for (step, ratio), (_, got_mean, got_covariance) in zip(
         dpm_steps(PAPER, times, sde), moments, strict=True
     ):
-        gain, offset = PLANE.affine(
-            PAPER, AffineStep(step.t, step.s, x=0.0, x0=1.0, eps=0.0, sigma=0.0)
-        )  # x̂_0 of x_t
+        # x̂_0 of x_t
+        gain, offset = PLANE.affine(PAPER, AffineStep(step.t, step.s, x=0.0, x0=1.0, eps=0.0, sigma=0.0))
         A = np.block([[step.x * eye + step.x0 * (1 + ratio) * gain, -step.x0 * ratio * eye], [gain, none]])
         mean = A @ mean + np.concatenate([step.x0 * (1 + ratio) * offset, offset])
         covariance = A @ covariance @ A.T

@@ -130,9 +130,8 @@ def files_of(folder):
 def test_a_run_has_the_same_bits_by_any_number_of_processes(shards, labelled_images, tmp_path):
     train(tmp_path / "1", labelled_images, SINGLE, 6, shards=shards)
     expected = files_of(tmp_path / "1")
-    assert (
-        len(np.unique(np.load(tmp_path / "1" / "checkpoint.npz")["adam/first/last.w"])) > 1
-    )  # something was learned
+    # Something was learned
+    assert len(np.unique(np.load(tmp_path / "1" / "checkpoint.npz")["adam/first/last.w"])) > 1
     for processes in (2, 3, 5):
         folder = tmp_path / str(processes)
         assert (

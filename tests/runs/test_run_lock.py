@@ -117,9 +117,8 @@ def test_the_next_free_folder_is_none_that_another_process_makes(tmp_path, elsew
     for name in (".points.unfinished", ".points-2.unfinished"):
         (Path("runs") / name).mkdir(parents=True)
     elsewhere(Path("runs/.points.unfinished"))
-    assert folders.free_folder("points") == Path(
-        "runs/points-2"
-    )  # what a killed process left does not matter
+    # What a killed process left does not matter
+    assert folders.free_folder("points") == Path("runs/points-2")
 
 
 # ---- while this process holds it

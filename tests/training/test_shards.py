@@ -21,9 +21,8 @@ def trainer(shards=1, batch=11, dropout=0.0, seed=0, everything=False, **options
     options = TrainingOptions(batch=batch, shards=shards, **(LEARNED if everything else PLAIN) | options)
     schedule = schedules.linear(2) if everything else SCHEDULE
     made = Trainer(net, schedule, IMAGES, np.arange(5) % 2, options, rng=rng)
-    noise = np.random.default_rng(1).normal(
-        0, 0.1, made.parameters.values.shape
-    )  # no layer of zeros hides another
+    # No layer of zeros hides another
+    noise = np.random.default_rng(1).normal(0, 0.1, made.parameters.values.shape)
     made.parameters.values += noise.astype(np.float32)
     return made
 

@@ -22,10 +22,8 @@ MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of JPEG, but those that may
 LARGE, ONE_AT_A_TIME = 16_000_000, threading.Lock()  # pixels; several such would take gigabytes side by side
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF, GIF or PPM"
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # their lengths, one for each version
-BMP_PROFILES = (
-    b"DEBM",
-    b"KNIL",
-)  # in the last of them, a colour space that is a profile: embedded, or in a file
+# A colour space of the last of them that is a profile: embedded, or in a file.
+BMP_PROFILES = (b"DEBM", b"KNIL")
 ORIENTATION = 274  # the tag of EXIF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

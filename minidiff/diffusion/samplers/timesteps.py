@@ -143,9 +143,8 @@ def _by_level(
     log_snrs = level(np.linspace(0, 1, steps), lowest, float(schedule.log_snr[1]))
     nearest, index = np.rint(schedule.time_of(np.exp(log_snrs)))[::-1].astype(int), np.arange(steps)
     nearest[-1] = begin
-    apart = np.maximum.accumulate(
-        nearest - index
-    )  # non-decreasing, so that adding `index` again makes it rise
+    # Non-decreasing, so that adding `index` again makes it rise.
+    apart = np.maximum.accumulate(nearest - index)
     rising = np.minimum(apart, max(begin, steps) - steps + 1) + index
     return (*rising[::-1].tolist(), 0)
 
