@@ -71,7 +71,7 @@ def _change(content: bytearray, rng: np.random.Generator) -> None:
         del content[start : start + length]
     elif change == 4:
         content[start:start] = content[start : start + length] * int(rng.integers(1, 40))
-    elif rng.random() < 0.3:
+    elif content and rng.random() < 0.3:
         del content[int(rng.integers(1, len(content) + 1)) :]
 
 

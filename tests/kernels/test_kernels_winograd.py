@@ -20,6 +20,12 @@ ENDS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 SAME = ((1, 1), (1, 1))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def started():
+    """The pool, as the package's functions start it before they call a kernel; those here are called by themselves."""
+    threads.start()
+
+
 def draw(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
