@@ -47,12 +47,9 @@ def evaluate_images(
     """Print the figures, and write them to inception.json and into the report."""
     file = run.folder / "inception.json"
     check_writable(file)
-    bar = Progress("image", sys.stderr)
-    if options.samples is None:
-        stream = _drawn(run, recipe, conditioning, count, options.seed, bar)
-    else:
-        stream = image_stream.of_path(options.samples, run.units)
-        count = min(stream.total, options.count or stream.total)
+    given = None if options.samples is None else image_stream.of_path(options.samples, run.units)
+    if given:
+        count = min(given.total, options.count or given.total)
     if count < MIN_IMAGES:
         raise ValueError(f"expected at least {MIN_IMAGES} images to measure, got {count}")
     net = _network(options.inception)
@@ -62,6 +59,8 @@ def evaluate_images(
     except data_statistics.Interrupted as interrupted:
         print(f"{interrupted}; the same command continues from there")
         return 130
+    bar = Progress("image", sys.stderr, total=count)
+    stream = given or _drawn(run, recipe, conditioning, count, options.seed, bar)
     measured = _measured(net, stream, count, bar)
     report = inception_metrics.figures(measured, reference, np.random.default_rng(options.seed))
     report |= {f"{name}_of_held_out": value for name, value in real.items()}
@@ -115,7 +114,6 @@ def _drawn(
 def _measured(net: Inception, stream: ImageStream, count: int, bar: Progress) -> Accumulator:
     """The first `count` images; fewer, if Ctrl-C was pressed."""
     measured, done = Accumulator(net, count), 0
-    bar.total = count
     try:
         for features in inception_metrics.features_of(net, stream.blocks):
             measured.add(features[: count - done])

@@ -3,13 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from command_line import QUICK, arrays_in, call, refusal
 from PIL import Image
 
+from minidiff import progress
 from minidiff.evaluation.inception import BATCH, Inception
+from minidiff.runs import data_statistics
 
 WEIGHTS = Path(__file__).parent.parent / "evaluation" / "inception" / "weights.pth"
 COUNT = 24
@@ -68,6 +71,26 @@ def test_statistics_of_others_take_the_place_of_those_of_the_data(images_run, ru
     report = measure(run, "--samples", drawn, "--reference", tmp_path / "others.npz")
     assert report["fid"] == pytest.approx(expected["fid"], rel=1e-6)
     assert report["kid_times_1000"] is None and report["reference_count"] == 0
+
+
+def test_the_rate_that_is_shown_is_that_of_the_images_alone(images_run, run, monkeypatch, capsys):
+    """By a clock on which a batch takes a second, and all that comes before the first an hour."""
+    now = [0.0]
+
+    def takes(owner, name, seconds):
+        original = getattr(owner, name)
+
+        def slow(*arguments, **options):
+            now[0] += seconds
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, slow)
+
+    takes(Inception, "features", 1)
+    takes(data_statistics, "of_data", 3600)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    measure(run, "--samples", images_run.parent / "drawn")
+    assert f"image {COUNT}/{COUNT}  {BATCH}/s" in capsys.readouterr().err
 
 
 def interrupt_after(monkeypatch, images):
