@@ -163,8 +163,8 @@ for ax, t in ((early_ax, 50), (late_ax, 400)):
     }
     for name, (field, color, width) in fields.items():
         ax.quiver(*positions.T, *-field.T, color=color, width=width, scale=60, label=name)
-    ax.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), xlabel="$x_1$", ylabel="$x_2$", title=f"in the plane, t = {t}")
-early_ax.legend(frameon=True, fontsize=8, loc="upper left")
+    ax.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.8), xlabel="$x_1$", ylabel="$x_2$", title=f"in the plane, t = {t}")
+early_ax.legend(frameon=False, fontsize=8, loc="upper center", ncols=2)
 
 save(
     figure,
