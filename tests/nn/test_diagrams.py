@@ -57,4 +57,6 @@ def test_the_drawing_in_the_docstring():
         np.random.default_rng(0), size=8, channels=1, width=32, multipliers=(1, 2), attention=(4,), groups=8
     )
     text = "\n".join(f"    {line.rstrip()}" for line in nn.diagram(net).splitlines()[:-1])
-    assert text in inspect.getdoc(nn.diagrams.diagram)  # without the indentation, which Python 3.13 leaves out
+    assert text in inspect.getdoc(
+        nn.diagrams.diagram
+    )  # without the indentation, which Python 3.13 leaves out
