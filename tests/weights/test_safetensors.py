@@ -60,9 +60,8 @@ def test_bfloat16_is_the_upper_half_of_a_float32(halves):
 @given(name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200))
 def test_names_in_a_file_are_said_on_one_short_line(name, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
-    known = weights.safetensors.read(next((FOLDER / "paper").rglob("*.safetensors")))
-    about = json.loads((FOLDER / "paper" / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(about))
+    known = safetensors.read(FOLDER / "paper" / "diffusion_pytorch_model.safetensors")
+    (folder / "config.json").write_bytes((FOLDER / "paper" / "config.json").read_bytes())
     for path, arrays in (
         (folder / "other.safetensors", {name: np.zeros(1, np.float32)}),
         (folder / "diffusion_pytorch_model.safetensors", known | {name: np.zeros(1, np.float32)}),
