@@ -68,7 +68,7 @@ def _read(file: Path, key: str) -> Stored | None:
 
 def _write(file: Path, stored: Stored) -> None:
     arrays = stored.samples, stored.labels, stored.held_out, stored.held_out_labels
-    given = {name: array for name, array in zip(KERAS, arrays, strict=True) if array is not None}
+    given = {name: array for name, array in zip(KERAS, arrays, strict=True) if name and array is not None}
     if sum(array.nbytes for array in given.values()) > MOST_OF_DISK * shutil.disk_usage(file.parent).free:
         return
     about = {"key": stored.key, "class_names": stored.class_names, "left_out": stored.left_out}

@@ -28,12 +28,12 @@ MAPPED_FROM = 1 << 26  # bytes; what is smaller is read, so that it stays if the
 
 
 class Names(NamedTuple):
-    """The names of arrays in an `.npz`; "" where there are none to hold out."""
+    """The names of arrays in an `.npz`; None where there are none to hold out."""
 
     samples: str
     labels: str
-    held_out: str = ""
-    held_out_labels: str = ""
+    held_out: str | None = None
+    held_out_labels: str | None = None
 
 
 KERAS = Names("x_train", "y_train", "x_test", "y_test")
@@ -86,17 +86,16 @@ def read_npz(path: Path) -> Stored:
     with damage_as_value_error(path), zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         names = _names_of(list(members), path)
-        arrays = {
-            name: _read_member(archive, members[name], path)
-            for name in filter(None, names)
-            if name in members
-        }
-        samples = arrays[names.samples]
+
+        def array(name: str | None) -> np.ndarray | None:
+            return None if name is None or name not in members else _read_member(archive, members[name], path)
+
+        samples = _read_member(archive, members[names.samples], path)
         return Stored(
             samples,
-            arrays.get(names.labels),
-            arrays.get(names.held_out),
-            arrays.get(names.held_out_labels),
+            array(names.labels),
+            array(names.held_out),
+            array(names.held_out_labels),
             limits=BYTES if names.held_out and samples.dtype == np.uint8 else None,
             left_out=first_of([name for name in members if name not in names]),
         )

@@ -262,9 +262,9 @@ def test_an_ambiguous_npz_is_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_names_that_a_file_has_are_said_on_one_short_line(tmp_path_factory, names):
     folder = tmp_path_factory.getbasetemp()
-    for path, begin in ((folder / "refused.npz", []), (folder / "left_out.npz", ["images"])):
-        with zipfile.ZipFile(path, "w") as archive:
-            for name in begin + names:
+    for path, held in (("refused", names), ("left_out", ["images", *names]), ("only", names[:1])):
+        with zipfile.ZipFile(folder / f"{path}.npz", "w") as archive:
+            for name in held:
                 buffer = io.BytesIO()
                 np.save(buffer, IMAGES)
                 archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
@@ -273,6 +273,7 @@ def test_names_that_a_file_has_are_said_on_one_short_line(tmp_path_factory, name
     except ValueError as error:
         message = str(error).removeprefix(f"{folder}")
         assert message.isprintable() and len(message) < 500
+    assert len(datasets.load(folder / "only.npz").x) == 27
     left_out = datasets.load(folder / "left_out.npz").left_out
     assert left_out.isprintable() and len(left_out) < 400
 
