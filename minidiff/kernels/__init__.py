@@ -7,7 +7,8 @@ warnings.
 
 `match` checks the shapes of other functions' arguments as those of kernels are checked, in the notation of `shapes`.
 
-`empty` and `copy` return arrays from the allocator of the kernels' results, which reuses memory from step to step.
+`empty` and `copy` return arrays from the allocator of the kernels' results, which reuses memory from step to step;
+`release` gives that memory back.
 
 Importing this package limits NumPy's OpenBLAS to one thread; see `threads` for the reason, and for how to undo it.
 """
@@ -112,6 +113,7 @@ match = shapes.match
 freeze = frozen.freeze
 empty = memory.empty
 copy = memory.copy
+release = memory.release
 linear = _dispatch(_linear)
 linear_backward_input = _dispatch(_linear_backward_input)
 linear_backward_weight = _dispatch(_linear_backward_weight)

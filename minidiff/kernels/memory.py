@@ -96,6 +96,12 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     return np.ndarray(shape, np.float32, *kept[-1])
 
 
+def release() -> None:
+    """Give back what this thread's buffers hold, but for those in use: before work that needs other sizes."""
+    _pool.sizes.clear()
+    _pool.peak = 0
+
+
 def copy(array: np.ndarray) -> np.ndarray:
     """A contiguous copy, on memory from `empty`."""
     copied = empty(array.shape, array.dtype)

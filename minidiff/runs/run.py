@@ -26,7 +26,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from minidiff import nn
+from minidiff import kernels, nn
 from minidiff.communicator import SINGLE, Communicator
 from minidiff.datasets import Dataset, LoadingOptions, cache, load
 from minidiff.diffusion import generation
@@ -232,6 +232,7 @@ class Run:
                             previews.after_step()
             finally:
                 bar.finish()
+            kernels.release()  # the buffers of a step are of no use for what follows, such as drawing
             self.save()
             stopped = self.comm.any(bool(interrupted))
         if stopped:

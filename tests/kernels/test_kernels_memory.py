@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -176,6 +177,16 @@ def test_kept_memory_is_bounded_by_the_most_in_use_at_once():
         memory.empty((size,))
         largest = memory.rounded(size * 4)
         assert kept() <= memory.SLACK * largest
+
+
+def test_released_memory_leaves_the_process_and_what_is_in_use_stays():
+    array, free = memory.zeros(SHAPE), memory.empty(SHAPE)
+    buffer = weakref.ref(free.base)
+    del free
+    memory.release()
+    assert buffer() is None and kept() == 0
+    memory.empty(SHAPE).fill(7)
+    assert not array.any()
 
 
 def test_a_repeated_step_allocates_nothing():

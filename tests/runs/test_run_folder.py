@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from small_runs import MLP, OPTIONS, UNET, assert_same_training, contents, create, names, train
 
-from minidiff import datasets, nn, schedules
+from minidiff import datasets, kernels, nn, schedules
+from minidiff.kernels import memory
 from minidiff.options import OptionError
 from minidiff.runs import Run, Settings
 
@@ -36,6 +37,12 @@ def test_a_trained_run_has_the_documented_files(run):
         with Image.open(path) as picture:
             assert min(picture.size) > 100
             assert path.suffix != ".gif" or picture.n_frames == 5  # noise and T = 4 steps
+
+
+def test_training_gives_its_buffers_back(run):
+    kernels.empty((9999,))
+    run.train(3, progress=None, preview=0)
+    assert not memory._pool.sizes
 
 
 def test_the_settings_are_the_given_options_and_presets_for_the_rest(source, tmp_path):

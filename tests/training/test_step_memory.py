@@ -18,6 +18,7 @@ NETWORKS = {
     "small, 8 pixels": (dict(size=8, multipliers=(1, 2), attention=(4,), **SMALL), dict(batch=200)),
     "one level": (dict(size=20, multipliers=(1,), attention=(20,), **SMALL), dict(batch=12)),
     "oblong": (dict(size=(65, 40), multipliers=(1, 1, 2, 2), attention=(9,), **SMALL), dict(batch=6)),
+    "large": (dict(size=128, multipliers=(1, 1, 2, 2), attention=(16,), **SMALL), dict(batch=3)),
     "deep, with dropout": (dict(size=16, width=32, depth=3, dropout=0.1, attention=(8,)), dict(batch=32)),
     "wide": (dict(size=8, width=128, multipliers=(1, 2), depth=1, attention=(4,)), dict(batch=16)),
     "in shards": (dict(size=16, width=64, multipliers=(1, 2), depth=1, groups=8), dict(batch=32, shards=3)),
