@@ -56,7 +56,7 @@ def add_commands(commands: Subparsers) -> None:
         "--mask",
         type=path,
         metavar="FILE",
-        help="an image or .npy of the images' size: white, 1 or true is kept",
+        help="an image, reduced as those to edit, or .npy of their size: white, 1 or true is kept",
     )
     add("--resample", type=whole, default=5, help="RePaint resampling steps (5)")
     add("--jump", type=whole, default=5, help="RePaint jump length, in steps (5)")
@@ -70,7 +70,7 @@ def _add_shared(parser: Parser, what: str, count: int) -> None:
         dest="source",
         type=path,
         metavar="FILE",
-        help="images: .npz, .npy, PNG, JPEG or a folder (those held out from training)",
+        help="an image or a folder of such, reduced as those trained on, .npy or .npz (those held out from training)",
     )
     add("--count", type=whole, default=count, help=f"number of {what} ({count})")
     add("--steps", type=whole, help=f"number of steps ({STEPS}, or T if that is fewer)")

@@ -128,7 +128,10 @@ def _read_file(name: str, path: Path, options: LoadingOptions, cache_file: Path 
 def _read_images(name: str, path: Path, options: LoadingOptions, cache_file: Path | None) -> Stored:
     """The images in a folder or zip."""
     _check_options(name, options, "held_out", *(about.name for about in fields(image_files.ImageOptions)))
-    return cache.cached(cache_file, path, options, lambda: _decode(path, options))
+    try:
+        return cache.cached(cache_file, path, options, lambda: _decode(path, options))
+    except image_files.DamagedImage as error:
+        raise image_files.DamagedImage(f"{error}; --skip-damaged leaves such images out") from error
 
 
 def _decode(path: Path, options: LoadingOptions) -> Stored:
@@ -203,20 +206,17 @@ def _with_held_out(stored: Stored, other: Stored, source: str) -> Stored:
 def read_images(source: str | Path, units: Units, shape: tuple[int, ...]) -> np.ndarray:
     """Images (N, H, W, C) float32 in the network's range, of the given shape (H, W, C), to be edited by a network.
 
-    From `.npy` or `.npz` (as `minidiff sample` writes it) in the units of the data, or from one PNG or JPEG image or a
-    folder of such, whose 0…255 are mapped to [−1, 1]. Raises FileNotFoundError where there is nothing, and ValueError
-    for what is not an image, has another shape, or has values beyond the data's range.
+    From `.npy` or `.npz` (as `minidiff sample` writes it), of this shape and in the units of the data; or from an image
+    or a folder of such, which are reduced as `train --size` does, and whose 0…255 are mapped to [−1, 1]. Raises
+    FileNotFoundError where there is nothing, and ValueError for what is not an image, has another shape, or has values
+    beyond the data's range.
     """
     path = Path(source).expanduser()
     if not path.exists():
-        raise FileNotFoundError(
-            f"{source}: no such file or folder; expected images in .npy, .npz, PNG or JPEG"
-        )
+        raise FileNotFoundError(f"{source}: no such file or folder; expected images, .npy or .npz")
     in_bytes = path.is_dir() or path.suffix.lower() in image_files.ENDINGS
-    if path.is_dir():
-        raw = image_files.read_folder(path, image_files.ImageOptions(), lambda done, total: None).images
-    elif in_bytes:
-        raw = image_files.read_image(path)[None]
+    if in_bytes:
+        raw = _reduced(path, shape)
     else:
         raw = numpy_files.read_npz(path).samples if path.suffix == ".npz" else numpy_files.read_npy(path)
     raw = raw[..., None] if raw.ndim == 3 else raw
@@ -231,16 +231,26 @@ def read_images(source: str | Path, units: Units, shape: tuple[int, ...]) -> np.
     return images
 
 
-def read_mask(source: str | Path, shape: tuple[int, int]) -> np.ndarray:
-    """A mask (H, W) of bools from `.npy` (bools, or 0 and 1, or 0 and 255) or a PNG or JPEG image (True where light).
+def _reduced(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The image, or those of the folder, as (N, H, W, 1) or (N, H, W, 3) uint8; shape: (H, W, C)."""
+    height, width, channels = shape
+    options = image_files.ImageOptions(f"{width}x{height}", grey=channels == 1, colour=channels != 1)
+    if path.is_dir():
+        return image_files.read_folder(path, options, lambda done, total: None).images
+    return image_files.read_image(path, options)[None]
 
-    Raises FileNotFoundError where there is no file, and ValueError for what is not a mask or has another size.
+
+def read_mask(source: str | Path, shape: tuple[int, int]) -> np.ndarray:
+    """A mask (H, W) of bools from `.npy` (bools, or 0 and 1, or 0 and 255), or from an image (True where light).
+
+    An image is reduced as those of `read_images` are. Raises FileNotFoundError where there is no file, and ValueError
+    for what is not a mask, or an array of another size.
     """
     path = Path(source).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"{source}: no such file; expected a mask in .npy, PNG or JPEG")
+        raise FileNotFoundError(f"{source}: no such file; expected a mask as an image or .npy")
     if path.suffix.lower() in image_files.ENDINGS:
-        mask: np.ndarray = image_files.read_image(path).mean(axis=2) > 127
+        mask: np.ndarray = _reduced(path, (*shape, 1))[0, :, :, 0] > 127
     else:
         raw = numpy_files.read_npy(path)
         if not np.isin(raw, (0, raw.max())).all() or raw.max() not in (0, 1, 255):

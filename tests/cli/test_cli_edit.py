@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from command_line import arrays_in, call, refusal
 from data_files import write_png
-from PIL import Image
+from PIL import Image, ImageOps
 
 from minidiff import datasets
 
@@ -74,6 +74,37 @@ def test_images_are_read_from_a_file_or_a_folder(digits_run, tmp_path):
         assert call("inpaint", digits_run, *options, "--out", tmp_path / "p.npz") == 0
         samples = arrays_in(tmp_path / "p.npz")["samples"]
         np.testing.assert_allclose(samples[:, :, 4:], levels[:count, :, 4:], atol=0.04)
+
+
+def test_photographs_and_a_mask_of_any_size_are_reduced_as_in_training(digits_run, tmp_path):
+    rng, kept = np.random.default_rng(0), np.zeros((240, 360), np.uint8)
+    kept[:120] = 255
+    write_png(tmp_path / "mask.png", kept)
+    expected = []
+    (tmp_path / "folder").mkdir()
+    for name, mode, size in (("a.png", "RGB", (50, 31)), ("b.webp", "RGB", (9, 40)), ("c.bmp", "L", (4, 5))):
+        pixels = rng.integers(0, 256, (4, 4, 3) if mode == "RGB" else (4, 4), dtype=np.uint8)
+        Image.fromarray(pixels).resize(size).save(tmp_path / "folder" / name, lossless=True)
+        with Image.open(tmp_path / "folder" / name) as photograph:
+            reduced = ImageOps.fit(photograph.convert("L"), (8, 8), Image.Resampling.LANCZOS)
+        expected.append(np.asarray(reduced)[..., None] * (16 / 255))
+    options = ["--from", tmp_path / "folder", "--mask", tmp_path / "mask.png", "--steps", 2]
+    assert call("inpaint", digits_run, *options, "--out", tmp_path / "p.npz") == 0
+    samples = arrays_in(tmp_path / "p.npz")["samples"]
+    np.testing.assert_allclose(samples[:, :4], np.stack(expected)[:, :4], atol=1e-5)
+    assert (np.abs(samples[:, 4:] - np.stack(expected)[:, 4:]) > 0.01).mean() > 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_damaged_image_is_refused_without_advice_that_the_command_does_not_take(
+    command, digits_run, tmp_path, capsys
+):
+    write_png(tmp_path / "folder" / "a.png", np.zeros((8, 8), np.uint8))
+    damaged = tmp_path / "folder" / "b.png"
+    damaged.write_bytes((tmp_path / "folder" / "a.png").read_bytes()[:-20])
+    for source in (damaged, damaged.parent):
+        line = refusal(capsys, 1, command, digits_run, "--from", source, "--out", tmp_path / "p.npz")
+        assert "b.png: the image cannot be read" in line and "--skip" not in line
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from image_examples import encoded, make_folder, photograph, plain, reduced
 from image_sets import assert_refused, levels, png, read, write, write_zip
 from PIL import Image
 
+from minidiff import datasets
+from minidiff.datasets.image_files import DamagedImage
+
 RNG = np.random.default_rng(0)
 
 
@@ -100,7 +103,9 @@ def test_what_is_left_out_is_counted_and_named(stored):
         "3 not PNG, JPEG, WebP, BMP, TIFF, GIF or PPM (cat/icon.ico, cat/notes.md, dog/notes.txt), "
         "1 of several frames or pages, of which the first is taken (cat/4.gif), 1 empty (dog/)"
     )
-    assert_refused(stored(files), "2.png.*cannot be read .*--skip-damaged leaves")
+    assert_refused(stored(files), r"2.png.*cannot be read \([^;]*$")
+    with pytest.raises(DamagedImage, match=r"2.png.*cannot be read .*; --skip-damaged leaves"):
+        datasets.load(stored(files))
 
 
 def test_a_damaged_image_that_was_all_of_its_class_takes_the_class_with_it(stored):

@@ -5,7 +5,7 @@ their classes, and what was left out.
 """
 
 from .errors import DamagedImage
-from .folders import ENDINGS, ImageFolder, decode_into, read_folder, read_image
+from .folders import ENDINGS, ImageFolder, read_folder, read_image
 from .listing import list_folder
 from .options import ImageOptions
 
@@ -14,7 +14,6 @@ __all__ = [
     "DamagedImage",
     "ImageFolder",
     "ImageOptions",
-    "decode_into",
     "list_folder",
     "read_folder",
     "read_image",

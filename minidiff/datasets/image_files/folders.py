@@ -15,7 +15,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import ImageOps
-from PIL.Image import Image, Resampling
+from PIL.Image import Resampling
 
 from ..wording import in_words, printable
 from .classes import class_names_of, empty_classes, labels_of, train_and_held_out
@@ -70,7 +70,7 @@ def read_folder(path: Path, options: ImageOptions, report: Report) -> ImageFolde
             if not files:
                 return None, []
             images = np.empty((len(files), *shape), np.uint8)
-            decoded = decode_into(images, files, options, lambda done, _: report(before + done, len(headers)))
+            decoded = _decode_into(images, files, options, lambda done, _: report(before + done, len(headers)))
             return _without_damaged(images, files, decoded, listing)
 
         (images, train), (held_images, held_out) = read(train, 0), read(held_out, len(train))
@@ -89,16 +89,15 @@ def read_folder(path: Path, options: ImageOptions, report: Report) -> ImageFolde
     )
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, options: ImageOptions = ImageOptions()) -> np.ndarray:
     """The image as (H, W, 1) or (H, W, 3) uint8, read as those of a folder are; DamagedImage where it cannot be."""
-    file = on_disk(path.parent, (path.name,))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with _opened(file) as stream:
-            return _pixels(decode(stream.read()))
+        grey = options.grey or (False if options.colour else None)
+        return _pixels(on_disk(path.parent, (path.name,)), options, grey)
 
 
-def decode_into(
+def _decode_into(
     out: np.ndarray, files: Sequence[ImageFile], options: ImageOptions, report: Report
 ) -> np.ndarray:
     """Decode the images into the rows of `out` (N, H, W, C) uint8; which of them could be decoded, (N,) bool.
@@ -106,16 +105,12 @@ def decode_into(
     C = 1 converts to grey. report(done, N) is called as images are decoded. Raises DamagedImage for one that cannot be,
     without `options.skip_damaged`, and ValueError for one of other sides than those of `out`, without `options.size`.
     """
-    size = options.width_and_height()
     decoded = np.ones(len(files), bool)
 
     def decode_one(index: int) -> DamagedImage | None:
         file = files[index]
         try:
-            with _opened(file) as stream:
-                image = decode(stream.read())
-                image = image.convert("L" if out.shape[3] == 1 else "RGB")
-                pixels = _pixels(image if size is None else ImageOps.fit(image, size, Resampling.LANCZOS))
+            pixels = _pixels(file, options, grey=out.shape[3] == 1)
         except DamagedImage as error:
             return error
         if pixels.shape != out.shape[1:]:  # turned by EXIF, where the others are not
@@ -127,7 +122,7 @@ def decode_into(
     for index, damage in enumerate(_in_parallel(decode_one, range(len(files)))):
         decoded[index] = damage is None
         if damage and not options.skip_damaged:
-            raise _not_skipped(damage)
+            raise damage
         report(index + 1, len(files))
     return decoded
 
@@ -143,7 +138,7 @@ def _headers(path: Path, listing: Listing, options: ImageOptions) -> dict[ImageF
         elif options.skip_damaged:
             listing.leave_out("damaged", file.name)
         else:
-            raise _not_skipped(header)
+            raise header
     for file, header in headers.items():
         if header.animated:
             listing.leave_out("of several frames or pages, of which the first is taken", file.name)
@@ -193,9 +188,9 @@ def _common_size(headers: dict[ImageFile, Header], options: ImageOptions) -> tup
         try:
             with _opened(file) as stream:
                 return decode(stream.read()).size
-        except DamagedImage as error:
+        except DamagedImage:
             if not options.skip_damaged:
-                raise _not_skipped(error) from error
+                raise
     return sides[0]
 
 
@@ -210,12 +205,15 @@ def _of_other_size(
     )
 
 
-def _not_skipped(damage: DamagedImage) -> DamagedImage:
-    return DamagedImage(f"{damage}; --skip-damaged leaves such images out")
-
-
-def _pixels(image: Image) -> np.ndarray:
-    pixels = np.asarray(image)
+def _pixels(file: ImageFile, options: ImageOptions, grey: bool | None) -> np.ndarray:
+    """An image of `options.size`, if that is given, (H, W, C) uint8. grey: whether in one channel; None: as it is."""
+    with _opened(file) as stream:
+        image = decode(stream.read())
+        if grey is not None:
+            image = image.convert("L" if grey else "RGB")
+        if size := options.width_and_height():
+            image = ImageOps.fit(image, size, Resampling.LANCZOS)
+        pixels = np.asarray(image)
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
