@@ -113,6 +113,12 @@ def facts(options: Options) -> dict[str, Any]:
     return described
 
 
+def given(options: Options) -> dict[str, Any]:
+    """The settings that are not at their defaults."""
+    values = {about.name: (getattr(options, about.name), about.default) for about in fields(options)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
 def from_facts(kind: type[O], facts: Mapping[str, Any]) -> O:
     """The options of which these are the `facts`. Raises TypeError for names that there are not."""
     infinite = {about.name for about in fields(kind) if about.metadata and about.metadata["infinite"]}

@@ -11,6 +11,7 @@ import numpy as np
 
 from minidiff import datasets, nn
 from minidiff.cli.arguments import Subparsers, add_command
+from minidiff.options import given
 from minidiff.runs import Run
 
 
@@ -31,6 +32,10 @@ def info(options: argparse.Namespace) -> int:
         print(indent(nn.diagram(run.net), " " * 10))
     print(f"schedule  {_line(asdict(settings.schedule))}")
     print(f"training  {_line(asdict(settings.training))}  seed {settings.seed}")
+    if loading := given(settings.loading):
+        print(f"read with {_line(loading)}")
+    if run.facts.left_out:
+        print(f"left out  {run.facts.left_out}")
     if run.class_names:
         print(f"classes   {', '.join(run.class_names)}")
     if rows:

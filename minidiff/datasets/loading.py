@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidiff.options import OptionError
+from minidiff.options import OptionError, given
 from minidiff.progress import Progress
 
 from . import cache, cifar, idx, image_files, numpy_files
@@ -164,8 +164,7 @@ def _patient_bar() -> Callable[[int, int], None]:
 
 def _check_options(name: str, options: LoadingOptions, *applicable: str) -> None:
     """Raises OptionError for options that were given and do not apply to this kind of data."""
-    given = [about.name for about in fields(options) if getattr(options, about.name) != about.default]
-    if others := [option.replace("_", "-") for option in given if option not in applicable]:
+    if others := [option.replace("_", "-") for option in given(options) if option not in applicable]:
         raise OptionError(
             f"{name}: --{', --'.join(others)} does not apply to this kind of data; leave it out"
         )

@@ -17,17 +17,19 @@ from minidiff.runs.settings import Settings
 class DataFacts:
     """units, class_names: those of the data. shape: of a sample. checksum: that of the `Dataset`; an integer is that of
     the samples alone, as version 0.1 has it; "" where the data is not known, of a network that was imported without it.
+    left_out: of the source, in words.
     """
 
     units: Units
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
     checksum: str | int
+    left_out: str = ""
 
     @classmethod
     def of(cls, data: Dataset) -> DataFacts:
         """Those of a data set."""
-        return cls(data.units, data.x.shape[1:], data.class_names, data.checksum)
+        return cls(data.units, data.x.shape[1:], data.class_names, data.checksum, data.left_out)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for JSON, which `from_json` reads."""
@@ -36,6 +38,7 @@ class DataFacts:
             "shape": list(self.shape),
             "class_names": list(self.class_names),
             "checksum": self.checksum,
+            "left_out": self.left_out,
         }
 
     @classmethod
@@ -49,6 +52,7 @@ class DataFacts:
             shape,
             tuple(map(str, facts.get("class_names", ()))),
             facts.get("checksum", checksum_of_samples),
+            str(facts.get("left_out", "")),
         )
 
     def check(self, data: Dataset, folder: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image, ImageSequence
 
 from minidiff import files
 from minidiff.evaluation import pages, tables
+from minidiff.options import given
 from minidiff.runs.folders import PREVIEWS
 
 if TYPE_CHECKING:
@@ -53,16 +54,17 @@ def _blocks(run: Run, training: bool) -> Iterator[str]:
     yield from _evaluation(folder / "evaluation.json", "Evaluation beside held-out data")
     yield from _evaluation(folder / "inception.json", "Evaluation by Inception features")
     yield pages.heading("Settings")
-    kinds = {"network": dict(settings.net), "schedule": asdict(settings.schedule)}
-    kinds["training"] = asdict(settings.training)
-    yield pages.table(
-        [
-            ("data", settings.data or "none"),
-            ("seed", str(settings.seed)),
-            ("parameters", f"{run.net.count_parameters():,}"),
-        ]
-        + [(name, _line(values)) for name, values in kinds.items()]
-    )
+    rows = {
+        "data": settings.data or "none",
+        "read with": _line(given(settings.loading)),
+        "left out": run.facts.left_out,
+        "seed": str(settings.seed),
+        "parameters": f"{run.net.count_parameters():,}",
+        "network": _line(settings.net),
+        "schedule": _line(asdict(settings.schedule)),
+        "training": _line(asdict(settings.training)),
+    }
+    yield pages.table([(name, value) for name, value in rows.items() if value])
 
 
 def _pictures(folder: Path, name: str, heading: str, caption: str) -> Iterator[str]:

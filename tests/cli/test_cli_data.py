@@ -1,5 +1,6 @@
 """What the command line says of the data: how it is read, where it is now, and its classes by name."""
 
+import html
 import shutil
 from dataclasses import fields
 
@@ -46,6 +47,17 @@ def test_what_is_left_out_is_said_in_one_line(pets_run, tmp_path, capsys, withou
     assert call("train", pets_run.parent / "data", *arguments) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
     assert "3 not" in line and "notes.txt" in line
+
+
+def test_info_and_the_report_say_how_the_data_was_read_and_what_was_left_out(pets_run, capsys):
+    left_out = Run.open(pets_run).data().left_out
+    assert "notes.txt" in left_out
+    assert call("info", pets_run) == call("report", pets_run) == 0
+    assert {"read with size 8", f"left out  {left_out}"} <= {*capsys.readouterr().out.splitlines()}
+    rows = (pets_run / "report.html").read_text().split("<tr>")
+    for name, value in (("read with", "size 8"), ("left out", left_out)):
+        (row,) = [row for row in rows if f">{name}<" in row]
+        assert html.escape(value) in row
 
 
 def test_info_has_the_names_of_the_classes(pets_run, capsys):

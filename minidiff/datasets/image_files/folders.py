@@ -70,7 +70,9 @@ def read_folder(path: Path, options: ImageOptions, report: Report) -> ImageFolde
             if not files:
                 return None, []
             images = np.empty((len(files), *shape), np.uint8)
-            decoded = _decode_into(images, files, options, lambda done, _: report(before + done, len(headers)))
+            decoded = _decode_into(
+                images, files, options, lambda done, _: report(before + done, len(headers))
+            )
             return _without_damaged(images, files, decoded, listing)
 
         (images, train), (held_images, held_out) = read(train, 0), read(held_out, len(train))
