@@ -40,7 +40,11 @@ def add_commands(commands: Subparsers) -> None:
     parser: Parser = add_command(commands, train, parallel=True)
     add = parser.add_argument
     add("data", nargs="?", metavar="DATA", type=source, help="a name that `minidiff data` lists, or a path")
-    add("--steps", type=whole, help="number of steps in all, also when resumed")
+    add(
+        "--steps",
+        type=whole,
+        help=f"number of steps in all, also when resumed ({presets.STEPS} without --minutes)",
+    )
     add("--minutes", type=positive, help="how long to train, from now; fractions are fine")
     add(
         "--preview",
@@ -96,7 +100,7 @@ def train(options: argparse.Namespace) -> int:
         )
     steps = options.steps
     if steps is None and options.minutes is None:
-        steps = presets.steps_for(run.settings)
+        steps = presets.STEPS
     if steps is not None and run.step >= steps:
         if run.comm.rank or not pictures.up_to_date(run):
             return _draw(run)

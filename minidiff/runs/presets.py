@@ -19,7 +19,7 @@ from minidiff.training.objectives import Objective
 from minidiff.training.options import NetworkOptions, ScheduleOptions, TrainingOptions
 from minidiff.training.unets import UNETS
 
-STEPS = {"mlp": 10_000, "unet": 5_000}
+STEPS = 10_000
 TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": UNETS["small"].training}
 UNET_PARTS = "multipliers", "attention", "heads", "groups", "dropout"
 LABELS = {"mlp": "MLP", "unet": "U-Net"}
@@ -95,11 +95,6 @@ def _settings(
     if training.prediction == "eps" and np.float32(built.alpha_bar[-1] ** 0.5) == 0:
         raise ValueError(f"√ᾱ_T is 0 in float32, so x₀ does not follow from ε at T = {built.T}: lower the β")
     return Settings(source, description, schedule, training, seed)
-
-
-def steps_for(settings: Settings) -> int:
-    """How many steps to train by default."""
-    return STEPS.get(settings.net["kind"], max(STEPS.values()))
 
 
 def default_of(about: Field[Any]) -> str:

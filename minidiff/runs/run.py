@@ -212,12 +212,12 @@ class Run:
     ) -> None:
         """Train until `steps` were made in all, or for `minutes` from now, whichever is first; then save.
 
-        By default it makes the steps of `presets.STEPS`. progress: where to show how it goes; True: on stderr; None:
+        By default it makes `presets.STEPS`. progress: where to show how it goes; True: on stderr; None:
         nowhere. preview: minutes to the first preview (`runs.previews`); 0: none is drawn. Ctrl-C finishes the
         step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint kept.
         """
         if steps is None and minutes is None:
-            steps = presets.steps_for(self.settings)
+            steps = presets.STEPS
         seconds = 60 * minutes if minutes else None
         stream = None if self.comm.rank else sys.stderr if progress is True else progress or None
         epoch = len(self._trainable().x) / self.settings.training.batch

@@ -53,7 +53,7 @@ PAPER: dict[str, Any] = {"width": 128, "depth": 2, "groups": 32}
 PAPER_TRAINING: dict[str, Any] = {"warmup": 5000, "ema_decay": 0.9999, "times": "uniform", "flip": True}
 UNETS = {
     "small": UNetPreset(
-        {"width": 32, "depth": 1, "groups": 8, "dropout": 0.0}, {"batch": 64, "lr": 1e-3}, attends_early=False
+        {"width": 32, "depth": 1, "groups": 8, "dropout": 0.0}, {"batch": 32, "lr": 1e-3}, attends_early=False
     ),
     "ddpm-cifar10": UNetPreset(
         PAPER | {"multipliers": (1, 2, 2, 2), "dropout": 0.1},

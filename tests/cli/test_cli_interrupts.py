@@ -35,7 +35,7 @@ def test_ctrl_c_finishes_the_step_saves_and_prints_how_to_resume(
     limit, points_file, tmp_path, monkeypatch, capsys
 ):
     folder = tmp_path / "a run"
-    monkeypatch.setitem(presets.STEPS, "mlp", 30)
+    monkeypatch.setattr(presets, "STEPS", 30)
     monkeypatch.setattr("minidiff.runs.run.Progress", InterruptedAtStep4)
     before = signal.getsignal(signal.SIGINT)
     options = ["--T", 2, *QUICK, *(["--minutes", "9"] if "--minutes" in limit else limit), "--out", folder]

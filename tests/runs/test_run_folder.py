@@ -53,7 +53,7 @@ def test_the_settings_are_the_given_options_and_presets_for_the_rest(source, tmp
     assert options["ema_decay"] == 0.9999 and options["times"] == "antithetic"
     preset = Run.create(tmp_path / "preset", data="digits", width=8).settings
     assert (preset.data, preset.net["kind"], preset.net["width"]) == ("digits", "unet", 8)
-    assert (preset.training.batch, preset.training.lr, preset.seed) == (64, 1e-3, 0)
+    assert (preset.training.batch, preset.training.lr, preset.seed) == (32, 1e-3, 0)
 
 
 def test_an_existing_empty_folder_and_missing_parents_are_accepted(source, tmp_path):

@@ -34,7 +34,7 @@ def test_steps_are_the_total_and_a_finished_run_makes_none(run):
 
 
 def test_without_a_limit_it_makes_the_preset_number_of_steps(run, monkeypatch):
-    monkeypatch.setitem(presets.STEPS, "mlp", 7)
+    monkeypatch.setattr(presets, "STEPS", 7)
     run.train(progress=None)
     assert Run.open(run.folder).step == 7
 
