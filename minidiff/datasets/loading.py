@@ -149,11 +149,12 @@ def _decode(path: Path, options: LoadingOptions) -> Stored:
 
 
 def _patient_bar() -> Callable[[int, int], None]:
-    """A report(done, total) that shows a bar on stderr, once `PATIENCE` is over."""
+    """A report(done, total) that shows a bar on stderr, once `PATIENCE` is over since it was first called."""
     bar = Progress("image", sys.stderr)
 
     def report(done: int, total: int) -> None:
-        bar.total = total
+        if done == 1:
+            bar.begin, bar.total = time.monotonic(), total
         if time.monotonic() - bar.begin > PATIENCE:
             bar.update(done)
             if done == total:
