@@ -19,7 +19,7 @@ from minidiff.training.objectives import Objective
 from minidiff.training.options import NetworkOptions, ScheduleOptions, TrainingOptions
 from minidiff.training.unets import UNETS
 
-STEPS = 10_000
+STEPS = 10_000  # by default
 TRAINING = {"mlp": {"batch": 512, "lr": 2e-3}, "unet": UNETS["small"].training}
 UNET_PARTS = "multipliers", "attention", "heads", "groups", "dropout"
 LABELS = {"mlp": "MLP", "unet": "U-Net"}
