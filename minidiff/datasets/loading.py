@@ -150,11 +150,11 @@ def _decode(path: Path, options: LoadingOptions) -> Stored:
 
 def _patient_bar() -> Callable[[int, int], None]:
     """A report(done, total) that shows a bar on stderr, once `PATIENCE` is over since it was first called."""
-    bar = Progress("image", sys.stderr)
+    bar: Progress | None = None
 
     def report(done: int, total: int) -> None:
-        if done == 1:
-            bar.begin, bar.total = time.monotonic(), total
+        nonlocal bar
+        bar = bar or Progress("image", sys.stderr, total)
         if time.monotonic() - bar.begin > PATIENCE:
             bar.update(done)
             if done == total:

@@ -187,7 +187,7 @@ class UNet(Network):
     def activations(self) -> int:
         pixels = [height * width for height, width in sides(self.shape[:2], self.levels)]
         level = 0
-        total = HELD * pixels[0] * 2 * len(self.norm.gamma)
+        total = _held(pixels[0], 2 * len(self.norm.gamma))
         for down in self.down:
             total += down.activations(pixels[level])
             level += isinstance(down, Downsample)
@@ -195,7 +195,7 @@ class UNet(Network):
         for up in self.up:
             level -= isinstance(up, Upsample)
             total += up.activations(pixels[level])
-        return round(total)
+        return total
 
 
 def height_and_width(size: object) -> tuple[int, int]:
@@ -212,6 +212,11 @@ def sides(size: int | Sequence[int], levels: int) -> list[tuple[int, int]]:
     """H and W at each level: those of `size`, halved as often as the number of the level, rounded up."""
     height, width = height_and_width(size)
     return [(-(-height >> level), -(-width >> level)) for level in range(levels)]
+
+
+def _held(pixels: int, channels: int) -> int:
+    """About how many numbers of an image a step holds where the tape keeps maps of so many channels."""
+    return round(HELD * pixels * channels)
 
 
 class ResidualBlock(Module):
@@ -241,10 +246,10 @@ class ResidualBlock(Module):
             h = ag.dropout(h, rate=self.dropout, rng=rng)
         return self.conv2(h, residual=x if self.shortcut is None else self.shortcut(x))
 
-    def activations(self, pixels: int) -> float:
+    def activations(self, pixels: int) -> int:
         """About how many numbers of an image are held: the input and what it is turned into, but not the result."""
         inputs, outputs = self.conv1.w.shape[2:]
-        return HELD * pixels * (2 * inputs + (3 if self.dropout else 2) * outputs)
+        return _held(pixels, 2 * inputs + (3 if self.dropout else 2) * outputs)
 
 
 class SelfAttention(Module):
@@ -281,9 +286,9 @@ class SelfAttention(Module):
         mixed = ag.attention(self.q(pixels), self.k(pixels), self.v(pixels), heads=self.heads)
         return x + self.project(mixed).reshape(*x.shape)
 
-    def activations(self, pixels: int) -> float:
+    def activations(self, pixels: int) -> int:
         """As of `ResidualBlock`: the input, its norm, q, k, v and their mixture, and the weights of each head."""
-        return HELD * pixels * 6 * len(self.q.w) + self.heads * pixels**2
+        return _held(pixels, 6 * len(self.q.w)) + self.heads * pixels**2
 
 
 class Stage(Module):
@@ -296,7 +301,7 @@ class Stage(Module):
         h = self.block(x, time, rng)
         return h if self.attention is None else self.attention(h)
 
-    def activations(self, pixels: int) -> float:
+    def activations(self, pixels: int) -> int:
         """As of `ResidualBlock`."""
         attention = 0 if self.attention is None else self.attention.activations(pixels)
         return self.block.activations(pixels) + attention
@@ -316,9 +321,9 @@ class Downsample(Module):
             padding = (1, 1), (1, 1)
         return ag.conv2d(x, self.conv.w, self.conv.b, stride=2, padding=padding)
 
-    def activations(self, pixels: int) -> float:
+    def activations(self, pixels: int) -> int:
         """As of `ResidualBlock`; pixels: of the input."""
-        return HELD * pixels * len(self.conv.b)
+        return _held(pixels, len(self.conv.b))
 
 
 class Upsample(Module):
@@ -332,6 +337,6 @@ class Upsample(Module):
         wide = ag.upsample_nearest(x)
         return self.conv(wide if wide.shape[1:3] == (height, width) else wide[:, :height, :width])
 
-    def activations(self, pixels: int) -> float:
+    def activations(self, pixels: int) -> int:
         """As of `ResidualBlock`, but the input is not kept; pixels: of the result."""
-        return HELD * pixels * len(self.conv.b)
+        return _held(pixels, len(self.conv.b))

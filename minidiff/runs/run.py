@@ -212,9 +212,9 @@ class Run:
     ) -> None:
         """Train until `steps` were made in all, or for `minutes` from now, whichever is first; then save.
 
-        By default it makes `presets.STEPS`. progress: where to show how it goes; True: on stderr; None:
-        nowhere. preview: minutes to the first preview (`runs.previews`); 0: none is drawn. Ctrl-C finishes the
-        step, saves, and raises `Interrupted`. Raises `Diverged`, with the last checkpoint kept.
+        By default it makes `presets.STEPS`. progress: where to show how it goes; True: on stderr; None: nowhere.
+        preview: minutes to the first preview (`runs.previews`); 0: none is drawn. Ctrl-C finishes the step, saves, and
+        raises `Interrupted`. Raises `Diverged`, with the last checkpoint kept.
         """
         if steps is None and minutes is None:
             steps = presets.STEPS

@@ -96,7 +96,7 @@ def read_image(path: Path, options: ImageOptions = ImageOptions()) -> np.ndarray
     """The image as (H, W, 1) or (H, W, 3) uint8, read as those of a folder are; DamagedImage where it cannot be."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        grey = options.grey or (False if options.colour else None)
+        grey = options.grey if options.grey or options.colour else None
         return _pixels(on_disk(path.parent, (path.name,)), options, grey)
 
 
