@@ -1,6 +1,7 @@
 """Folders and zips of images: what is found, in which class and order, what is left out, and what is refused."""
 
 import os
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from image_sets import assert_refused, levels, png, read, write, write_zip
 from PIL import Image
 
 from minidiff import datasets
+from minidiff.datasets import loading
 from minidiff.datasets.image_files import DamagedImage
 
 RNG = np.random.default_rng(0)
@@ -199,3 +201,16 @@ def test_a_file_that_cannot_be_opened_is_an_error_of_the_system_not_damage(tmp_p
 def test_the_first_damaged_image_is_named_whatever_the_order_of_the_threads(tmp_path):
     write(tmp_path, {f"{i}.png": png(i)[:-20] if i in (11, 12, 40) else i for i in range(50)})
     assert_refused(tmp_path, "11.png")
+
+
+def test_a_bar_is_shown_where_decoding_takes_a_while_and_counts_from_the_first_image(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    report = loading._patient_bar()
+    shown = []
+    for seconds, done in ((100.0, 1), (101.0, 2), (105.0, 10), (106.0, 11), (125.0, 50)):  # 100: the headers
+        clock[0] = seconds
+        report(done, 50)
+        shown.append(capsys.readouterr().err)
+    assert shown[:2] == ["", ""] and shown[3] == ""
+    assert shown[2] == "image 10/50  2/s  0:20 left\n" and shown[4].endswith("image 50/50  2/s\n")
